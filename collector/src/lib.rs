@@ -1,0 +1,1 @@
+//! The central service: discovery -> scrape -> write -> storage -> query -> rules -> notify.

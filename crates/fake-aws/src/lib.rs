@@ -1,0 +1,1 @@
+//! Development only: the AWS calls that the suite makes, on loopback, with AWS' real limits.

@@ -1,0 +1,1 @@
+//! The platform's domain services: user, product, order, analytics, notification.

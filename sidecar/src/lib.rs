@@ -1,0 +1,1 @@
+//! The agent in every Fargate task: inputs -> pipeline -> outputs.
