@@ -52,11 +52,67 @@ pub mod ecs {
     pub const TASK_MEMORY_UTILIZATION_RATIO: &str = "ecs_task_memory_utilization_ratio";
     pub const TASK_EPHEMERAL_STORAGE_UTILIZED_BYTES: &str = "ecs_task_ephemeral_storage_utilized_bytes";
     pub const TASK_EPHEMERAL_STORAGE_RESERVED_BYTES: &str = "ecs_task_ephemeral_storage_reserved_bytes";
+    pub const TASK_IMAGE_PULL_START_TIMESTAMP_SECONDS: &str = "ecs_task_image_pull_start_timestamp_seconds";
+    pub const TASK_IMAGE_PULL_STOP_TIMESTAMP_SECONDS: &str = "ecs_task_image_pull_stop_timestamp_seconds";
+    pub const TASK_CLOCK_ERROR_BOUND_SECONDS: &str = "ecs_task_clock_error_bound_seconds";
+    pub const CONTAINER_INFO: &str = "ecs_container_info";
     pub const CONTAINER_CPU_USAGE_SECONDS_TOTAL: &str = "ecs_container_cpu_usage_seconds_total";
+    /// Of the task's CPU limit, not of the container's shares (which default to 2 of 1024).
+    pub const CONTAINER_CPU_UTILIZATION_RATIO: &str = "ecs_container_cpu_utilization_ratio";
     pub const CONTAINER_MEMORY_USAGE_BYTES: &str = "ecs_container_memory_usage_bytes";
+    /// Usage without the page cache that the kernel can take back: alert on this one.
     pub const CONTAINER_MEMORY_WORKING_SET_BYTES: &str = "ecs_container_memory_working_set_bytes";
+    pub const CONTAINER_MEMORY_RSS_BYTES: &str = "ecs_container_memory_rss_bytes";
+    pub const CONTAINER_MEMORY_PAGE_CACHE_SIZE_BYTES: &str = "ecs_container_memory_page_cache_size_bytes";
+    pub const CONTAINER_MEMORY_LIMIT_BYTES: &str = "ecs_container_memory_limit_bytes";
+    pub const CONTAINER_BLOCK_READ_BYTES_TOTAL: &str = "ecs_container_block_read_bytes_total";
+    pub const CONTAINER_BLOCK_WRITE_BYTES_TOTAL: &str = "ecs_container_block_write_bytes_total";
     pub const CONTAINER_RESTARTS_TOTAL: &str = "ecs_container_restarts_total";
+    pub const CONTAINER_EXIT_CODE: &str = "ecs_container_exit_code";
+    pub const CONTAINER_STARTED_TIMESTAMP_SECONDS: &str = "ecs_container_started_timestamp_seconds";
+    pub const CONTAINER_FINISHED_TIMESTAMP_SECONDS: &str = "ecs_container_finished_timestamp_seconds";
+    /// 1 healthy, 0 unhealthy; absent while ECS does not know or where there is no health check.
     pub const CONTAINER_HEALTHY: &str = "ecs_container_healthy";
+    pub const CONTAINER_HEALTH_CHANGED_TIMESTAMP_SECONDS: &str = "ecs_container_health_changed_timestamp_seconds";
     pub const NETWORK_RECEIVE_BYTES_TOTAL: &str = "ecs_network_receive_bytes_total";
+    pub const NETWORK_RECEIVE_PACKETS_TOTAL: &str = "ecs_network_receive_packets_total";
+    pub const NETWORK_RECEIVE_PACKETS_DROPPED_TOTAL: &str = "ecs_network_receive_packets_dropped_total";
+    pub const NETWORK_RECEIVE_ERRORS_TOTAL: &str = "ecs_network_receive_errors_total";
     pub const NETWORK_TRANSMIT_BYTES_TOTAL: &str = "ecs_network_transmit_bytes_total";
+    pub const NETWORK_TRANSMIT_PACKETS_TOTAL: &str = "ecs_network_transmit_packets_total";
+    pub const NETWORK_TRANSMIT_PACKETS_DROPPED_TOTAL: &str = "ecs_network_transmit_packets_dropped_total";
+    pub const NETWORK_TRANSMIT_ERRORS_TOTAL: &str = "ecs_network_transmit_errors_total";
+}
+
+/// What the sidecar says of itself and of the app's probes.
+pub mod sidecar {
+    pub const BUILD_INFO: &str = "sidecar_build_info";
+    pub const CONFIG_PROBLEMS: &str = "sidecar_config_problems";
+    pub const ECS_METADATA_UP: &str = "sidecar_ecs_metadata_up";
+    pub const ECS_METADATA_FAILURES_TOTAL: &str = "sidecar_ecs_metadata_failures_total";
+    pub const APP_SCRAPE_UP: &str = "sidecar_app_scrape_up";
+    pub const APP_SCRAPE_DURATION_SECONDS: &str = "sidecar_app_scrape_duration_seconds";
+    pub const APP_SCRAPE_SERIES: &str = "sidecar_app_scrape_series";
+    pub const APP_FAMILIES_REFUSED_TOTAL: &str = "sidecar_app_families_refused_total";
+    pub const APP_PROBE_UP: &str = "app_probe_up";
+    pub const APP_PROBE_DURATION_SECONDS: &str = "app_probe_duration_seconds";
+    pub const APP_PROBE_CHANGED_TIMESTAMP_SECONDS: &str = "app_probe_changed_timestamp_seconds";
+    /// in = delivered + waiting + dropped, at every moment.
+    pub const LOG_RECORDS_IN_TOTAL: &str = "sidecar_log_records_in_total";
+    pub const LOG_RECORDS_DELIVERED_TOTAL: &str = "sidecar_log_records_delivered_total";
+    pub const LOG_RECORDS_DROPPED_TOTAL: &str = "sidecar_log_records_dropped_total";
+    pub const LOG_RECORDS_WAITING: &str = "sidecar_log_records_waiting";
+    pub const LOG_LINES_TRUNCATED_TOTAL: &str = "sidecar_log_lines_truncated_total";
+    pub const LOG_VALUES_REDACTED_TOTAL: &str = "sidecar_log_values_redacted_total";
+    pub const LOG_FILES_OPEN: &str = "sidecar_log_files_open";
+    pub const LOG_OUTPUT_RETRIES_TOTAL: &str = "sidecar_log_output_retries_total";
+    /// in = delivered + waiting + dropped, at every moment.
+    pub const SPANS_IN_TOTAL: &str = "sidecar_spans_in_total";
+    pub const SPANS_DELIVERED_TOTAL: &str = "sidecar_spans_delivered_total";
+    pub const SPANS_DROPPED_TOTAL: &str = "sidecar_spans_dropped_total";
+    pub const SPANS_WAITING: &str = "sidecar_spans_waiting";
+    pub const SPAN_OUTPUT_RETRIES_TOTAL: &str = "sidecar_span_output_retries_total";
+    pub const OTLP_REQUESTS_REFUSED_TOTAL: &str = "sidecar_otlp_requests_refused_total";
+    pub const QUEUE_BYTES: &str = "sidecar_queue_bytes";
+    pub const QUEUE_CAPACITY_BYTES: &str = "sidecar_queue_capacity_bytes";
 }
