@@ -1,1 +1,83 @@
-fn main() {}
+//! `collector`: the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use collector::app::{App, Options};
+use collector::clock::Clock;
+use collector::config::Config;
+use service::Shutdown;
+use service::cli::{Exit, finish};
+use service::config::ProcessEnv;
+use service::logging::Logging;
+
+/// Series come and go with every deployment: jemalloc gives the memory back where glibc keeps it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Discovers and scrapes the sidecars, keeps hours of samples, evaluates alert rules, publishes dashboards,
+/// scales ECS services by schedule and answers Grafana.
+#[derive(Parser)]
+#[command(name = "collector", version = service::cli::version())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGTERM.
+    Serve {
+        /// Configuration file: Prometheus' YAML, with our blocks beside it.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Directory for what must survive a restart; made where it is missing.
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+        /// Address of the API and the UI.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+        listen: SocketAddr,
+    },
+    /// Read a configuration file and say what is wrong with it.
+    CheckConfig {
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Ask a running collector whether it is ready; for container health checks.
+    Healthcheck {
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+        addr: SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    finish("collector", run(Cli::parse().command))
+}
+
+fn run(command: Command) -> Result<(), Exit> {
+    match command {
+        Command::Serve { config, data, listen } => serve(Options { config, data, listen }),
+        Command::CheckConfig { config } => check_config(&config),
+        Command::Healthcheck { addr } => Ok(service::healthcheck::check(addr, "/health/ready")?),
+    }
+}
+
+fn serve(options: Options) -> Result<(), Exit> {
+    Logging::from_env("collector", &ProcessEnv).start();
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().context("failed to listen for signals")?;
+        let app = App::build(options, Clock::System, shutdown).await?;
+        tracing::info!(addr = %app.addr(), version = service::cli::version(), "listening");
+        Ok(app.run().await?)
+    })
+}
+
+fn check_config(path: &std::path::Path) -> Result<(), Exit> {
+    let config = Config::load(path).map_err(|e| Exit::Config(e.into()))?;
+    println!("{}: {} scrape configurations, good", path.display(), config.scrape_configs.len());
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Questions in PromQL to wherever the samples are: an expression and a time in, an answer out.
+//!
+//! Rules, API, UI, publishing and scaling all ask here and none of them knows which engine answers.
+
+mod embedded;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use promql::Answer;
+use serde::{Deserialize, Serialize};
+use telemetry::Timestamp;
+
+pub use embedded::Embedded;
+
+/// Why there is no answer; the API's status and error type follow from it.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The text is no PromQL: the asker's fault.
+    #[error("{0}")]
+    Parse(#[from] promql::ParseError),
+    /// It is, but cannot be evaluated: many-to-many matching, too many samples.
+    #[error("{0}")]
+    Execution(#[from] promql::EvalError),
+    #[error("the query took longer than {}", telemetry::duration::format(*.0))]
+    Timeout(Duration),
+}
+
+/// The `query:` block.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A query that takes longer is given up.
+    #[serde(with = "service::config::duration")]
+    pub timeout: Duration,
+    /// Samples that one query may load.
+    pub samples_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        // Prometheus' own defaults: --query.timeout and --query.max-samples.
+        Config { timeout: Duration::from_secs(120), samples_max: 50_000_000 }
+    }
+}
+
+/// A closed set of engines, cheap to clone.
+#[derive(Clone)]
+pub enum Querier {
+    /// Our engine over our storage.
+    Embedded(Arc<Embedded>),
+}
+
+impl Querier {
+    /// The value of `expr` at one time.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn instant(&self, expr: &str, at: Timestamp) -> Result<Answer, QueryError> {
+        match self {
+            Querier::Embedded(engine) => engine.clone().instant(expr, at).await,
+        }
+    }
+
+    /// The values of `expr` from `start` to `end`, one every `step`.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn range(
+        &self,
+        expr: &str,
+        start: Timestamp,
+        end: Timestamp,
+        step: Duration,
+    ) -> Result<Answer, QueryError> {
+        match self {
+            Querier::Embedded(engine) => engine.clone().range(expr, start, end, step).await,
+        }
+    }
+}
