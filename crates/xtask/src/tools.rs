@@ -1,0 +1,135 @@
+//! Programs that tests and the demo need beside Rust, and how to come by them.
+//!
+//! As root on Debian they are installed, and that is said. Otherwise each missing one is named together
+//! with what its absence leaves untested; under `CI=true` a missing one is an error.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::run::{command, find, is_ci, quiet, root, step, target_dir};
+
+/// A program of the system.
+pub(crate) struct Tool {
+    /// Any of these paths or names proves that it is there; a `*` stands for one folder.
+    pub(crate) proofs: &'static [&'static str],
+    pub(crate) package: &'static str,
+    pub(crate) untested_without: &'static str,
+}
+
+pub(crate) const POSTGRES: Tool = Tool {
+    proofs: &["postgres", "/usr/lib/postgresql/*/bin/postgres", "/opt/homebrew/bin/postgres"],
+    package: "postgresql",
+    untested_without: "platform-api on its database, the whole suite end to end",
+};
+pub(crate) const ALERTMANAGER: Tool = Tool {
+    proofs: &["prometheus-alertmanager", "alertmanager"],
+    package: "prometheus-alertmanager",
+    untested_without: "delivery to a real Alertmanager, amtool on alertmanager.yml",
+};
+pub(crate) const PROMETHEUS: Tool = Tool {
+    proofs: &["promtool"],
+    package: "prometheus",
+    untested_without: "promtool on our rules, PromQL compared with Prometheus",
+};
+pub(crate) const CHROMIUM: Tool = Tool {
+    proofs: &["chromium", "chromium-browser", "google-chrome"],
+    package: "chromium",
+    untested_without: "the web UI in a browser",
+};
+pub(crate) const NODE: Tool =
+    Tool { proofs: &["node"], package: "nodejs", untested_without: "the web UI's own tests and the browser tests" };
+pub(crate) const NPM: Tool =
+    Tool { proofs: &["npm"], package: "npm", untested_without: "the browser tests (playwright-core, axe-core)" };
+pub(crate) const PYTHON: Tool = Tool {
+    proofs: &["python3"],
+    package: "python3-venv",
+    untested_without: "cfn-lint, the compose schema, boto3 and moto as a second reading of AWS",
+};
+pub(crate) const SHELLCHECK: Tool =
+    Tool { proofs: &["shellcheck"], package: "shellcheck", untested_without: "the shell scripts" };
+
+impl Tool {
+    pub(crate) fn is_present(&self) -> bool {
+        self.proofs.iter().any(|proof| match proof.split_once('*') {
+            Some((before, after)) => {
+                let entries = std::fs::read_dir(before).into_iter().flatten().flatten();
+                entries.map(|entry| entry.path().join(after.trim_start_matches('/'))).any(|path| path.is_file())
+            }
+            None => find(proof).is_some(),
+        })
+    }
+}
+
+/// Installs what is missing where that is possible, and says so.
+///
+/// # Errors
+/// Under `CI=true` when something stays missing.
+pub(crate) fn ensure(tools: &[&Tool]) -> anyhow::Result<()> {
+    let missing = || tools.iter().filter(|tool| !tool.is_present()).collect::<Vec<_>>();
+    if missing().is_empty() {
+        return Ok(());
+    }
+    if is_root() && find("apt-get").is_some() {
+        let packages: Vec<&str> = missing().iter().map(|tool| tool.package).collect();
+        eprintln!("installing from Debian's packages: {}", packages.join(" "));
+        let env = [("DEBIAN_FRONTEND", "noninteractive")];
+        quiet("apt-get update", command("apt-get").envs(env).args(["update", "-q"]))?;
+        let install = ["install", "-y", "-q", "--no-install-recommends"];
+        quiet("apt-get install", command("apt-get").envs(env).args(install).args(&packages))?;
+    }
+    let missing = missing();
+    for tool in &missing {
+        let Tool { proofs, package, untested_without } = tool;
+        eprintln!("missing: {} (Debian package {package}); without it is untested: {untested_without}", proofs[0]);
+    }
+    if is_ci() && !missing.is_empty() {
+        bail!("CI skips nothing: install what is named above, or run as root on Debian");
+    }
+    Ok(())
+}
+
+/// Python packages of the checks, pinned.
+const PYTHON_PACKAGES: [&str; 6] =
+    ["cfn-lint==1.58.0", "check-jsonschema==0.39.0", "boto3", "moto[server]==5.2.5", "cbor2==5.7.1", "yamllint"];
+
+/// The virtual environment under `target/` with the checks' Python packages; made on first use.
+///
+/// # Errors
+/// When it cannot be made; the message says what is then untested.
+pub(crate) fn python_environment() -> anyhow::Result<PathBuf> {
+    let dir = target_dir().join("python");
+    let (stamp, wanted) = (dir.join("installed"), PYTHON_PACKAGES.join("\n"));
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(dir);
+    }
+    let made = || -> anyhow::Result<()> {
+        step("making target/python", command("python3").args(["-m", "venv"]).arg(&dir))?;
+        eprintln!("installing into target/python: {}", PYTHON_PACKAGES.join(" "));
+        let mut pip = command(dir.join("bin/pip"));
+        quiet("pip install", pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
+        std::fs::write(&stamp, &wanted)?;
+        Ok(())
+    };
+    made().with_context(|| {
+        format!("no Python environment in {}; untested: {}", dir.display(), PYTHON.untested_without)
+    })?;
+    Ok(dir)
+}
+
+/// Installs the browser tests' packages as their lock file says.
+pub(crate) fn node_packages() -> anyhow::Result<()> {
+    let dir = root().join("collector/ui/tools");
+    let (stamp, lock) = (dir.join("node_modules/.installed"), std::fs::read_to_string(dir.join("package-lock.json"))?);
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    let npm = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
+    step("installing collector/ui/tools (npm ci)", command("npm").current_dir(&dir).args(npm))?;
+    std::fs::write(&stamp, lock)?;
+    Ok(())
+}
+
+pub(crate) fn is_root() -> bool {
+    quiet("id", command("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
+}
