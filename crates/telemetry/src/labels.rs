@@ -1,4 +1,4 @@
-//! Label sets: sorted by name, no empty values, cheap to clone and to compare.
+//! Label sets: sorted by name, no empty values, cheap to clone, to compare and to hash.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,11 @@ use std::sync::Arc;
 pub const METRIC_NAME: &str = "__name__";
 
 /// A sorted set of label pairs. A label with an empty value is the same as no label, so none is kept.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+///
+/// The whole set is one string: the number of pairs, then each name and value behind its length. One allocation
+/// holds a series' labels, equal sets are equal strings, and the string is what the store hashes and writes to disk.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Labels(Arc<str>);
 
 impl Labels {
     pub fn empty() -> Self {
@@ -17,15 +20,60 @@ impl Labels {
 
     /// Builds a set from pairs in any order; of two pairs with one name the later wins.
     pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut builder = LabelsBuilder::default();
-        for (name, value) in pairs {
-            builder.set(name.as_ref(), value.as_ref());
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        // Stable: among equal names the later pair stays behind the earlier one.
+        pairs.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        let shadowed = |i: usize| pairs.get(i + 1).is_some_and(|(next, _)| next.as_ref() == pairs[i].0.as_ref());
+        let kept = (0..pairs.len()).filter(|i| !shadowed(*i)).map(|i| (pairs[i].0.as_ref(), pairs[i].1.as_ref()));
+        Labels::from_sorted(kept.filter(|(_, value)| !value.is_empty()))
+    }
+
+    /// Pairs sorted by unique names, no value empty.
+    fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let count = pairs.clone().count();
+        if count == 0 {
+            return Labels::default();
         }
-        builder.build()
+        let texts = pairs.clone().map(|(name, value)| name.len() + value.len());
+        let mut text = String::with_capacity(texts.sum::<usize>() + 2 * count + 1);
+        push_length(&mut text, count);
+        for (name, value) in pairs {
+            push_length(&mut text, name.len());
+            text.push_str(name);
+            push_length(&mut text, value.len());
+            text.push_str(value);
+        }
+        Labels(text.into())
+    }
+
+    /// The set as one string; equal sets have equal strings. For hashing and for storing; see [`Labels::from_encoded`].
+    pub fn encoded(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads what [`Labels::encoded`] gave; None for any other string.
+    pub fn from_encoded(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(Labels::default());
+        }
+        let (count, mut rest) = split_length(text)?;
+        let mut last_name = None;
+        for _ in 0..count {
+            let (name, after_name) = split_text(rest)?;
+            let (value, after_value) = split_text(after_name)?;
+            if value.is_empty() || last_name.is_some_and(|last| last >= name) {
+                return None;
+            }
+            last_name = Some(name);
+            rest = after_value;
+        }
+        let labels = Labels(text.into());
+        // The encoding must also be the shortest one, or equal sets would differ.
+        (count > 0 && rest.is_empty() && Labels::from_sorted(labels.iter()).0 == labels.0).then_some(labels)
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| &*self.0[i].1)
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
     pub fn metric_name(&self) -> Option<&str> {
@@ -33,11 +81,14 @@ impl Labels {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
-        self.0.iter().map(|(n, v)| (&**n, &**v))
+        match split_length(&self.0) {
+            Some((remaining, rest)) => Pairs { remaining, rest },
+            None => Pairs { remaining: 0, rest: "" },
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.iter().len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -54,36 +105,101 @@ impl Labels {
 
     /// The labels whose name `keep` accepts.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
-        Labels(self.0.iter().filter(|(n, _)| keep(n)).cloned().collect())
+        let kept: Vec<_> = self.iter().filter(|(name, _)| keep(name)).collect();
+        Labels::from_sorted(kept.into_iter())
     }
 
     pub fn to_builder(&self) -> LabelsBuilder {
-        LabelsBuilder { pairs: self.0.to_vec() }
+        LabelsBuilder { pairs: self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
     }
 
     /// The set with `name` set to `value`; an empty value removes the label.
     pub fn with(&self, name: &str, value: &str) -> Labels {
-        let mut builder = self.to_builder();
-        builder.set(name, value);
-        builder.build()
+        Labels::from_pairs(self.iter().chain([(name, value)]))
     }
 }
 
-/// Collects pairs; keeps them sorted so that `build` only copies.
+/// Orders by the first pair that differs, name before value.
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Clone)]
+struct Pairs<'a> {
+    remaining: usize,
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let (name, rest) = split_text(self.rest)?;
+        let (value, rest) = split_text(rest)?;
+        self.rest = rest;
+        Some((name, value))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl ExactSizeIterator for Pairs<'_> {}
+
+/// Lengths up to here take one byte; a longer one takes this mark and four bytes of seven bits. All of them are
+/// ASCII, so that the whole stays a valid string.
+const LONG: u8 = 0x7f;
+
+fn push_length(text: &mut String, length: usize) {
+    if length < usize::from(LONG) {
+        text.push(char::from(length as u8));
+        return;
+    }
+    text.push(char::from(LONG));
+    for shift in [21, 14, 7, 0] {
+        text.push(char::from((length >> shift & 0x7f) as u8));
+    }
+}
+
+fn split_length(text: &str) -> Option<(usize, &str)> {
+    let (&first, _) = text.as_bytes().split_first()?;
+    if first < LONG {
+        return Some((usize::from(first), &text[1..]));
+    }
+    let (head, rest) = text.split_at_checked(5)?;
+    Some((head.bytes().skip(1).fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f)), rest))
+}
+
+fn split_text(text: &str) -> Option<(&str, &str)> {
+    let (length, rest) = split_length(text)?;
+    rest.split_at_checked(length)
+}
+
+/// Collects pairs, sorted.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
-    pairs: Vec<(Arc<str>, Arc<str>)>,
+    pairs: Vec<(String, String)>,
 }
 
 impl LabelsBuilder {
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
-        match self.pairs.binary_search_by(|(n, _)| (**n).cmp(name)) {
+        match self.pairs.binary_search_by(|(n, _)| n.as_str().cmp(name)) {
             Ok(i) if value.is_empty() => {
                 self.pairs.remove(i);
             }
-            Ok(i) => self.pairs[i].1 = value.into(),
+            Ok(i) => value.clone_into(&mut self.pairs[i].1),
             Err(_) if value.is_empty() => {}
-            Err(i) => self.pairs.insert(i, (name.into(), value.into())),
+            Err(i) => self.pairs.insert(i, (name.to_owned(), value.to_owned())),
         }
         self
     }
@@ -93,15 +209,15 @@ impl LabelsBuilder {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.pairs.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| &*self.pairs[i].1)
+        self.pairs.binary_search_by(|(n, _)| n.as_str().cmp(name)).ok().map(|i| self.pairs[i].1.as_str())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(n, v)| (&**n, &**v))
+        self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))
     }
 
     pub fn build(self) -> Labels {
-        Labels(self.pairs.into())
+        Labels::from_sorted(self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
     }
 }
 
@@ -177,5 +293,49 @@ mod tests {
         let b = Labels::from_pairs([("y", "2"), ("x", "3")]);
         assert_eq!(a, b);
         assert_eq!(a.with("y", ""), Labels::from_pairs([("x", "3")]));
+    }
+
+    #[test]
+    fn long_texts_and_many_pairs_are_kept() {
+        let long = "é".repeat(20_000);
+        let value = |i| if i == 7 { long.clone() } else { format!("x{i}") };
+        let pairs: Vec<_> = (0..300).map(|i| (format!("l{i:03}"), value(i))).collect();
+        let labels = Labels::from_pairs(pairs.clone());
+        assert_eq!(labels.len(), 300);
+        assert_eq!(labels.get("l007"), Some(long.as_str()));
+        assert!(labels.iter().eq(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))));
+        assert_eq!(Labels::from_encoded(labels.encoded()), Some(labels));
+    }
+
+    #[test]
+    fn only_what_was_encoded_is_decoded() {
+        let labels = Labels::from_pairs([("a", "1"), ("b", "2")]);
+        assert_eq!(Labels::from_encoded(labels.encoded()), Some(labels));
+        assert_eq!(Labels::from_encoded(""), Some(Labels::empty()));
+        for text in [
+            "\0",
+            "\x01",
+            "\x01\x01a\0",
+            "\x01\x01a\x01b!",
+            "\x02\x01b\x01x\x01a\x01x",
+            "\x7f\0\0\0\x01\x01a\x01b",
+            "é",
+        ] {
+            assert_eq!(Labels::from_encoded(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sets_are_ordered_by_pairs_and_not_by_their_encoding() {
+        let ordered = [
+            Labels::empty(),
+            Labels::from_pairs([("a", "1")]),
+            Labels::from_pairs([("a", "1"), ("b", "1")]),
+            Labels::from_pairs([("a", "10")]),
+            Labels::from_pairs([("a", "2")]),
+            Labels::from_pairs([("aa", "1")]),
+            Labels::from_pairs([("b", "1")]),
+        ];
+        assert!(ordered.is_sorted());
     }
 }
