@@ -16,6 +16,7 @@ use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::query::{Embedded, Querier};
+use crate::state::StateError;
 use crate::write::Writer;
 
 /// Stages that have not ended by then are named and left.
@@ -49,6 +50,10 @@ impl App {
         let config = Arc::new(config);
         let (_config_sender, config_watch) = watch::channel(config.clone());
 
+        let _state = config.state.open(&options.data, &metrics).await.map_err(|e| match e {
+            StateError::Url(_) => Exit::Config(e.into()),
+            other => Exit::Failure(other.into()),
+        })?;
         let storage = Arc::new(Storage::new(storage::Config { retention: config.storage.retention }));
         let (writer, _write) = Writer::new(storage.clone(), clock, &metrics);
         tasks.spawn("write", writer.run());
