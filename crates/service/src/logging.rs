@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use telemetry::log_record::{LogRecord, RequestContext};
@@ -20,6 +21,10 @@ use tracing_subscriber::{EnvFilter, fmt as text};
 
 use crate::config::Env;
 
+mod file;
+
+pub use file::RotatingFile;
+
 /// Who logs, and how.
 #[derive(Clone, Debug)]
 pub struct Logging {
@@ -29,6 +34,8 @@ pub struct Logging {
     /// Directives of tracing's filter: `info`, `info,sqlx=warn`.
     pub filter: String,
     pub format: Format,
+    /// Write the platform's JSON to this file as well, for a sidecar that tails it.
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +46,7 @@ pub enum Format {
 
 impl Logging {
     /// `LOG_LEVEL` (default `info`), `LOG_FORMAT` (`json` or `text`; text only where stdout is a
-    /// terminal and nothing is said) and `ENVIRONMENT` (default `dev`).
+    /// terminal and nothing is said), `LOG_FILE` (JSON goes there too) and `ENVIRONMENT` (default `dev`).
     pub fn from_env(service: &str, env: &impl Env) -> Self {
         let format = match env.get("LOG_FORMAT").as_deref() {
             Some("json") => Format::Json,
@@ -53,6 +60,7 @@ impl Logging {
             environment: env.get("ENVIRONMENT").filter(|e| !e.is_empty()).unwrap_or_else(|| "dev".to_owned()),
             filter: env.get("LOG_LEVEL").filter(|l| !l.is_empty()).unwrap_or_else(|| "info".to_owned()),
             format,
+            file: env.get("LOG_FILE").filter(|f| !f.is_empty()).map(PathBuf::from),
         }
     }
 
@@ -70,7 +78,14 @@ impl Logging {
             eprintln!("LOG_LEVEL={:?} is not a filter ({error}), using info", self.filter);
             EnvFilter::new("info")
         });
-        let registry = tracing_subscriber::registry().with(filter).with(layer);
+        let to_file = self.file.as_ref().and_then(|path| match RotatingFile::open(path) {
+            Ok(file) => Some(JsonLines::new(self.clone(), move || file.clone())),
+            Err(error) => {
+                eprintln!("LOG_FILE={}: {error}; logging to stdout only", path.display());
+                None
+            }
+        });
+        let registry = tracing_subscriber::registry().with(filter).with(layer).with(to_file);
         let started = match self.format {
             Format::Json => registry.with(JsonLines::new(self, std::io::stdout)).try_init(),
             Format::Text => registry.with(text::layer().with_target(false).compact()).try_init(),
@@ -244,6 +259,7 @@ mod tests {
             environment: "prod".into(),
             filter: "info".into(),
             format: Format::Json,
+            file: None,
         };
         let subscriber = tracing_subscriber::registry().with(JsonLines::new(logging, move || out.clone()));
         tracing::subscriber::with_default(subscriber, || {

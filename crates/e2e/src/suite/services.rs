@@ -85,7 +85,18 @@ impl Suite {
 
     fn service(&self, name: &str, app: &Value, database_url: &str, traces: SocketAddr) -> Value {
         let (platform, sidecar) = (self.path("platform-api"), self.path("sidecar"));
-        let metadata = json!([sidecar, "fake-ecs", "--listen", "{task_ip}:51679", "--service", name, "--cluster", CLUSTER, "--task-id", "{task_id}"]);
+        let metadata = json!([
+            sidecar,
+            "fake-ecs",
+            "--listen",
+            "{task_ip}:51679",
+            "--service",
+            name,
+            "--cluster",
+            CLUSTER,
+            "--task-id",
+            "{task_id}"
+        ]);
         let containers = json!([
             {
                 "name": "app", "image": "platform-api:demo", "port": 3000, "command": app,
