@@ -1,0 +1,33 @@
+//! CloudWatch: dashboards with AWS' validation, metrics, alarms. One member of the answer per member of the API.
+
+mod dashboards;
+
+use serde_json::Value;
+
+use crate::topology::Topology;
+use crate::wire::AwsError;
+use dashboards::Dashboards;
+
+pub(crate) struct CloudWatch {
+    dashboards: Dashboards,
+}
+
+impl CloudWatch {
+    pub(crate) fn new(topology: &Topology) -> Self {
+        CloudWatch { dashboards: Dashboards::new(topology) }
+    }
+
+    pub(crate) fn call(&self, operation: &str, value: Value) -> Result<Value, AwsError> {
+        match operation {
+            "PutDashboard" | "GetDashboard" | "ListDashboards" | "DeleteDashboards" => {
+                self.dashboards.call(operation, value)
+            }
+            other => Err(AwsError::new("UnknownOperationException", format!("fake-aws has no cloudwatch:{other}"))),
+        }
+    }
+}
+
+/// The error of most CloudWatch operations.
+fn invalid_value(message: impl Into<String>) -> AwsError {
+    AwsError::new("InvalidParameterValueException", message).query("InvalidParameterValue")
+}
