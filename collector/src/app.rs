@@ -54,7 +54,10 @@ impl App {
             StateError::Url(_) => Exit::Config(e.into()),
             other => Exit::Failure(other.into()),
         })?;
-        let storage = Arc::new(Storage::new(storage::Config { retention: config.storage.retention }));
+        let storage = Arc::new(Storage::new(storage::Config {
+            retention: config.storage.retention,
+            ..storage::Config::default()
+        }));
         let (writer, _write) = Writer::new(storage.clone(), clock, &metrics);
         tasks.spawn("write", writer.run());
         let querier = Querier::Embedded(Arc::new(Embedded::new(&config.query, storage)));

@@ -1,0 +1,216 @@
+//! Which series there are, and which of them matchers select.
+//!
+//! Series have small ids; for every label pair the index holds the sorted ids of the series that carry it
+//! (postings). Ids of removed series are used again.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+use telemetry::{Labels, MatchOp, Matcher};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Sorted ids. Most pairs of a label like `instance` times a metric's name have few.
+type Postings = SmallVec<[u32; 4]>;
+
+#[derive(Default)]
+pub(crate) struct Index {
+    by_labels: HashTable<u32>,
+    /// By id; None where the id is free.
+    labels: Vec<Option<Labels>>,
+    free: Vec<u32>,
+    postings: BTreeMap<Box<str>, BTreeMap<Box<str>, Postings>>,
+    created_total: u64,
+}
+
+impl Index {
+    pub(crate) fn len(&self) -> usize {
+        self.by_labels.len()
+    }
+
+    pub(crate) fn created_total(&self) -> u64 {
+        self.created_total
+    }
+
+    pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
+        self.by_labels.find(hash(labels), |id| self.is(*id, labels)).copied()
+    }
+
+    fn is(&self, id: u32, labels: &Labels) -> bool {
+        self.labels[id as usize].as_ref() == Some(labels)
+    }
+
+    /// The labels of a living series.
+    pub(crate) fn labels(&self, id: u32) -> &Labels {
+        self.labels[id as usize].as_ref().expect("ids come from this index and live until removed")
+    }
+
+    /// The ids of all living series, ascending.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        (0..).zip(&self.labels).filter(|(_, labels)| labels.is_some()).map(|(id, _)| id).collect()
+    }
+
+    /// Adds a series that is not there yet.
+    pub(crate) fn insert(&mut self, labels: &Labels) -> u32 {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.labels.push(None);
+            u32::try_from(self.labels.len() - 1).expect("four billion series do not fit into memory")
+        });
+        self.labels[id as usize] = Some(labels.clone());
+        let by_id = &self.labels;
+        let rehash = |id: &u32| by_id[*id as usize].as_ref().map_or(0, hash);
+        self.by_labels.insert_unique(hash(labels), id, rehash);
+        for (name, value) in labels.iter() {
+            let ids = entry(entry(&mut self.postings, name), value);
+            // A new id is mostly the highest.
+            let at =
+                if ids.last().is_none_or(|last| *last < id) { ids.len() } else { ids.partition_point(|i| *i < id) };
+            ids.insert(at, id);
+        }
+        self.created_total += 1;
+        id
+    }
+
+    /// Removes series; `dead` is ascending.
+    pub(crate) fn remove(&mut self, dead: &[u32]) {
+        for id in dead {
+            let Some(labels) = self.labels[*id as usize].take() else { continue };
+            if let Ok(found) = self.by_labels.find_entry(hash(&labels), |other| other == id) {
+                found.remove();
+            }
+            for (name, value) in labels.iter() {
+                self.remove_posting(name, value, *id);
+            }
+            self.free.push(*id);
+        }
+    }
+
+    fn remove_posting(&mut self, name: &str, value: &str, id: u32) {
+        let Some(values) = self.postings.get_mut(name) else { return };
+        let Some(ids) = values.get_mut(value) else { return };
+        if let Ok(at) = ids.binary_search(&id) {
+            ids.remove(at);
+        }
+        if ids.is_empty() {
+            values.remove(value);
+        }
+        if values.is_empty() {
+            self.postings.remove(name);
+        }
+    }
+
+    /// The ids of the series that all matchers accept, ascending. A label that a series lacks has the value "".
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
+        // Matchers that accept "" say nothing about which series to look at, only which to leave out.
+        let (excluding, including): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches(""));
+        let mut lists: Vec<Ids<'_>> = Vec::new();
+        let mut checks: Vec<&Matcher> = excluding;
+        for matcher in including {
+            match (matcher.op, self.postings.get(matcher.name.as_str())) {
+                (_, None) => return Vec::new(),
+                (MatchOp::Equal, Some(values)) => match values.get(matcher.value.as_str()) {
+                    Some(ids) => lists.push(Ids::One(ids)),
+                    None => return Vec::new(),
+                },
+                (_, Some(_)) => checks.push(matcher),
+            }
+        }
+        lists.sort_by_key(Ids::len);
+        let mut candidates: Option<Vec<u32>> = None;
+        for list in &lists {
+            candidates = Some(match candidates {
+                None => list.to_vec(),
+                Some(ids) => list.intersect(ids),
+            });
+        }
+        for matcher in checks {
+            candidates = Some(self.apply(matcher, candidates));
+        }
+        candidates.unwrap_or_else(|| self.ids())
+    }
+
+    /// Narrows the candidates (None: all series) by a matcher, either one by one or by way of its label's values,
+    /// whichever are fewer.
+    fn apply(&self, matcher: &Matcher, candidates: Option<Vec<u32>>) -> Vec<u32> {
+        let accepts_absent = matcher.matches("");
+        let Some(values) = self.postings.get(matcher.name.as_str()) else {
+            return if accepts_absent { candidates.unwrap_or_else(|| self.ids()) } else { Vec::new() };
+        };
+        if let Some(ids) = &candidates
+            && ids.len() <= values.len()
+        {
+            let accepted = |id: &&u32| matcher.matches(self.labels(**id).get(&matcher.name).unwrap_or_default());
+            return ids.iter().filter(accepted).copied().collect();
+        }
+        // Postings of the values that decide: those accepted, or those refused where absence is accepted.
+        let deciding = values.iter().filter(|(value, _)| matcher.matches(value) != accepts_absent);
+        let mut ids: Vec<u32> = deciding.flat_map(|(_, ids)| ids.iter().copied()).collect();
+        ids.sort_unstable();
+        match (accepts_absent, candidates) {
+            (false, None) => ids,
+            (false, Some(candidates)) => Ids::Many(ids).intersect(candidates),
+            (true, candidates) => {
+                let mut refused = ids.into_iter().peekable();
+                let mut kept = candidates.unwrap_or_else(|| self.ids());
+                kept.retain(|id| {
+                    while refused.next_if(|r| r < id).is_some() {}
+                    refused.peek() != Some(id)
+                });
+                kept
+            }
+        }
+    }
+}
+
+enum Ids<'a> {
+    One(&'a Postings),
+    Many(Vec<u32>),
+}
+
+impl Ids<'_> {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Ids::One(ids) => ids,
+            Ids::Many(ids) => ids,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn to_vec(&self) -> Vec<u32> {
+        self.as_slice().to_vec()
+    }
+
+    /// The ids of `few` that are here too; both ascending.
+    fn intersect(&self, mut few: Vec<u32>) -> Vec<u32> {
+        let mut rest = self.as_slice();
+        few.retain(|id| {
+            rest = &rest[gallop(rest, *id)..];
+            rest.first() == Some(id)
+        });
+        few
+    }
+}
+
+/// Where the first element not below `id` stands, found in steps that double: cheap where it is near.
+pub(crate) fn gallop(ids: &[u32], id: u32) -> usize {
+    let mut step = 1;
+    while step < ids.len() && ids[step] < id {
+        step *= 2;
+    }
+    let from = step / 2;
+    from + ids[from..ids.len().min(step + 1)].partition_point(|i| *i < id)
+}
+
+fn entry<'m, V: Default>(map: &'m mut BTreeMap<Box<str>, V>, key: &str) -> &'m mut V {
+    if !map.contains_key(key) {
+        map.insert(key.into(), V::default());
+    }
+    map.get_mut(key).expect("inserted above")
+}
+
+fn hash(labels: &Labels) -> u64 {
+    xxh3_64(labels.encoded().as_bytes())
+}

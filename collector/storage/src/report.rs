@@ -1,0 +1,78 @@
+//! What became of a batch, and what the store says about itself.
+
+/// Why a sample was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// Older than the series' newest sample and outside the out-of-order window.
+    OutOfOrder,
+    /// The series has another value at that time.
+    Duplicate,
+    /// Before the retention.
+    TooOld,
+    /// Too far ahead of now.
+    TooNew,
+    /// The series is new and there are as many as are allowed.
+    SeriesLimit,
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 5] =
+        [Refusal::OutOfOrder, Refusal::Duplicate, Refusal::TooOld, Refusal::TooNew, Refusal::SeriesLimit];
+
+    /// The value of the metric's label `reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::OutOfOrder => "out_of_order",
+            Refusal::Duplicate => "duplicate",
+            Refusal::TooOld => "too_old",
+            Refusal::TooNew => "too_new",
+            Refusal::SeriesLimit => "series_limit",
+        }
+    }
+}
+
+/// Samples refused, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedCounts([u64; Refusal::ALL.len()]);
+
+impl RefusedCounts {
+    pub fn get(&self, reason: Refusal) -> u64 {
+        self.0[reason as usize]
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The reasons that occurred.
+    pub fn iter(&self) -> impl Iterator<Item = (Refusal, u64)> + '_ {
+        Refusal::ALL.into_iter().map(|reason| (reason, self.get(reason))).filter(|(_, count)| *count > 0)
+    }
+
+    pub(crate) fn count(&mut self, reason: Refusal) {
+        self.0[reason as usize] += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &RefusedCounts) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppendReport {
+    pub appended: usize,
+    pub refused: RefusedCounts,
+}
+
+/// The store's own numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub series: usize,
+    pub samples: usize,
+    pub appended_total: u64,
+    pub refused_total: RefusedCounts,
+    pub series_created_total: u64,
+    /// Memory of the samples, without labels and index.
+    pub sample_bytes: usize,
+}

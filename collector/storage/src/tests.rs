@@ -1,0 +1,281 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use telemetry::{MatchOp, stale_nan};
+
+use super::*;
+
+fn series(text: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(text.iter().copied())
+}
+
+fn sample(labels: &Labels, time: i64, value: f64) -> Sample {
+    Sample { labels: labels.clone(), timestamp: Timestamp(time), value }
+}
+
+fn matcher(name: &str, op: &str, value: &str) -> Matcher {
+    let ops = [("=", MatchOp::Equal), ("!=", MatchOp::NotEqual), ("=~", MatchOp::Regex), ("!~", MatchOp::NotRegex)];
+    let op = ops.iter().find(|(text, _)| *text == op).unwrap().1;
+    Matcher::new(name, op, value).unwrap()
+}
+
+const ALWAYS: (Timestamp, Timestamp) = (Timestamp::MIN, Timestamp::MAX);
+
+/// The store said once more, as simply as can be.
+struct Model {
+    config: Config,
+    series: BTreeMap<Labels, BTreeMap<i64, u64>>,
+    oldest: i64,
+}
+
+impl Model {
+    fn append(&mut self, sample: &Sample, now: Timestamp) -> Option<Refusal> {
+        let (time, bits) = (sample.timestamp.0, sample.value.to_bits());
+        if time < (now - self.config.retention).0.max(self.oldest) {
+            return Some(Refusal::TooOld);
+        }
+        if sample.timestamp > now + self.config.future_tolerance {
+            return Some(Refusal::TooNew);
+        }
+        if !self.series.contains_key(&sample.labels) && self.config.series_max.is_some_and(|m| self.series.len() >= m) {
+            return Some(Refusal::SeriesLimit);
+        }
+        let samples = self.series.entry(sample.labels.clone()).or_default();
+        let newest = samples.keys().last().copied();
+        let lag = newest.map_or(0, |newest| newest - time);
+        let in_window = lag <= self.config.out_of_order_window.as_millis() as i64;
+        match samples.get(&time) {
+            Some(there) if *there == bits => None,
+            Some(_) if lag == 0 || in_window => Some(Refusal::Duplicate),
+            None if lag < 0 || newest.is_none() || in_window => {
+                samples.insert(time, bits);
+                None
+            }
+            _ => Some(Refusal::OutOfOrder),
+        }
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        self.oldest = self.oldest.max((now - self.config.retention).0);
+        for samples in self.series.values_mut() {
+            *samples = samples.split_off(&self.oldest);
+        }
+        self.series.retain(|_, samples| !samples.is_empty());
+    }
+
+    fn select(&self, matchers: &[Matcher], start: i64, end: i64) -> Vec<(Labels, Vec<(i64, u64)>)> {
+        let accepted = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()));
+        let within = |samples: &BTreeMap<i64, u64>| -> Vec<(i64, u64)> {
+            samples.iter().filter(|(t, _)| **t > start && **t <= end).map(|(t, v)| (*t, *v)).collect()
+        };
+        let found = self.series.iter().filter(|(labels, _)| accepted(labels));
+        found.map(|(l, s)| (l.clone(), within(s))).filter(|(_, s)| !s.is_empty()).collect()
+    }
+}
+
+fn selected(storage: &Storage, matchers: &[Matcher], start: i64, end: i64) -> Vec<(Labels, Vec<(i64, u64)>)> {
+    let series = storage.select(matchers, Timestamp(start), Timestamp(end));
+    let bits = |s: SeriesData| (s.labels, s.samples.into_iter().map(|(t, v)| (t.0, v.to_bits())).collect());
+    let mut series: Vec<_> = series.into_iter().map(bits).collect();
+    series.sort();
+    series
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<(usize, i64, f64)>),
+    Expire,
+}
+
+/// Few series, times near a clock that moves on, values that compress well and values that do not.
+fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
+    let value = prop_oneof![
+        4 => (0..50i64).prop_map(|v| v as f64),
+        2 => any::<f64>(),
+        1 => Just(stale_nan()),
+        1 => Just(f64::INFINITY),
+    ];
+    let lag = prop_oneof![8 => Just(0i64), 2 => -700..8_000i64, 1 => 0..200_000i64];
+    let append = prop::collection::vec((0..6usize, lag, value), 1..8).prop_map(Step::Append);
+    let step = prop_oneof![12 => append, 1 => Just(Step::Expire)];
+    prop::collection::vec((0..2_000i64, step), 1..120)
+}
+
+fn configs() -> impl Strategy<Value = Config> {
+    (prop_oneof![Just(0u64), Just(5_000)], prop_oneof![Just(None), Just(Some(4usize))]).prop_map(
+        |(window, series_max)| Config {
+            retention: Duration::from_secs(60),
+            out_of_order_window: Duration::from_millis(window),
+            future_tolerance: Duration::from_millis(500),
+            series_max,
+        },
+    )
+}
+
+fn some_series() -> Vec<Labels> {
+    vec![
+        series(&[("__name__", "up"), ("job", "a")]),
+        series(&[("__name__", "up"), ("job", "b"), ("zone", "x")]),
+        series(&[("__name__", "up"), ("job", "a"), ("zone", "y")]),
+        series(&[("__name__", "down")]),
+        series(&[("job", "a")]),
+        series(&[]),
+    ]
+}
+
+fn some_selectors() -> Vec<Vec<Matcher>> {
+    vec![
+        vec![],
+        vec![matcher("__name__", "=", "up")],
+        vec![matcher("job", "!=", "a")],
+        vec![matcher("zone", "=", "")],
+        vec![matcher("__name__", "=", "up"), matcher("zone", "!=", "")],
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_equals_a_naive_model(config in configs(), steps in steps()) {
+        let storage = Storage::new(config.clone());
+        let mut model = Model { config, series: BTreeMap::new(), oldest: i64::MIN };
+        let all = some_series();
+        let mut now = Timestamp(1_000_000);
+        for (passed, step) in steps {
+            now = Timestamp(now.0 + passed);
+            match step {
+                Step::Append(batch) => {
+                    let batch: Vec<_> = batch.iter().map(|(i, lag, v)| sample(&all[*i], now.0 - lag, *v)).collect();
+                    let report = storage.append(&batch, now);
+                    let mut expected = RefusedCounts::default();
+                    batch.iter().filter_map(|s| model.append(s, now)).for_each(|reason| expected.count(reason));
+                    prop_assert_eq!(report.refused, expected);
+                    prop_assert_eq!(report.appended as u64 + expected.total(), batch.len() as u64);
+                }
+                Step::Expire => {
+                    storage.expire(now);
+                    model.expire(now);
+                }
+            }
+            let stats = storage.stats();
+            prop_assert_eq!(stats.series, model.series.len());
+            prop_assert_eq!(stats.samples, model.series.values().map(BTreeMap::len).sum::<usize>());
+        }
+        for selector in some_selectors() {
+            for (start, end) in [(i64::MIN, i64::MAX), (now.0 - 20_000, now.0), (now.0 - 5_000, now.0 - 4_000)] {
+                prop_assert_eq!(selected(&storage, &selector, start, end), model.select(&selector, start, end));
+            }
+        }
+    }
+
+    #[test]
+    fn gallop_finds_what_a_plain_search_finds(mut ids in prop::collection::vec(0..200u32, 0..100), id in 0..210u32) {
+        ids.sort_unstable();
+        ids.dedup();
+        prop_assert_eq!(index::gallop(&ids, id), ids.partition_point(|i| *i < id));
+    }
+}
+
+#[test]
+fn matchers_select_as_in_prometheus() {
+    let storage = Storage::new(Config::default());
+    let names = [
+        ("a", series(&[("__name__", "m"), ("n", "1")])),
+        ("b", series(&[("__name__", "m"), ("n", "1"), ("i", "a")])),
+        ("c", series(&[("__name__", "m"), ("n", "1"), ("i", "b")])),
+        ("d", series(&[("__name__", "m"), ("n", "2")])),
+        ("e", series(&[("__name__", "m"), ("n", "2.5")])),
+    ];
+    let batch: Vec<_> = names.iter().map(|(_, labels)| sample(labels, 0, 1.0)).collect();
+    storage.append(&batch, Timestamp(0));
+    // After TestPostingsForMatchers in prometheus tsdb/querier_test.go.
+    for (selector, expected) in [
+        (vec![], "abcde"),
+        (vec![("n", "=", "1")], "abc"),
+        (vec![("n", "=", "1"), ("i", "=", "a")], "b"),
+        (vec![("n", "=", "1"), ("i", "=", "missing")], ""),
+        (vec![("missing", "=", "")], "abcde"),
+        (vec![("missing", "!=", "")], ""),
+        (vec![("missing", "=~", ".+")], ""),
+        (vec![("n", "!=", "1")], "de"),
+        (vec![("i", "!=", "")], "bc"),
+        (vec![("missing", "!=", "x")], "abcde"),
+        (vec![("n", "=", "1"), ("i", "!=", "a")], "ac"),
+        (vec![("n", "=", "1"), ("i", "!=", "")], "bc"),
+        (vec![("n", "=~", "^1$")], "abc"),
+        (vec![("n", "=", "1"), ("i", "=~", "^a$")], "b"),
+        (vec![("n", "=", "1"), ("i", "=~", "^a?$")], "ab"),
+        (vec![("i", "=~", "^$")], "ade"),
+        (vec![("n", "=", "1"), ("i", "=~", "^.*$")], "abc"),
+        (vec![("n", "=", "1"), ("i", "=~", "^.+$")], "bc"),
+        (vec![("n", "!~", "^1$")], "de"),
+        (vec![("n", "!~", "1|2")], "e"),
+        (vec![("n", "!~", "1|2.5")], "d"),
+        (vec![("n", "=", "1"), ("i", "!~", "^a$")], "ac"),
+        (vec![("n", "=", "1"), ("i", "!~", "^a?$")], "c"),
+        (vec![("i", "!~", "^.*$")], ""),
+        (vec![("n", "=", "1"), ("i", "!~", "^.+$")], "a"),
+        (vec![("n", "=", "1"), ("i", "!=", ""), ("i", "=", "a")], "b"),
+        (vec![("n", "=", "1"), ("i", "!=", "b"), ("i", "=~", "^(b|a).*$")], "b"),
+        (vec![("n", "=~", "2|2\\.5")], "de"),
+        (vec![("n", "!~", "x"), ("i", "=~", "[ab]")], "bc"),
+    ] {
+        let matchers: Vec<_> = selector.iter().map(|(name, op, value)| matcher(name, op, value)).collect();
+        let found = storage.series_labels(&matchers, ALWAYS.0, ALWAYS.1);
+        let letters: String = names.iter().filter(|(_, l)| found.contains(l)).map(|(letter, _)| *letter).collect();
+        assert_eq!(letters, expected, "{selector:?}");
+        assert_eq!(storage.select(&matchers, ALWAYS.0, ALWAYS.1).len(), expected.len(), "{selector:?}");
+    }
+}
+
+#[test]
+fn label_names_and_values_are_those_of_series_alive_in_the_range() {
+    let storage = Storage::new(Config::default());
+    let (old, new) = (series(&[("__name__", "m"), ("old", "1")]), series(&[("__name__", "m"), ("new", "2")]));
+    storage.append(&[sample(&old, 1_000, 1.0), sample(&new, 90_000, 1.0)], Timestamp(90_000));
+    let m = [matcher("__name__", "=", "m")];
+    assert_eq!(storage.label_names(&m, ALWAYS.0, ALWAYS.1), ["__name__", "new", "old"]);
+    assert_eq!(storage.label_names(&m, Timestamp(2_000), Timestamp(90_000)), ["__name__", "new"]);
+    assert_eq!(storage.label_values("old", &[], ALWAYS.0, ALWAYS.1), ["1"]);
+    assert_eq!(storage.label_values("old", &[], Timestamp(1_000), ALWAYS.1), [""; 0]);
+}
+
+#[test]
+fn a_full_store_refuses_new_series_and_keeps_taking_samples_of_known_ones() {
+    let storage = Storage::new(Config { series_max: Some(1), ..Config::default() });
+    let (known, unknown) = (series(&[("a", "1")]), series(&[("a", "2")]));
+    storage.append(&[sample(&known, 0, 1.0)], Timestamp(0));
+    let report = storage.append(&[sample(&known, 1, 1.0), sample(&unknown, 1, 1.0)], Timestamp(1));
+    assert_eq!((report.appended, report.refused.get(Refusal::SeriesLimit)), (1, 1));
+    assert_eq!(storage.stats().refused_total.iter().collect::<Vec<_>>(), [(Refusal::SeriesLimit, 1)]);
+
+    let later = Timestamp(0) + Config::default().retention + Duration::from_secs(60);
+    storage.expire(later);
+    assert_eq!(storage.append(&[sample(&unknown, later.0, 1.0)], later).appended, 1);
+}
+
+#[test]
+fn readers_run_beside_the_writer_and_see_whole_batches() {
+    let storage = Storage::new(Config::default());
+    let all: Vec<Labels> = (0..50).map(|i| series(&[("__name__", "m"), ("i", &i.to_string())])).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for time in 1..200 {
+                let batch: Vec<_> = all.iter().map(|labels| sample(labels, time, time as f64)).collect();
+                storage.append(&batch, Timestamp(time));
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut newest = 0;
+                while newest < 199 {
+                    let series = storage.select(&[matcher("__name__", "=", "m")], ALWAYS.0, ALWAYS.1);
+                    let ends: Vec<_> = series.iter().filter_map(|s| s.samples.last().map(|(t, _)| t.0)).collect();
+                    assert!(ends.iter().all(|end| *end == ends[0]), "a batch was seen in part: {ends:?}");
+                    newest = ends.first().copied().unwrap_or(newest);
+                }
+            });
+        }
+    });
+}
