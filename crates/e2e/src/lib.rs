@@ -4,6 +4,7 @@
 //! was seen. It promises to leave no process behind. It knows the programs only by their command lines,
 //! ports and APIs, as a user does.
 
+pub mod bench;
 pub mod client;
 pub mod options;
 pub mod process;

@@ -225,8 +225,8 @@ fn is_in_log(logs: &Path, trace_id: &str) -> bool {
 /// The load generator's newest count of requests.
 fn requests(log: &Path) -> u64 {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let counts = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["requests"].as_u64());
-    counts.last().unwrap_or(0)
+    let mut counts = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["requests"].as_u64());
+    counts.next_back().unwrap_or(0)
 }
 
 fn rounded(time: Duration) -> f64 {
