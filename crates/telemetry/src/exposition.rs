@@ -4,7 +4,7 @@
 //! and back again as text ([`write`], [`Writer`]).
 //!
 //! The parser accepts what Prometheus accepts when it scrapes and refuses the rest with the line and what is wrong
-//! with it. What the OpenMetrics specification demands beyond that is not judged here.
+//! with it. What the OpenMetrics specification demands beyond that is judged by [`strict::check`] alone.
 //! Not here: content negotiation over HTTP, the protobuf format, limits on bodies.
 //!
 //! ```
@@ -37,6 +37,7 @@
 mod family;
 mod lex;
 mod parser;
+pub mod strict;
 mod writer;
 
 #[cfg(test)]

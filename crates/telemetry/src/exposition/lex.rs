@@ -164,7 +164,9 @@ pub(super) fn number(text: &str) -> Option<f64> {
         let whole = bytes.iter().fold(0u64, |n, digit| n * 10 + u64::from(digit - b'0'));
         return Some(whole as f64);
     }
-    fast_float2::parse(bytes).ok()
+    let value: f64 = fast_float2::parse(bytes).ok()?;
+    // Go knows no sign before NaN, nor does OpenMetrics.
+    (!value.is_nan() || bytes.len() == "nan".len()).then_some(value)
 }
 
 const METRIC_START: u8 = 1;

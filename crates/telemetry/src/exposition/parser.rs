@@ -67,6 +67,8 @@ pub struct Parser<'a> {
     labels: Vec<LabelRef<'a>>,
     exemplar_labels: Vec<LabelRef<'a>>,
     line_start: usize,
+    /// The last sample's timestamp, before rounding.
+    timestamp_secs: Option<f64>,
     ended: bool,
 }
 
@@ -88,6 +90,7 @@ impl<'a> Parser<'a> {
             labels: Vec::new(),
             exemplar_labels: Vec::new(),
             line_start: 0,
+            timestamp_secs: None,
             ended: false,
         }
     }
@@ -101,6 +104,25 @@ impl<'a> Parser<'a> {
                 message: "invalid UTF-8".to_owned(),
             }),
         }
+    }
+
+    /// Refuses what Prometheus tolerates and OpenMetrics does not: commas before }, names in quotes.
+    pub(super) fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Where the line that was read last begins.
+    pub(super) fn position(&self) -> usize {
+        self.line_start
+    }
+
+    pub(super) fn error_at(&self, position: usize, message: impl Into<String>) -> ParseError {
+        self.cursor.error_at(position, message)
+    }
+
+    pub(super) fn timestamp_secs(&self) -> Option<f64> {
+        self.timestamp_secs
     }
 
     /// An error about the line that was read last.
@@ -224,6 +246,9 @@ impl<'a> Parser<'a> {
             Format::OpenMetrics => self.sample_of_open_metrics()?,
         };
         let timestamp = self.timestamp(raw.timestamp)?;
+        if self.strict {
+            self.timestamp_secs = raw.timestamp.and_then(number);
+        }
         let exemplar = raw.exemplar.map(|(value, at)| Ok((value, self.timestamp(at)?))).transpose()?;
         self.end_of_line()?;
         let exemplar = exemplar.map(|(value, timestamp)| {

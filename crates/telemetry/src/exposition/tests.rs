@@ -134,7 +134,7 @@ fn numbers_are_read_as_go_reads_them() {
         assert_eq!(lex::number(text).map(f64::to_bits), Some(value.to_bits()), "{text}");
     }
     assert!(lex::number("NaN").unwrap().is_nan());
-    for text in ["", "+", ".", "e5", "1e", "0x10", "1_000", "1,5", "infin", "1 ", "--1", "٣"] {
+    for text in ["", "+", ".", "e5", "1e", "0x10", "1_000", "1,5", "infin", "1 ", "--1", "٣", "+nan", "-NaN"] {
         assert_eq!(lex::number(text), None, "{text}");
     }
 }
