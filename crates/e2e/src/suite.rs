@@ -48,8 +48,10 @@ impl Suite {
     ///
     /// # Errors
     /// The first part that does not come up, with the end of its log. What was started is stopped.
-    pub async fn start(options: Options, progress: &Progress) -> anyhow::Result<Self> {
+    pub async fn start(mut options: Options, progress: &Progress) -> anyhow::Result<Self> {
         options.check_ports()?;
+        let bin_dir = &options.bin_dir;
+        options.bin_dir = std::fs::canonicalize(bin_dir).with_context(|| format!("no folder {}", bin_dir.display()))?;
         let workplace = Workplace::prepare(&options.data)?;
         let shutdown = Shutdown::new();
         let (traces, trace_address) = TraceSink::start(&shutdown).await?;
