@@ -1,0 +1,316 @@
+//! The middle of the stage: adds evidence and external labels to notices and hands them to every sender.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use telemetry::{Labels, Timestamp};
+use tokio::task::JoinHandle;
+use url::Url;
+
+use super::alertmanager::{Sender, name};
+use super::evidence::{self, GATHER_TIMEOUT};
+use super::metrics::NotifyMetrics;
+use super::queue::{QUEUE_LEN_MAX, Queue};
+use super::status::Status;
+use super::{ByEndpoint, Inputs};
+use crate::config::Config;
+use crate::rules::alerting::{Fingerprint, Notice};
+use crate::state::{EvidenceRow, State};
+
+/// Notices taken at once; the senders make their own batches.
+const TAKE_MAX: usize = 1024;
+/// Lookups under way at once: more alerts than this at one moment are one incident, and its first alerts say it.
+const GATHERING_MAX: usize = 64;
+/// What is left in the queues at the stop has this long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// An alert that nobody mentions any more is forgotten: longer than a resolved one is re-sent.
+const FORGET_AFTER: Duration = Duration::from_secs(30 * 60);
+/// Evidence in SQL is kept for a week: it is part of what people look up after an incident.
+const EVIDENCE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+struct Known {
+    notice: Notice,
+    evidence: Evidence,
+    seen_at: Timestamp,
+}
+
+enum Evidence {
+    /// Not asked for.
+    None,
+    Gathering,
+    Found(Labels),
+}
+
+struct Gathered {
+    fingerprint: Fingerprint,
+    /// Of the firing it was gathered for.
+    fired_at: Timestamp,
+    annotations: Labels,
+}
+
+struct Running {
+    queue: Arc<Queue>,
+    task: JoinHandle<()>,
+}
+
+/// Owns what is known of each alert.
+pub(super) struct Dispatcher {
+    inputs: Inputs,
+    queue: Arc<Queue>,
+    client: reqwest::Client,
+    metrics: NotifyMetrics,
+    status: Status,
+    config: Arc<Config>,
+    senders: ByEndpoint<Running>,
+    /// Senders of Alertmanagers that a reload removed, on their way out.
+    leaving: Vec<JoinHandle<()>>,
+    known: HashMap<Fingerprint, Known>,
+    gathering: FuturesUnordered<BoxFuture<'static, Gathered>>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(
+        inputs: Inputs,
+        queue: Arc<Queue>,
+        metrics: NotifyMetrics,
+        status: Status,
+    ) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("picket-collector/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(2))
+            .build()?;
+        let config = inputs.config.borrow().clone();
+        Ok(Dispatcher {
+            inputs,
+            queue,
+            client,
+            metrics,
+            status,
+            config,
+            senders: ByEndpoint::new(),
+            leaving: Vec::new(),
+            known: HashMap::new(),
+            gathering: FuturesUnordered::new(),
+        })
+    }
+
+    /// Runs until the last outbox is gone, then sends what is left.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        self.set_senders();
+        let mut config_alive = true;
+        loop {
+            tokio::select! {
+                changed = self.inputs.config.changed(), if config_alive => {
+                    config_alive = changed.is_ok();
+                    self.config = self.inputs.config.borrow_and_update().clone();
+                    self.set_senders();
+                }
+                Some(gathered) = self.gathering.next() => self.found(gathered),
+                notices = self.queue.take(TAKE_MAX) => match notices {
+                    Some(notices) => self.dispatch(notices),
+                    None => break,
+                },
+            }
+        }
+        self.drain().await;
+        Ok(())
+    }
+
+    fn dispatch(&mut self, notices: Vec<Notice>) {
+        let now = self.inputs.clock.now();
+        for notice in notices {
+            self.note(&notice, now);
+            self.send(&notice);
+        }
+        let forgotten: Vec<_> =
+            self.known.iter().filter(|(_, known)| now.since(known.seen_at) > FORGET_AFTER).map(|(f, _)| *f).collect();
+        for fingerprint in forgotten {
+            self.known.remove(&fingerprint);
+            self.status.forget(fingerprint);
+        }
+    }
+
+    /// Remembers the newest state; a firing that is new has its evidence looked up.
+    fn note(&mut self, notice: &Notice, now: Timestamp) {
+        let fingerprint = notice.fingerprint;
+        let evidence = match self.known.remove(&fingerprint) {
+            Some(known) if known.notice.starts_at == notice.starts_at => known.evidence,
+            Some(_) => {
+                // It fired again: what was found last time belongs to last time.
+                self.status.has_evidence(fingerprint, Labels::empty());
+                Evidence::None
+            }
+            None => Evidence::None,
+        };
+        let evidence = match evidence {
+            Evidence::None if self.is_evidence_wanted(notice) => {
+                self.gathering.push(Box::pin(self.gather(notice, now)));
+                Evidence::Gathering
+            }
+            other => other,
+        };
+        self.known.insert(fingerprint, Known { notice: notice.clone(), evidence, seen_at: now });
+    }
+
+    fn is_evidence_wanted(&self, notice: &Notice) -> bool {
+        let wanted = self.config.alerting.evidence.enabled && !notice.resolved && evidence::is_wanted(&notice.labels);
+        if wanted && self.gathering.len() >= GATHERING_MAX {
+            // Asked for again at the next resend.
+            self.metrics.evidence("postponed");
+            return false;
+        }
+        wanted
+    }
+
+    fn gather(&self, notice: &Notice, now: Timestamp) -> impl Future<Output = Gathered> + Send + use<> {
+        let (client, state, metrics) = (self.client.clone(), self.inputs.state.clone(), self.metrics.clone());
+        let targets = self.inputs.targets.borrow().clone();
+        let (fingerprint, fired_at, labels) = (notice.fingerprint, notice.starts_at, notice.labels.clone());
+        async move {
+            let annotations = match remembered(state.as_ref(), fingerprint, fired_at).await {
+                Some(annotations) => annotations,
+                None => {
+                    let gathering = evidence::gather(&client, &labels, &targets);
+                    let found = tokio::time::timeout(GATHER_TIMEOUT, gathering).await.unwrap_or_else(|_| {
+                        Labels::from_pairs([(evidence::ERROR, format!("no answer within {GATHER_TIMEOUT:?}"))])
+                    });
+                    metrics.evidence(if found.get(evidence::LOGS).is_some() { "found" } else { "nothing" });
+                    remember(state.as_ref(), fingerprint, fired_at, found, now).await
+                }
+            };
+            Gathered { fingerprint, fired_at, annotations }
+        }
+    }
+
+    /// The alert is sent again at once, unless it has resolved or fired anew meanwhile.
+    fn found(&mut self, gathered: Gathered) {
+        let Some(known) = self.known.get_mut(&gathered.fingerprint) else { return };
+        if known.notice.starts_at != gathered.fired_at {
+            return;
+        }
+        known.evidence = Evidence::Found(gathered.annotations.clone());
+        self.status.has_evidence(gathered.fingerprint, gathered.annotations);
+        let notice = known.notice.clone();
+        if !notice.resolved {
+            self.send(&notice);
+        }
+    }
+
+    fn send(&self, notice: &Notice) {
+        let Some(notice) = self.finished(notice) else { return };
+        for (endpoint, running) in &self.senders {
+            let dropped = running.queue.push([notice.clone()]);
+            self.metrics.dropped("queue_full", dropped);
+            self.metrics.queued(&name(&endpoint.url), running.queue.len());
+        }
+    }
+
+    /// As it leaves: evidence among the annotations, external labels where the alert has none of that name.
+    fn finished(&self, notice: &Notice) -> Option<Notice> {
+        let mut notice = notice.clone();
+        if let Some(Known { evidence: Evidence::Found(found), .. }) = self.known.get(&notice.fingerprint) {
+            let mut annotations = notice.annotations.to_builder();
+            for (name, value) in found.iter() {
+                annotations.set(name, value);
+            }
+            notice.annotations = annotations.build();
+        }
+        let mut labels = notice.labels.to_builder();
+        for (name, value) in self.config.global.external_labels.iter() {
+            if notice.labels.get(name).is_none() {
+                labels.set(name, value);
+            }
+        }
+        notice.labels = labels.build();
+        Some(notice)
+    }
+
+    /// Starts a sender for each new Alertmanager and lets those go that are no longer configured.
+    fn set_senders(&mut self) {
+        let endpoints = match self.config.alerting.endpoints() {
+            Ok(endpoints) => endpoints,
+            Err(error) => {
+                tracing::error!(error, "alerting cannot be used, the alertmanagers from before stay");
+                return;
+            }
+        };
+        let mut old = std::mem::take(&mut self.senders);
+        for endpoint in endpoints {
+            let running = old.remove(&endpoint).unwrap_or_else(|| self.start(&endpoint));
+            self.senders.insert(endpoint, running);
+        }
+        for running in old.into_values() {
+            running.queue.close();
+            self.leaving.push(running.task);
+        }
+        self.leaving.retain(|task| !task.is_finished());
+        self.metrics.alertmanagers(self.senders.len());
+        self.status.set_alertmanagers(self.senders.keys().map(|endpoint| name(&endpoint.url)));
+    }
+
+    fn start(&self, endpoint: &super::Endpoint) -> Running {
+        let queue = Arc::new(Queue::new(QUEUE_LEN_MAX));
+        let sender = Sender {
+            endpoint: endpoint.clone(),
+            name: name(&endpoint.url),
+            queue: queue.clone(),
+            client: self.client.clone(),
+            clock: self.inputs.clock,
+            external_url: self.external_url(),
+            metrics: self.metrics.clone(),
+            status: self.status.clone(),
+        };
+        Running { queue, task: service::task::spawn("alertmanager", sender.run()) }
+    }
+
+    fn external_url(&self) -> Url {
+        self.config.rules.external_url(&self.inputs.listen_url)
+    }
+
+    async fn drain(&mut self) {
+        let mut tasks = std::mem::take(&mut self.leaving);
+        let mut left = Vec::new();
+        for (_, running) in std::mem::take(&mut self.senders) {
+            running.queue.close();
+            left.push(running.queue);
+            tasks.push(running.task);
+        }
+        if tokio::time::timeout(DRAIN_TIMEOUT, futures::future::join_all(tasks)).await.is_err() {
+            let alerts: usize = left.iter().map(|queue| queue.len()).sum();
+            self.metrics.dropped("stopping", alerts);
+            tracing::warn!(alerts, "alerts could not be sent before the stop");
+        }
+        if let Some(state) = &self.inputs.state {
+            let before = self.inputs.clock.now() - EVIDENCE_RETENTION;
+            // A failure is counted by the state; the next stop tries again.
+            let _ = state.forget_evidence(before).await;
+        }
+    }
+}
+
+async fn remembered(state: Option<&State>, fingerprint: Fingerprint, fired_at: Timestamp) -> Option<Labels> {
+    let row = state?.evidence(&fingerprint.to_string()).await.ok().flatten()?;
+    (row.fired_at == fired_at).then_some(row.annotations)
+}
+
+/// Of two replicas that gathered at once, the first to save is right for both.
+async fn remember(
+    state: Option<&State>,
+    fingerprint: Fingerprint,
+    fired_at: Timestamp,
+    found: Labels,
+    now: Timestamp,
+) -> Labels {
+    let Some(state) = state else { return found };
+    let row =
+        EvidenceRow { fingerprint: fingerprint.to_string(), fired_at, annotations: found.clone(), gathered_at: now };
+    if let Err(error) = state.save_evidence(&row).await {
+        tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "failed to save evidence");
+        return found;
+    }
+    remembered(Some(state), fingerprint, fired_at).await.unwrap_or(found)
+}

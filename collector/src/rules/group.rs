@@ -1,0 +1,277 @@
+//! One rule group: its rules in order, each one's output stored before the next is asked.
+//!
+//! In: a time on the group's grid. Out: recorded samples, `ALERTS`, staleness markers of series that
+//! vanished, and the notices that are due. Follows prometheus rules/group.go. The group knows neither clock
+//! nor storage: a [`Backend`] stands for both, live or in a unit test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use telemetry::{Labels, Sample, Timestamp, stale_nan};
+
+use super::alerting::{ActiveAlerts, Alert, Notice, Observed, Timing, alert_labels};
+use super::file::{GroupSpec, RuleKind, RuleSpec};
+use super::recording;
+use super::template::{Data, Expansion, QueryAnswer, Template};
+
+/// Where a group asks and where its samples go.
+pub trait Backend: Send + Sync {
+    /// A vector; a scalar counts as one element without labels.
+    fn instant(&self, expr: &str, at: Timestamp) -> impl Future<Output = QueryAnswer> + Send;
+    /// Returns when the samples can be asked for.
+    fn write(&self, samples: Vec<Sample>) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// What the configuration says about timing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupTiming {
+    pub interval: Duration,
+    pub query_offset: Duration,
+    pub resend_delay: Duration,
+}
+
+/// A rule's last outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RuleHealth {
+    /// Not evaluated yet.
+    #[default]
+    Unknown,
+    Ok,
+    Failed(String),
+}
+
+/// A rule with its state.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub spec: RuleSpec,
+    /// Empty for recording rules.
+    pub alerts: ActiveAlerts,
+    pub health: RuleHealth,
+    pub last_evaluation: Option<Timestamp>,
+    pub evaluation_time: Duration,
+    /// Series of the last successful evaluation: what is missing next time is marked stale.
+    pub(super) written: Arc<BTreeSet<Labels>>,
+}
+
+/// A group with its state.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub spec: GroupSpec,
+    pub timing: GroupTiming,
+    pub rules: Vec<Rule>,
+    pub last_evaluation: Option<Timestamp>,
+    pub evaluation_time: Duration,
+}
+
+/// What one evaluation brought.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub notices: Vec<Notice>,
+    /// Per rule that failed, its name and why.
+    pub failures: Vec<(String, String)>,
+}
+
+impl Group {
+    pub fn new(spec: GroupSpec, timing: GroupTiming) -> Self {
+        let rules = spec.rules.iter().cloned().map(Rule::new).collect();
+        Group { spec, timing, rules, last_evaluation: None, evaluation_time: Duration::ZERO }
+    }
+
+    /// Takes over what rules with the same name and labels knew before a reload (rules/group.go, `CopyState`).
+    /// Returns the series that nobody writes any more.
+    pub fn take_over(&mut self, old: Group) -> Vec<Labels> {
+        self.last_evaluation = old.last_evaluation;
+        let mut old_rules: BTreeMap<String, Rule> = old.rule_keys().into_iter().zip(old.rules).collect();
+        for (key, rule) in keys(&self.spec.rules).into_iter().zip(&mut self.rules) {
+            if let Some(old) = old_rules.remove(&key) {
+                rule.alerts = old.alerts;
+                rule.written = old.written;
+            }
+        }
+        old_rules.into_values().flat_map(|rule| rule.written.iter().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// The names that the rules' state has in SQL, in their order.
+    pub fn rule_keys(&self) -> Vec<String> {
+        keys(&self.spec.rules)
+    }
+
+    /// Every series of the last evaluation.
+    pub fn written(&self) -> impl Iterator<Item = &Labels> {
+        self.rules.iter().flat_map(|rule| rule.written.iter())
+    }
+
+    pub fn alerts(&self) -> impl Iterator<Item = (&Rule, &Alert)> {
+        self.rules.iter().flat_map(|rule| rule.alerts.iter().map(move |alert| (rule, alert)))
+    }
+
+    /// Evaluates every rule as of `at`; a rule that fails keeps its state and does not stop the others.
+    pub async fn evaluate(&mut self, backend: &impl Backend, at: Timestamp) -> Outcome {
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        for rule in &mut self.rules {
+            let began = Instant::now();
+            let result = rule.evaluate(backend, at, &self.timing, self.spec.limit).await;
+            rule.last_evaluation = Some(at);
+            rule.evaluation_time = began.elapsed();
+            rule.health = match result {
+                Ok(notices) => {
+                    outcome.notices.extend(notices);
+                    RuleHealth::Ok
+                }
+                Err(why) => {
+                    outcome.failures.push((rule.spec.name().to_owned(), why.clone()));
+                    RuleHealth::Failed(why)
+                }
+            };
+        }
+        self.last_evaluation = Some(at);
+        self.evaluation_time = started.elapsed();
+        outcome
+    }
+}
+
+/// A rule's identity within its group: name, labels, and a number where several are alike.
+fn keys(rules: &[RuleSpec]) -> Vec<String> {
+    let mut alike = BTreeMap::<String, usize>::new();
+    rules
+        .iter()
+        .map(|rule| {
+            let labels: Vec<_> = rule.labels.iter().map(|(n, v)| format!("{n}={:?}", v.source())).collect();
+            let key = format!("{}{{{}}}", rule.name(), labels.join(","));
+            let number = alike.entry(key.clone()).or_default();
+            *number += 1;
+            format!("{key}#{}", *number - 1)
+        })
+        .collect()
+}
+
+impl Rule {
+    fn new(spec: RuleSpec) -> Self {
+        Rule {
+            spec,
+            alerts: ActiveAlerts::default(),
+            health: RuleHealth::Unknown,
+            last_evaluation: None,
+            evaluation_time: Duration::ZERO,
+            written: Arc::default(),
+        }
+    }
+
+    async fn evaluate(
+        &mut self,
+        backend: &impl Backend,
+        at: Timestamp,
+        timing: &GroupTiming,
+        limit: usize,
+    ) -> Result<Vec<Notice>, String> {
+        let asked_at = at - timing.query_offset;
+        let result = backend.instant(&self.spec.expr, asked_at).await?;
+        let (samples, notices) = match &self.spec.kind {
+            RuleKind::Record { name } => {
+                let labels = literal(&self.spec.labels);
+                let samples = recording::samples(name, &labels, &result, asked_at, limit).map_err(|e| e.to_string())?;
+                (samples, Vec::new())
+            }
+            RuleKind::Alert { name, hold, keep_firing_for, annotations } => {
+                let mut observed = Vec::with_capacity(result.len());
+                for (result_labels, value) in &result {
+                    let labels = expand_all(&self.spec.labels, result_labels, *value, backend, asked_at).await;
+                    let texts = expand_all(annotations, result_labels, *value, backend, asked_at).await;
+                    let labels = alert_labels(result_labels, &labels, name);
+                    observed.push(Observed { labels, annotations: Labels::from_pairs(texts), value: *value });
+                }
+                let timings = Timing { hold: *hold, keep_firing_for: *keep_firing_for };
+                self.alerts.advance(at, timings, limit, observed).map_err(|e| e.to_string())?;
+                let notices = self.alerts.take_due(at, timing.resend_delay, timing.interval, &self.spec.expr);
+                (self.alerts.samples(asked_at), notices)
+            }
+        };
+        // What could not be stored must not keep a page from going out.
+        if let Err(why) = backend.write(self.with_stale_markers(samples, asked_at)).await {
+            tracing::warn!(rule = self.spec.name(), error = why, "failed to store the samples of a rule");
+        }
+        Ok(notices)
+    }
+
+    /// Adds an end to every series that was written last time and is not now.
+    fn with_stale_markers(&mut self, mut samples: Vec<Sample>, at: Timestamp) -> Vec<Sample> {
+        let written: BTreeSet<Labels> = samples.iter().map(|sample| sample.labels.clone()).collect();
+        samples.extend(stale_markers(self.written.difference(&written), at));
+        self.written = Arc::new(written);
+        samples
+    }
+}
+
+/// The ends of series, as samples.
+pub fn stale_markers<'a>(series: impl IntoIterator<Item = &'a Labels>, at: Timestamp) -> Vec<Sample> {
+    let end = |labels: &Labels| Sample { labels: labels.clone(), timestamp: at, value: stale_nan() };
+    series.into_iter().map(end).collect()
+}
+
+fn literal(texts: &[(String, Template)]) -> Vec<(String, String)> {
+    texts.iter().map(|(name, text)| (name.clone(), text.source().to_owned())).collect()
+}
+
+async fn expand_all(
+    texts: &[(String, Template)],
+    labels: &Labels,
+    value: f64,
+    backend: &impl Backend,
+    at: Timestamp,
+) -> Vec<(String, String)> {
+    let mut expanded = Vec::with_capacity(texts.len());
+    for (name, template) in texts {
+        let text = expand(template, &Data { labels, value }, backend, at).await;
+        expanded.push((name.clone(), text));
+    }
+    expanded
+}
+
+/// Expands a template, answering the queries it asks; what goes wrong becomes its text, as in Prometheus.
+async fn expand(template: &Template, data: &Data<'_>, backend: &impl Backend, at: Timestamp) -> String {
+    let mut answers = BTreeMap::new();
+    loop {
+        match template.expand(data, &answers) {
+            Ok(Expansion::Done(text)) => return text,
+            Ok(Expansion::NeedsQuery(expr)) => {
+                let answer = backend.instant(&expr, at).await;
+                answers.insert(expr, answer);
+            }
+            Err(error) => return format!("<error expanding template: {error}>"),
+        }
+    }
+}
+
+/// The times at which a group is evaluated: `offset + n * interval`, the same in every replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    interval_ms: i64,
+    offset_ms: i64,
+}
+
+impl Grid {
+    /// The offset spreads the groups over the interval; it depends on the group's name and file alone.
+    pub fn new(spec: &GroupSpec, interval: Duration) -> Self {
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let hash = xxhash_rust::xxh3::xxh3_64(format!("{}\u{ff}{}", spec.name, spec.file).as_bytes());
+        Grid { interval_ms, offset_ms: (hash % interval_ms.unsigned_abs()) as i64 }
+    }
+
+    /// The first point after `at`.
+    pub fn after(&self, at: Timestamp) -> Timestamp {
+        let steps = (at.as_millis() - self.offset_ms).div_euclid(self.interval_ms) + 1;
+        Timestamp(self.offset_ms + steps * self.interval_ms)
+    }
+
+    /// The next point to evaluate when the one at `last` ended at `now`, and how many had to be skipped.
+    pub fn next(&self, last: Timestamp, now: Timestamp) -> (Timestamp, u64) {
+        let missed = ((now.as_millis() - last.as_millis()) / self.interval_ms - 1).max(0);
+        (Timestamp(last.as_millis() + (missed + 1) * self.interval_ms), missed.unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests;
