@@ -4,6 +4,7 @@
 //! (postings). Ids of removed series are used again.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -101,37 +102,36 @@ impl Index {
 
     /// The ids of the series that all matchers accept, ascending. A label that a series lacks has the value "".
     pub(crate) fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
-        // Matchers that accept "" say nothing about which series to look at, only which to leave out.
-        let (excluding, including): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches(""));
-        let mut lists: Vec<Ids<'_>> = Vec::new();
-        let mut checks: Vec<&Matcher> = excluding;
-        for matcher in including {
-            match (matcher.op, self.postings.get(matcher.name.as_str())) {
-                (_, None) => return Vec::new(),
-                (MatchOp::Equal, Some(values)) => match values.get(matcher.value.as_str()) {
-                    Some(ids) => lists.push(Ids::One(ids)),
-                    None => return Vec::new(),
-                },
-                (_, Some(_)) => checks.push(matcher),
+        // First what names values exactly and so leads to few series; matchers that accept "" only leave some out.
+        let (leading, narrowing): (Vec<&Matcher>, Vec<&Matcher>) =
+            matchers.iter().partition(|m| m.op == MatchOp::Equal && !m.value.is_empty());
+        let mut lists = Vec::with_capacity(leading.len());
+        for matcher in leading {
+            match self.postings.get(matcher.name.as_str()).and_then(|values| values.get(matcher.value.as_str())) {
+                Some(ids) => lists.push(ids.as_slice()),
+                None => return Vec::new(),
             }
         }
-        lists.sort_by_key(Ids::len);
+        lists.sort_by_key(|ids| ids.len());
         let mut candidates: Option<Vec<u32>> = None;
-        for list in &lists {
+        for list in lists {
             candidates = Some(match candidates {
                 None => list.to_vec(),
-                Some(ids) => list.intersect(ids),
+                Some(ids) => intersect(ids, list),
             });
         }
-        for matcher in checks {
-            candidates = Some(self.apply(matcher, candidates));
+        for matcher in narrowing {
+            if candidates.as_ref().is_some_and(Vec::is_empty) {
+                return Vec::new();
+            }
+            candidates = Some(self.narrow(matcher, candidates));
         }
         candidates.unwrap_or_else(|| self.ids())
     }
 
-    /// Narrows the candidates (None: all series) by a matcher, either one by one or by way of its label's values,
+    /// The candidates (None: all series) that a matcher accepts, found one by one or by way of its label's values,
     /// whichever are fewer.
-    fn apply(&self, matcher: &Matcher, candidates: Option<Vec<u32>>) -> Vec<u32> {
+    fn narrow(&self, matcher: &Matcher, candidates: Option<Vec<u32>>) -> Vec<u32> {
         let accepts_absent = matcher.matches("");
         let Some(values) = self.postings.get(matcher.name.as_str()) else {
             return if accepts_absent { candidates.unwrap_or_else(|| self.ids()) } else { Vec::new() };
@@ -142,56 +142,58 @@ impl Index {
             let accepted = |id: &&u32| matcher.matches(self.labels(**id).get(&matcher.name).unwrap_or_default());
             return ids.iter().filter(accepted).copied().collect();
         }
-        // Postings of the values that decide: those accepted, or those refused where absence is accepted.
-        let deciding = values.iter().filter(|(value, _)| matcher.matches(value) != accepts_absent);
-        let mut ids: Vec<u32> = deciding.flat_map(|(_, ids)| ids.iter().copied()).collect();
+        // The series whose value decides: those accepted, or those refused where absence is accepted.
+        let mut ids: Vec<u32> = Vec::new();
+        deciding(matcher, accepts_absent, values).for_each(|postings| ids.extend_from_slice(postings));
         ids.sort_unstable();
         match (accepts_absent, candidates) {
             (false, None) => ids,
-            (false, Some(candidates)) => Ids::Many(ids).intersect(candidates),
-            (true, candidates) => {
-                let mut refused = ids.into_iter().peekable();
-                let mut kept = candidates.unwrap_or_else(|| self.ids());
-                kept.retain(|id| {
-                    while refused.next_if(|r| r < id).is_some() {}
-                    refused.peek() != Some(id)
-                });
-                kept
-            }
+            (false, Some(candidates)) => intersect(candidates, &ids),
+            (true, candidates) => subtract(candidates.unwrap_or_else(|| self.ids()), &ids),
         }
     }
 }
 
-enum Ids<'a> {
-    One(&'a Postings),
-    Many(Vec<u32>),
-}
-
-impl Ids<'_> {
-    fn as_slice(&self) -> &[u32] {
-        match self {
-            Ids::One(ids) => ids,
-            Ids::Many(ids) => ids,
+/// The postings of the values that the matcher treats differently from an absent label.
+fn deciding<'v>(
+    matcher: &'v Matcher,
+    accepts_absent: bool,
+    values: &'v BTreeMap<Box<str>, Postings>,
+) -> Box<dyn Iterator<Item = &'v Postings> + 'v> {
+    let decides = move |value: &str| matcher.matches(value) != accepts_absent;
+    let negative = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex);
+    // What the pattern itself matches decides, unless it matches "" too.
+    if negative == accepts_absent {
+        if let Some(words) = matcher.words() {
+            return Box::new(words.filter_map(|word| values.get(word)));
+        }
+        if !matcher.prefix().is_empty() {
+            let from = values.range::<str, _>((Bound::Included(matcher.prefix()), Bound::Unbounded));
+            let with_prefix = from.take_while(|(value, _)| value.starts_with(matcher.prefix()));
+            return Box::new(with_prefix.filter(move |(value, _)| decides(value)).map(|(_, ids)| ids));
         }
     }
+    Box::new(values.iter().filter(move |(value, _)| decides(value)).map(|(_, ids)| ids))
+}
 
-    fn len(&self) -> usize {
-        self.as_slice().len()
-    }
+/// The ids of `few` that stand in `many` too; both ascending.
+fn intersect(mut few: Vec<u32>, many: &[u32]) -> Vec<u32> {
+    let mut rest = many;
+    few.retain(|id| {
+        rest = &rest[gallop(rest, *id)..];
+        rest.first() == Some(id)
+    });
+    few
+}
 
-    fn to_vec(&self) -> Vec<u32> {
-        self.as_slice().to_vec()
-    }
-
-    /// The ids of `few` that are here too; both ascending.
-    fn intersect(&self, mut few: Vec<u32>) -> Vec<u32> {
-        let mut rest = self.as_slice();
-        few.retain(|id| {
-            rest = &rest[gallop(rest, *id)..];
-            rest.first() == Some(id)
-        });
-        few
-    }
+/// The ids that do not stand in `refused`; both ascending.
+fn subtract(mut ids: Vec<u32>, refused: &[u32]) -> Vec<u32> {
+    let mut rest = refused;
+    ids.retain(|id| {
+        rest = &rest[gallop(rest, *id)..];
+        rest.first() != Some(id)
+    });
+    ids
 }
 
 /// Where the first element not below `id` stands, found in steps that double: cheap where it is near.

@@ -220,6 +220,14 @@ fn matchers_select_as_in_prometheus() {
         (vec![("n", "=", "1"), ("i", "!=", "b"), ("i", "=~", "^(b|a).*$")], "b"),
         (vec![("n", "=~", "2|2\\.5")], "de"),
         (vec![("n", "!~", "x"), ("i", "=~", "[ab]")], "bc"),
+        (vec![("n", "=~", "2.*")], "de"),
+        (vec![("n", "!~", "2.*")], "abc"),
+        (vec![("n", "=~", "2.+")], "e"),
+        (vec![("i", "=~", "|a")], "abde"),
+        (vec![("i", "!~", "|a")], "c"),
+        (vec![("i", "!~", ".+")], "ade"),
+        (vec![("i", "!~", "a.*")], "acde"),
+        (vec![("i", "!=", "a"), ("n", "!=", "1")], "de"),
     ] {
         let matchers: Vec<_> = selector.iter().map(|(name, op, value)| matcher(name, op, value)).collect();
         let found = storage.series_labels(&matchers, ALWAYS.0, ALWAYS.1);

@@ -1,10 +1,16 @@
 //! Label matchers of selectors, relabelling and alert routing.
 //!
-//! Regular expressions are Prometheus': anchored at both ends, `.` matches a newline, classes are ASCII.
+//! Regular expressions are Prometheus': RE2's language, anchored at both ends, `.` matches a newline, classes are
+//! ASCII. Patterns that are words, prefixes or anything at all are matched without an automaton.
+
+mod plan;
+mod re2;
 
 use std::fmt;
 
 use regex::Regex;
+
+use plan::Plan;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchOp {
@@ -20,7 +26,7 @@ pub struct Matcher {
     pub name: String,
     pub op: MatchOp,
     pub value: String,
-    regex: Option<Regex>,
+    plan: Option<Plan>,
 }
 
 /// A matcher's regular expression that does not compile.
@@ -35,15 +41,18 @@ pub struct RegexError {
 impl Matcher {
     pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, RegexError> {
         let value = value.into();
-        let regex = match op {
+        let plan = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(anchored(&value)?),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let (translated, regex) = compile(&value)?;
+                Some(Plan::new(&translated, regex))
+            }
         };
-        Ok(Matcher { name: name.into(), op, value, regex })
+        Ok(Matcher { name: name.into(), op, value, plan })
     }
 
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Matcher { name: name.into(), op: MatchOp::Equal, value: value.into(), regex: None }
+        Matcher { name: name.into(), op: MatchOp::Equal, value: value.into(), plan: None }
     }
 
     /// Whether a label with this value passes; an absent label has the value "".
@@ -51,16 +60,47 @@ impl Matcher {
         match self.op {
             MatchOp::Equal => value == self.value,
             MatchOp::NotEqual => value != self.value,
-            MatchOp::Regex => self.regex.as_ref().is_some_and(|r| r.is_match(value)),
-            MatchOp::NotRegex => !self.regex.as_ref().is_some_and(|r| r.is_match(value)),
+            MatchOp::Regex => self.pattern_matches(value),
+            MatchOp::NotRegex => !self.pattern_matches(value),
         }
+    }
+
+    /// The only values that the matcher's pattern names, where it is a list of words: what passes if the matcher is
+    /// positive, what does not if it is negative. An index looks these up instead of trying all values.
+    pub fn words(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
+        let (one, many): (Option<&str>, &[Box<str>]) = match (&self.plan, self.op) {
+            (None, _) => (Some(&self.value), &[]),
+            (Some(Plan::Words(words)), _) => (None, words),
+            _ => return None,
+        };
+        let count = usize::from(one.is_some()) + many.len();
+        Some((0..count).map(move |i| one.unwrap_or_else(|| &many[i])))
+    }
+
+    /// A text with which every value that the pattern matches begins; empty if there is none.
+    pub fn prefix(&self) -> &str {
+        match &self.plan {
+            Some(Plan::Affixes { prefix, .. }) => prefix,
+            _ => "",
+        }
+    }
+
+    fn pattern_matches(&self, value: &str) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.matches(value))
     }
 }
 
 /// Compiles a pattern the way Prometheus does: the whole value must match.
 pub fn anchored(pattern: &str) -> Result<Regex, RegexError> {
-    Regex::new(&format!("^(?s:{pattern})$"))
-        .map_err(|source| RegexError { pattern: pattern.to_owned(), source: Box::new(source) })
+    compile(pattern).map(|(_, regex)| regex)
+}
+
+/// The pattern in the `regex` crate's words, and compiled between anchors.
+fn compile(pattern: &str) -> Result<(String, Regex), RegexError> {
+    let error = |source| RegexError { pattern: pattern.to_owned(), source: Box::new(source) };
+    let translated = re2::translate(pattern).map_err(|reason| error(regex::Error::Syntax(reason)))?;
+    let regex = Regex::new(&format!("^(?s:{translated})$")).map_err(error)?;
+    Ok((translated, regex))
 }
 
 impl PartialEq for Matcher {
@@ -93,3 +133,6 @@ impl fmt::Debug for Matcher {
         write!(f, "{self}")
     }
 }
+
+#[cfg(test)]
+mod tests;
