@@ -1,1 +1,163 @@
-fn main() {}
+//! The sidecar's command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use clap::{Args, Parser, Subcommand};
+use service::Shutdown;
+use service::cli::Exit;
+use service::config::{Env, ProcessEnv};
+use service::logging::Logging;
+use sidecar::app::App;
+use sidecar::config::Config;
+use sidecar::fake_ecs::{self, FakeTask};
+
+const AFTER_HELP: &str = "\
+In a task definition the sidecar needs nothing but its image; it finds the task's metadata by itself, the app's metrics \
+at http://127.0.0.1:3000/metrics and takes traces at http://127.0.0.1:4318.
+
+Examples:
+  SIDECAR_SERVICE=order SIDECAR_LOG_FILES=/var/log/app/*.log sidecar run
+  curl 127.0.0.1:9464/metrics                 the app's metrics, the task's and the sidecar's own
+  curl '127.0.0.1:9464/logs/recent?level=error&limit=5'
+  sidecar healthcheck --app                   healthCheck: {command: [CMD, /sidecar, healthcheck, --app]}";
+
+const RUN_HELP: &str = "\
+Environment (each has its place in the file too, the environment wins):
+  SIDECAR_SERVICE, ENVIRONMENT, SIDECAR_TASK_ID   labels; service and task as the task's metadata says where unset
+  SIDECAR_LISTEN            metrics, health, recent lines            [0.0.0.0:9464]
+  SIDECAR_APP_METRICS_URL   the app's metrics, or off                [http://127.0.0.1:3000/metrics]
+  SIDECAR_APP_HEALTH_URL    the app's probe, or off                  [http://127.0.0.1:3000/health/ready]
+  SIDECAR_LOG_FILES         log files: paths and globs, separated by commas
+  SIDECAR_LOG_START         end or beginning of files that are there already   [end]
+  SIDECAR_LOGS_OUTPUT       cloudwatch (with LOG_GROUP), stdout, none          [none]
+  SIDECAR_OTLP_LISTEN       OTLP/HTTP in for traces, or off          [127.0.0.1:4318]
+  OTEL_EXPORTER_OTLP_ENDPOINT   where traces go on; unset: they are counted and dropped
+  SIDECAR_STOP_TIMEOUT      two seconds less than the container's stopTimeout  [25s]
+  LOG_LEVEL, LOG_FORMAT     of the sidecar's own log                 [info, json]
+
+A fault in the configuration does not end the sidecar: it runs with the default, unready, and says so on /health.";
+
+#[derive(Parser)]
+#[command(name = "sidecar", version = service::cli::version(), about, after_help = AFTER_HELP)]
+/// Observability agent for one ECS Fargate task: metrics, logs, traces and health of the app beside it
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run beside the app
+    #[command(after_help = RUN_HELP)]
+    Run(ConfigFile),
+    /// Ask the running sidecar whether it is well; exit 0 or 1. For a container's health check
+    Healthcheck {
+        /// Ask for the app's health too, as the sidecar last saw it
+        #[arg(long)]
+        app: bool,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Say what the configuration comes to and what is wrong with it; exit 0 or 64
+    CheckConfig(ConfigFile),
+    /// Serve a made-up task metadata endpoint v4. For local use only: no AWS is behind it
+    FakeEcs(FakeEcs),
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// YAML file for what the environment does not say
+    #[arg(long = "config", value_name = "FILE", env = "SIDECAR_CONFIG")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct FakeEcs {
+    /// Where to serve; the sidecar's ECS_CONTAINER_METADATA_URI_V4 is then http://ADDR/v4/<task id>
+    #[arg(long, default_value = "127.0.0.1:51679")]
+    listen: SocketAddr,
+    #[arg(long)]
+    service: String,
+    #[arg(long, default_value = "default")]
+    cluster: String,
+    /// Task definition family; the service's name where not given
+    #[arg(long)]
+    family: Option<String>,
+    /// 32 hex digits; made up where not given
+    #[arg(long, value_parser = fake_ecs::parse_task_id)]
+    task_id: Option<String>,
+    /// A container whose CPU and memory are those of a process, by its id or by a file that holds it; repeatable.
+    /// Without any there is one container, this process
+    #[arg(long = "container", value_name = "NAME=PID_OR_FILE", value_parser = fake_ecs::parse_container)]
+    containers: Vec<fake_ecs::ContainerSource>,
+    /// How often the figures are read; Fargate does so every 10 s
+    #[arg(long, default_value = "10s", value_parser = telemetry::duration::parse)]
+    refresh: std::time::Duration,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(config) => run(config),
+        Command::Healthcheck { app, config } => healthcheck(app, config),
+        Command::CheckConfig(config) => check_config(config),
+        Command::FakeEcs(args) => serve_fake_ecs(args),
+    };
+    service::cli::finish("sidecar", result)
+}
+
+fn run(config: ConfigFile) -> Result<(), Exit> {
+    Logging::from_env("sidecar", &ProcessEnv).start();
+    let config = Config::load(config.file.as_deref(), &ProcessEnv);
+    block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        App::bind(config).await?.run(shutdown).await
+    })
+}
+
+/// No runtime, no HTTP client: this runs every few seconds in a container with a sliver of a CPU.
+fn healthcheck(app: bool, config: ConfigFile) -> Result<(), Exit> {
+    let config = Config::load(config.file.as_deref(), &ProcessEnv);
+    let path = if app { "/health/app" } else { "/health/live" };
+    Ok(service::healthcheck::check(config.local_addr(), path)?)
+}
+
+fn check_config(config: ConfigFile) -> Result<(), Exit> {
+    let config = Config::load(config.file.as_deref(), &ProcessEnv);
+    println!("{config:#?}");
+    match &config.problems[..] {
+        [] => Ok(()),
+        problems => Err(Exit::Config(anyhow!("{}", problems.join("\nsidecar: ")))),
+    }
+}
+
+fn serve_fake_ecs(args: FakeEcs) -> Result<(), Exit> {
+    Logging::from_env("fake-ecs", &ProcessEnv).start();
+    let region = ProcessEnv.get("AWS_REGION").filter(|r| !r.is_empty()).unwrap_or_else(|| "us-east-1".to_owned());
+    let task = FakeTask::new(fake_ecs::Config {
+        family: args.family.unwrap_or_else(|| args.service.clone()),
+        service: args.service,
+        cluster: args.cluster,
+        region,
+        task_id: args.task_id.unwrap_or_else(fake_ecs::random_task_id),
+        containers: args.containers,
+        refresh: args.refresh,
+    });
+    block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        let listener = service::http::bind(args.listen, "--listen").await?;
+        println!("ECS_CONTAINER_METADATA_URI_V4={}", task.uri(listener.local_addr()?));
+        task.serve(listener, shutdown).await
+    })
+}
+
+/// One thread: a task has a quarter of a CPU, and more threads would only cost memory.
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let result = runtime.block_on(work);
+    // A hanging file system must not hold up the end.
+    runtime.shutdown_background();
+    Ok(result?)
+}

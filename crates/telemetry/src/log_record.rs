@@ -1,5 +1,7 @@
 //! One structured log line of the platform, field for field as the requirements name them (38-41).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The platform's log line. Serialises to one JSON object in this order; absent fields are left out.
@@ -45,4 +47,73 @@ pub struct RequestContext {
     pub ip: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
+}
+
+/// How serious a line is; ordered, `Error` being the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    pub const ALL: [Level; 5] = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Trace => "trace",
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+
+    /// Recognises what loggers call their levels, in any case: `WARNING`, `fatal`, `notice`.
+    pub fn recognise(word: &str) -> Option<Level> {
+        const WORDS: [(&str, Level); 20] = [
+            ("trace", Level::Trace),
+            ("verbose", Level::Trace),
+            ("silly", Level::Trace),
+            ("debug", Level::Debug),
+            ("dbg", Level::Debug),
+            ("info", Level::Info),
+            ("information", Level::Info),
+            ("notice", Level::Info),
+            ("warn", Level::Warn),
+            ("warning", Level::Warn),
+            ("wrn", Level::Warn),
+            ("error", Level::Error),
+            ("err", Level::Error),
+            ("severe", Level::Error),
+            ("crit", Level::Error),
+            ("critical", Level::Error),
+            ("fatal", Level::Error),
+            ("panic", Level::Error),
+            ("alert", Level::Error),
+            ("emergency", Level::Error),
+        ];
+        WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, level)| *level)
+    }
+
+    /// pino and bunyan write 10, 20 … 60.
+    pub fn from_number(number: u64) -> Option<Level> {
+        match number {
+            10..20 => Some(Level::Trace),
+            20..30 => Some(Level::Debug),
+            30..40 => Some(Level::Info),
+            40..50 => Some(Level::Warn),
+            50..=60 => Some(Level::Error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }

@@ -15,6 +15,8 @@ pub mod label {
     pub const TASK_ID: &str = "task_id";
     pub const JOB: &str = "job";
     pub const INSTANCE: &str = "instance";
+    /// Put before the name of a label whose place one of ours takes.
+    pub const EXPORTED_PREFIX: &str = "exported_";
 }
 
 /// What every service of the platform exports (requirements 20-37).

@@ -1,0 +1,249 @@
+//! The whole sidecar, in flow order, and the order in which it stops.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use prometheus_client::metrics::gauge::Gauge;
+use service::metrics::Metrics;
+use service::{Health, Shutdown, Tasks};
+use telemetry::names::sidecar as names;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::config::{Config, LogsOutput};
+use crate::identity::Identity;
+use crate::inputs::file_tail::STOP_QUIET;
+use crate::outputs::exposition::Exposition;
+use crate::outputs::stdout;
+use crate::pipeline::account::Account;
+use crate::pipeline::intake::{Intake, Record};
+use crate::pipeline::parse::Author;
+use crate::pipeline::queue::{Queue, QueueMetrics, Weigh};
+use crate::recent::Recent;
+
+/// Of the time to stop, what is kept for flushing the outputs when the inputs do not end.
+const FLUSH_RESERVE: Duration = Duration::from_secs(5);
+/// For open requests to our own server at the very end.
+const SERVER_GRACE: Duration = Duration::from_secs(2);
+
+/// A sidecar with its ports, not yet running.
+pub struct App {
+    config: Config,
+    listener: TcpListener,
+    otlp_listener: Option<TcpListener>,
+}
+
+impl App {
+    /// Takes the ports. A traces port that cannot be had is a fault of the configuration like any other.
+    ///
+    /// # Errors
+    /// When the port for metrics and health cannot be had: nobody could ask what is wrong.
+    pub async fn bind(mut config: Config) -> anyhow::Result<App> {
+        let listener = service::http::bind(config.listen, "SIDECAR_LISTEN").await?;
+        let mut otlp_listener = None;
+        if let Some(addr) = config.otlp.listen {
+            match service::http::bind(addr, "SIDECAR_OTLP_LISTEN").await {
+                Ok(listener) => otlp_listener = Some(listener),
+                Err(error) => config.problems.push(format!("no traces are taken in: {error:#}")),
+            }
+        }
+        Ok(App { config, listener, otlp_listener })
+    }
+
+    /// Where metrics, health and recent lines are served.
+    pub fn addr(&self) -> SocketAddr {
+        self.listener.local_addr().expect("a bound listener has an address")
+    }
+
+    /// Where traces are taken in.
+    pub fn otlp_addr(&self) -> Option<SocketAddr> {
+        self.otlp_listener.as_ref().map(|l| l.local_addr().expect("a bound listener has an address"))
+    }
+
+    /// Runs until `order` is given, then empties itself within the time to stop.
+    ///
+    /// # Errors
+    /// When a part of it failed; it has stopped in order all the same.
+    pub async fn run(self, order: Shutdown) -> anyhow::Result<()> {
+        let App { config, listener, otlp_listener } = self;
+        for problem in &config.problems {
+            tracing::error!(problem, "configuration fault, running degraded");
+        }
+        // Proxies are for the outside: the app and the metadata endpoint are on this host.
+        let local = reqwest::Client::builder().no_proxy().build()?;
+        let outside = reqwest::Client::new();
+        let (health, metrics) = (Health::new(), Metrics::new());
+        let identity = Identity::find(&config, &local).await;
+        tell_of_ourselves(&config, &health, &metrics);
+
+        // Ends last, so that metrics and health can be asked for to the end.
+        let end = Shutdown::new();
+        let mut front = Tasks::new();
+        let (task_view, poller) = config.ecs.build(local.clone(), &metrics);
+        if let Some(poller) = poller {
+            front.spawn("ecs_task", poller.run(end.clone()));
+        }
+        let (app_health, prober) = config.health.build(local.clone(), &health, &metrics);
+        if let Some(prober) = prober {
+            front.spawn("app_health", prober.run(end.clone()));
+        }
+        let app_metrics = config.app_metrics.build(local, &metrics);
+
+        let queues = QueueMetrics::register(&metrics);
+        let records = Queue::new("logs", config.logs_queue_bytes, &queues);
+        let spans = Queue::new("traces", config.traces.queue_bytes, &queues);
+        let log_account = Account::of_logs(&metrics, config.logs_output.name());
+        let span_account = Account::of_spans(&metrics, "otlp");
+        let recent = Recent::new(config.recent.clone());
+        let intake = Intake::new(author(&identity), log_account.clone(), recent.clone(), records.clone(), &metrics);
+
+        let mut inputs = Tasks::new();
+        if let Some(tail) = config.logs.build(intake, &metrics) {
+            inputs.spawn("file_tail", tail.run(order.clone()));
+        }
+        if let Some(listener) = otlp_listener {
+            let router = config.otlp.build(span_account.clone(), spans.clone(), &metrics).router();
+            inputs.spawn("otlp", service::http::serve(listener, router, after(order.clone(), STOP_QUIET)));
+        }
+        let rest = order.clone();
+        inputs.spawn("until_stop", async move {
+            rest.requested().await;
+            Ok(())
+        });
+
+        let mut outputs = Tasks::new();
+        spawn_logs_output(&mut outputs, &config.logs_output, &identity, &metrics, records.clone()).await;
+        outputs.spawn("traces_out", config.traces.build(outside, &metrics).run(spans.clone()));
+
+        let exposition = Exposition::new(&identity, app_metrics, task_view, metrics);
+        let router = Router::new()
+            .merge(exposition.router())
+            .merge(health.router())
+            .merge(app_health.router())
+            .merge(recent.router());
+        front.spawn("server", service::http::serve(listener, router, end.clone()));
+        tracing::info!(
+            service_name = identity.service,
+            task_id = identity.task_id,
+            logs_output = config.logs_output.name(),
+            problems = config.problems.len(),
+            "sidecar runs"
+        );
+
+        let flow = async {
+            let stopped_at = async {
+                tokio::select! { () = order.requested() => {}, () = end.requested() => order.request() }
+                health.drain();
+                Instant::now()
+            };
+            let flushing = Shutdown::new();
+            let mut outputs = std::pin::pin!(outputs.run(flushing.clone(), config.stop_timeout));
+            let patience = config.stop_timeout.saturating_sub(FLUSH_RESERVE).max(STOP_QUIET * 2);
+            let inputs = async { tokio::join!(stopped_at, inputs.run(order.clone(), patience)) };
+            let (result, stopped_at) = tokio::select! {
+                (stopped_at, result) = inputs => (result, stopped_at),
+                // An output that ends before its input has failed.
+                result = &mut outputs => {
+                    order.request();
+                    return result;
+                }
+            };
+            records.close();
+            spans.close();
+            flushing.request();
+            let deadline = stopped_at + config.stop_timeout;
+            let flushed = tokio::time::timeout_at(deadline, &mut outputs).await.unwrap_or(Ok(()));
+            result.and(flushed)
+        };
+        let flow = async {
+            let result = flow.await;
+            give_up(&records, &log_account);
+            give_up(&spans, &span_account);
+            say_goodbye(&log_account, &span_account);
+            end.request();
+            result
+        };
+        let (flow, front) = tokio::join!(flow, front.run(end.clone(), SERVER_GRACE));
+        flow.and(front)
+    }
+}
+
+fn tell_of_ourselves(config: &Config, health: &Health, metrics: &Metrics) {
+    let problems = Gauge::<i64>::default();
+    problems.set(config.problems.len() as i64);
+    let build = prometheus_client::metrics::info::Info::new([
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", service::cli::commit().to_owned()),
+    ]);
+    metrics.register(|r| {
+        r.register(names::CONFIG_PROBLEMS, "Faults of the configuration; each is told on /health", problems);
+        r.register(names::BUILD_INFO.trim_end_matches("_info"), "What was built", build);
+    });
+    let faults = config.problems.join("; ");
+    health.check("configuration", move || {
+        std::future::ready(if faults.is_empty() { Ok(()) } else { Err(faults.clone()) })
+    });
+}
+
+fn author(identity: &Identity) -> Author {
+    Author {
+        service: identity.service.clone(),
+        version: identity.version.clone(),
+        environment: identity.environment.clone(),
+    }
+}
+
+async fn spawn_logs_output(
+    outputs: &mut Tasks,
+    output: &LogsOutput,
+    identity: &Identity,
+    metrics: &Metrics,
+    records: Queue<Record>,
+) {
+    match output {
+        LogsOutput::None => outputs.spawn("logs_out", stdout::run_nowhere(records)),
+        LogsOutput::Stdout => outputs.spawn("logs_out", stdout::run(records, std::io::stdout())),
+        LogsOutput::CloudWatch(config) => {
+            outputs.spawn("logs_out", config.build(identity, metrics).await.run(records));
+        }
+    }
+}
+
+/// An order that follows another one after a while.
+fn after(order: Shutdown, pause: Duration) -> Shutdown {
+    let later = Shutdown::new();
+    let follow = later.clone();
+    service::task::spawn("stop_later", async move {
+        order.requested().await;
+        tokio::time::sleep(pause).await;
+        follow.request();
+    });
+    later
+}
+
+/// What nobody will deliver any more is counted so.
+fn give_up<T: Weigh>(queue: &Queue<T>, account: &Account) {
+    account.stop();
+    while queue.try_next().is_some() {}
+}
+
+/// The last line: what became of everything.
+fn say_goodbye(logs: &Account, spans: &Account) {
+    let (l, s) = (logs.balance(), spans.balance());
+    tracing::info!(
+        log_records_in = l.received,
+        log_records_delivered = l.delivered,
+        log_records_dropped = l.dropped,
+        log_records_lost_to = logs.losses(),
+        spans_in = s.received,
+        spans_delivered = s.delivered,
+        spans_dropped = s.dropped,
+        spans_lost_to = spans.losses(),
+        "sidecar stops: {} of {} log records and {} of {} spans delivered",
+        l.delivered,
+        l.received,
+        s.delivered,
+        s.received,
+    );
+}

@@ -1,0 +1,218 @@
+//! The sidecar's configuration: none needed, the environment first, a YAML file for the rest.
+//!
+//! A fault never keeps the sidecar from starting, for that would take the task down with it: the default
+//! stands in for what cannot be used, and the fault is listed, told on `/health` and counted on `/metrics`.
+
+mod settings;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use service::config::{Env, Secret, byte_size};
+use telemetry::duration;
+
+use self::settings::{File, Settings};
+use crate::inputs::{app_metrics, ecs_task, file_tail, otlp};
+use crate::outputs::{cloudwatch_logs, otlp as otlp_out};
+use crate::{health, recent};
+
+/// Everything parsed and ready for use.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// None: as the task's metadata says.
+    pub service: Option<String>,
+    pub version: String,
+    pub environment: String,
+    pub task_id: Option<String>,
+    pub listen: SocketAddr,
+    pub ecs: ecs_task::Config,
+    pub app_metrics: app_metrics::Config,
+    pub health: health::Config,
+    pub logs: file_tail::Config,
+    pub recent: recent::Config,
+    pub logs_output: LogsOutput,
+    pub logs_queue_bytes: usize,
+    pub otlp: otlp::Config,
+    pub traces: otlp_out::Config,
+    /// For everything that has to happen between the order to stop and the end.
+    pub stop_timeout: Duration,
+    /// What was written and cannot be used.
+    pub problems: Vec<String>,
+}
+
+/// Where log records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogsOutput {
+    /// Nowhere: the recent lines and the counters are all there is.
+    None,
+    Stdout,
+    CloudWatch(cloudwatch_logs::Config),
+}
+
+impl LogsOutput {
+    pub fn name(&self) -> &'static str {
+        match self {
+            LogsOutput::None => "none",
+            LogsOutput::Stdout => "stdout",
+            LogsOutput::CloudWatch(_) => "cloudwatch",
+        }
+    }
+}
+
+const LISTEN: &str = "0.0.0.0:9464";
+const OTLP_LISTEN: &str = "127.0.0.1:4318";
+const APP_METRICS_URL: &str = "http://127.0.0.1:3000/metrics";
+const APP_HEALTH_URL: &str = "http://127.0.0.1:3000/health/ready";
+/// Switches off what has a default.
+const OFF: &str = "off";
+
+impl Config {
+    /// Reads the file, where one is named, and the environment over it.
+    pub fn load(file: Option<&Path>, env: &dyn Env) -> Config {
+        let mut problems = Vec::new();
+        let file = match file.map(|path| service::config::load_yaml::<File>("configuration file", path)) {
+            None => File::default(),
+            Some(Ok(file)) => file,
+            Some(Err(error)) => {
+                problems.push(format!("{:#}", anyhow::Error::from(error)));
+                File::default()
+            }
+        };
+        let mut settings = Settings { env, problems };
+        let config = build(&mut settings, &file);
+        Config { problems: settings.problems, ..config }
+    }
+
+    /// Where our own server answers from inside the task.
+    pub fn local_addr(&self) -> SocketAddr {
+        let mut addr = self.listen;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(match addr {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        addr
+    }
+}
+
+fn build(s: &mut Settings<'_>, file: &File) -> Config {
+    let otlp_listen = match s.text("SIDECAR_OTLP_LISTEN", &file.traces.listen, OTLP_LISTEN) {
+        off if off == OFF => None,
+        text => Some(s.parsed("SIDECAR_OTLP_LISTEN (traces.listen)", &text, OTLP_LISTEN, str::parse::<SocketAddr>)),
+    };
+    let listen = s.text("SIDECAR_LISTEN", &file.listen, LISTEN);
+    Config {
+        service: s.optional("SIDECAR_SERVICE", &file.service),
+        version: s.text("SIDECAR_SERVICE_VERSION", &file.service_version, crate::identity::UNKNOWN),
+        environment: s.text("ENVIRONMENT", &file.environment, "dev"),
+        task_id: s.optional("SIDECAR_TASK_ID", &file.task_id),
+        listen: s.parsed("SIDECAR_LISTEN (listen)", &listen, LISTEN, str::parse::<SocketAddr>),
+        ecs: ecs_task::Config {
+            uri: s.optional("ECS_CONTAINER_METADATA_URI_V4", &None).map(|uri| uri.trim_end_matches('/').to_owned()),
+            refresh: s.duration("SIDECAR_ECS_REFRESH", &file.ecs.refresh, "10s"),
+        },
+        app_metrics: app_metrics::Config {
+            url: s.url("SIDECAR_APP_METRICS_URL", &file.app.metrics_url, Some(APP_METRICS_URL)),
+            timeout: s.duration("SIDECAR_APP_METRICS_TIMEOUT", &file.app.metrics_timeout, "5s"),
+        },
+        health: health::Config {
+            url: s.url("SIDECAR_APP_HEALTH_URL", &file.app.health_url, Some(APP_HEALTH_URL)),
+            interval: s.duration("SIDECAR_APP_HEALTH_INTERVAL", &file.app.health_interval, "5s"),
+        },
+        logs: logs(s, file),
+        recent: recent::Config::default(),
+        logs_output: logs_output(s, file),
+        logs_queue_bytes: s.bytes("SIDECAR_LOG_QUEUE", &file.logs.queue, "8MiB"),
+        traces: traces(s, file, otlp_listen),
+        otlp: otlp::Config {
+            listen: otlp_listen,
+            body_bytes_max: s.bytes("SIDECAR_OTLP_BODY_MAX", &file.traces.body_max, "4MiB"),
+        },
+        stop_timeout: s.duration("SIDECAR_STOP_TIMEOUT", &file.stop_timeout, "25s"),
+        problems: Vec::new(),
+    }
+}
+
+fn logs(s: &mut Settings<'_>, file: &File) -> file_tail::Config {
+    let files = match s.optional("SIDECAR_LOG_FILES", &None) {
+        Some(list) => list.split(',').map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect(),
+        None => file.logs.files.clone(),
+    };
+    for pattern in &files {
+        if let Err(error) = glob::Pattern::new(pattern) {
+            s.problems.push(format!("SIDECAR_LOG_FILES (logs.files): {pattern:?} is no path or glob: {error}"));
+        }
+    }
+    let start = s.text("SIDECAR_LOG_START", &file.logs.start, "end");
+    let from_beginning = s.parsed("SIDECAR_LOG_START (logs.start)", &start, "end", |word| match word {
+        "beginning" => Ok(true),
+        "end" => Ok(false),
+        _ => Err("write `beginning` or `end`"),
+    });
+    file_tail::Config {
+        files,
+        from_beginning,
+        line_bytes_max: s.bytes("SIDECAR_LOG_LINE_MAX", &file.logs.line_max, "256KiB").max(1),
+    }
+}
+
+fn logs_output(s: &mut Settings<'_>, file: &File) -> LogsOutput {
+    let output = s.text("SIDECAR_LOGS_OUTPUT", &file.logs.output, "none");
+    let group = s.optional("LOG_GROUP", &file.logs.group);
+    match output.as_str() {
+        "none" => LogsOutput::None,
+        "stdout" => LogsOutput::Stdout,
+        "cloudwatch" => {
+            let Some(group) = group else {
+                s.problems.push(
+                    "SIDECAR_LOGS_OUTPUT (logs.output) is `cloudwatch`, but no log group is named: set LOG_GROUP \
+                     (logs.group); until then log records go nowhere"
+                        .to_owned(),
+                );
+                return LogsOutput::None;
+            };
+            let create = s.text("SIDECAR_LOG_GROUP_CREATE", &file.logs.create_group, "false");
+            LogsOutput::CloudWatch(cloudwatch_logs::Config {
+                group,
+                stream: s.optional("LOG_STREAM", &file.logs.stream),
+                create_group: s.parsed("SIDECAR_LOG_GROUP_CREATE", &create, "false", str::parse::<bool>),
+                give_up_after: s.duration("SIDECAR_LOG_GIVE_UP_AFTER", &file.logs.give_up_after, "1h"),
+            })
+        }
+        other => {
+            s.problems.push(format!(
+                "SIDECAR_LOGS_OUTPUT (logs.output): {other:?} is no output: write `cloudwatch`, `stdout` or `none`"
+            ));
+            LogsOutput::None
+        }
+    }
+}
+
+fn traces(s: &mut Settings<'_>, file: &File, listen: Option<SocketAddr>) -> otlp_out::Config {
+    // As the OTLP exporter specification has it: the signal's own address is whole, the general one a base.
+    let whole = s.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &None, None);
+    let base = s.url("OTEL_EXPORTER_OTLP_ENDPOINT", &file.traces.endpoint, None);
+    let mut traces_url = whole.or(base.map(|base| format!("{}/v1/traces", base.trim_end_matches('/'))));
+    let own = listen.map(|listen| format!("http://{listen}/"));
+    if let (Some(url), Some(own)) = (&traces_url, own)
+        && url.starts_with(&own)
+    {
+        s.problems.push(format!(
+            "OTEL_EXPORTER_OTLP_ENDPOINT (traces.endpoint): {url} is the sidecar itself; name the backend there, traces \
+             are dropped until then"
+        ));
+        traces_url = None;
+    }
+    let headers = s.optional("OTEL_EXPORTER_OTLP_HEADERS", &file.traces.headers).unwrap_or_default();
+    otlp_out::Config {
+        traces_url,
+        headers: s.headers("OTEL_EXPORTER_OTLP_HEADERS", &headers),
+        queue_bytes: s.bytes("SIDECAR_TRACE_QUEUE", &file.traces.queue, "8MiB"),
+        give_up_after: s.duration("SIDECAR_TRACE_GIVE_UP_AFTER", &file.traces.give_up_after, "5m"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

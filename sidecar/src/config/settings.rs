@@ -1,0 +1,168 @@
+//! Settings as they were written, and how one of them is found: environment, then file, then default.
+
+use std::fmt::Display;
+
+use serde::Deserialize;
+
+use super::*;
+
+/// The YAML file. Durations and sizes are human: `15s`, `64MiB`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    /// `SIDECAR_SERVICE`: the service's name; as the task's metadata has it where absent.
+    pub(super) service: Option<String>,
+    /// `SIDECAR_SERVICE_VERSION`: on lines that do not say their version.
+    pub(super) service_version: Option<String>,
+    /// `ENVIRONMENT`.
+    pub(super) environment: Option<String>,
+    /// `SIDECAR_TASK_ID`: as the task's metadata has it where absent.
+    pub(super) task_id: Option<String>,
+    /// `SIDECAR_LISTEN`: metrics, health and recent log lines.
+    pub(super) listen: Option<String>,
+    /// `SIDECAR_STOP_TIMEOUT`: two seconds less than the container's stopTimeout.
+    pub(super) stop_timeout: Option<String>,
+    pub(super) app: App,
+    pub(super) ecs: Ecs,
+    pub(super) logs: Logs,
+    pub(super) traces: Traces,
+}
+
+/// The app beside us.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct App {
+    /// `SIDECAR_APP_METRICS_URL`, or `off`.
+    pub(super) metrics_url: Option<String>,
+    /// `SIDECAR_APP_METRICS_TIMEOUT`.
+    pub(super) metrics_timeout: Option<String>,
+    /// `SIDECAR_APP_HEALTH_URL`, or `off`.
+    pub(super) health_url: Option<String>,
+    /// `SIDECAR_APP_HEALTH_INTERVAL`.
+    pub(super) health_interval: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ecs {
+    /// `SIDECAR_ECS_REFRESH`.
+    pub(super) refresh: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Logs {
+    /// `SIDECAR_LOG_FILES`, separated by commas: paths and globs.
+    pub(super) files: Vec<String>,
+    /// `SIDECAR_LOG_START`: `end` or `beginning` of files that are there at the start.
+    pub(super) start: Option<String>,
+    /// `SIDECAR_LOG_LINE_MAX`.
+    pub(super) line_max: Option<String>,
+    /// `SIDECAR_LOGS_OUTPUT`: `cloudwatch`, `stdout` or `none`.
+    pub(super) output: Option<String>,
+    /// `LOG_GROUP`.
+    pub(super) group: Option<String>,
+    /// `LOG_STREAM`: `<service>/<task id>` where absent.
+    pub(super) stream: Option<String>,
+    /// `SIDECAR_LOG_GROUP_CREATE`.
+    pub(super) create_group: Option<String>,
+    /// `SIDECAR_LOG_QUEUE`.
+    pub(super) queue: Option<String>,
+    /// `SIDECAR_LOG_GIVE_UP_AFTER`.
+    pub(super) give_up_after: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Traces {
+    /// `SIDECAR_OTLP_LISTEN`, or `off`.
+    pub(super) listen: Option<String>,
+    /// `SIDECAR_OTLP_BODY_MAX`.
+    pub(super) body_max: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the backend, without `/v1/traces`.
+    pub(super) endpoint: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_HEADERS`: `name=value`, separated by commas.
+    pub(super) headers: Option<String>,
+    /// `SIDECAR_TRACE_QUEUE`.
+    pub(super) queue: Option<String>,
+    /// `SIDECAR_TRACE_GIVE_UP_AFTER`.
+    pub(super) give_up_after: Option<String>,
+}
+
+/// Finds and parses settings; collects what is wrong with them.
+pub(super) struct Settings<'a> {
+    pub(super) env: &'a dyn Env,
+    pub(super) problems: Vec<String>,
+}
+
+impl Settings<'_> {
+    pub(super) fn optional(&self, variable: &str, file: &Option<String>) -> Option<String> {
+        let usable = |value: String| Some(value.trim().to_owned()).filter(|v| !v.is_empty());
+        self.env.get(variable).and_then(usable).or_else(|| file.clone().and_then(usable))
+    }
+
+    pub(super) fn text(&self, variable: &str, file: &Option<String>, default: &str) -> String {
+        self.optional(variable, file).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The value, or the default's where the text cannot be parsed.
+    pub(super) fn parsed<T, E: Display>(
+        &mut self,
+        name: &str,
+        text: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> T {
+        match parse(text) {
+            Ok(value) => value,
+            Err(error) => {
+                self.problems.push(format!("{name}: {text:?} cannot be used ({error}), using {default}"));
+                parse(default).ok().expect("defaults parse")
+            }
+        }
+    }
+
+    pub(super) fn duration(&mut self, variable: &str, file: &Option<String>, default: &str) -> Duration {
+        let text = self.text(variable, file, default);
+        self.parsed(variable, &text, default, |text| match duration::parse(text) {
+            Ok(Duration::ZERO) => Err("it must be longer than 0".to_owned()),
+            Ok(value) => Ok(value),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    pub(super) fn bytes(&mut self, variable: &str, file: &Option<String>, default: &str) -> usize {
+        let text = self.text(variable, file, default);
+        let bytes = self.parsed(variable, &text, default, byte_size::parse);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// An http(s) address; None where it is `off`, and where it is absent or unusable and has no default.
+    pub(super) fn url(&mut self, variable: &str, file: &Option<String>, default: Option<&str>) -> Option<String> {
+        let text = self.optional(variable, file).or(default.map(str::to_owned)).filter(|text| text != OFF)?;
+        match reqwest::Url::parse(&text) {
+            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Some(text),
+            _ => {
+                let using = default.unwrap_or("none");
+                self.problems.push(format!("{variable}: {text:?} is no http:// or https:// address, using {using}"));
+                default.map(str::to_owned)
+            }
+        }
+    }
+
+    /// `name=value,name=value`, as OpenTelemetry writes headers. Values are not repeated in messages.
+    pub(super) fn headers(&mut self, variable: &str, text: &str) -> Vec<(String, Secret)> {
+        let mut headers = Vec::new();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').map_or((pair, ""), |(n, v)| (n.trim(), v.trim()));
+            let usable = !value.is_empty()
+                && reqwest::header::HeaderName::try_from(name).is_ok()
+                && reqwest::header::HeaderValue::from_str(value).is_ok();
+            match usable {
+                true => headers.push((name.to_owned(), Secret::new(value))),
+                false => self.problems.push(format!("{variable}: the header {name:?} is not written as name=value")),
+            }
+        }
+        headers
+    }
+}

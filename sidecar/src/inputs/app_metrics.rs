@@ -1,0 +1,125 @@
+//! The app's own metrics, read from its `/metrics` on loopback when somebody asks for ours.
+//!
+//! In: text 0.0.4 or OpenMetrics. Out: families. One reading serves all who ask within a second.
+//! A failed reading is data: the answer then has no families of the app and says so in `sidecar_app_scrape_up`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use prometheus_client::metrics::gauge::Gauge;
+use service::metrics::Metrics;
+use telemetry::exposition::{self, Family, Format};
+use telemetry::names::sidecar as names;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// None: the app has no metrics.
+    pub url: Option<String>,
+    pub timeout: Duration,
+}
+
+/// Several collectors that scrape in the same second share one reading of the app.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+/// An exposition larger than this is a mistake that would cost the task its memory.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+pub struct AppMetrics {
+    url: Option<String>,
+    timeout: Duration,
+    client: reqwest::Client,
+    last: Mutex<Last>,
+    up: Gauge,
+    series: Gauge,
+    duration: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+#[derive(Default)]
+struct Last {
+    at: Option<Instant>,
+    families: Arc<Vec<Family>>,
+    failed: bool,
+}
+
+impl Config {
+    pub fn build(&self, client: reqwest::Client, metrics: &Metrics) -> AppMetrics {
+        let app = AppMetrics {
+            url: self.url.clone(),
+            timeout: self.timeout,
+            client,
+            last: Mutex::default(),
+            up: Gauge::default(),
+            series: Gauge::default(),
+            duration: Gauge::default(),
+        };
+        if app.url.is_some() {
+            metrics.register(|r| {
+                r.register(names::APP_SCRAPE_UP, "1 when the app's metrics could be read", app.up.clone());
+                r.register(names::APP_SCRAPE_SERIES, "Samples of the app's last exposition", app.series.clone());
+                r.register(
+                    names::APP_SCRAPE_DURATION_SECONDS,
+                    "How long the last reading of the app's metrics took",
+                    app.duration.clone(),
+                );
+            });
+        }
+        app
+    }
+}
+
+impl AppMetrics {
+    /// The app's families, read now or less than a second ago; none where they could not be read.
+    pub async fn families(&self) -> Arc<Vec<Family>> {
+        let Some(url) = &self.url else { return Arc::default() };
+        // Whoever comes second waits for the first one's reading.
+        let mut last = self.last.lock().await;
+        if last.at.is_some_and(|at| at.elapsed() < SHARED_FOR) {
+            return last.families.clone();
+        }
+        let begun = Instant::now();
+        let read = tokio::time::timeout(self.timeout, self.read(url)).await;
+        let read = read.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {:?}", self.timeout)));
+        self.duration.set(begun.elapsed().as_secs_f64());
+        last.at = Some(Instant::now());
+        match read {
+            Ok(families) => {
+                if last.failed {
+                    tracing::info!(url, "the app's metrics can be read again");
+                }
+                last.failed = false;
+                self.up.set(1);
+                self.series.set(families.iter().map(|f| f.samples.len() as i64).sum());
+                last.families = Arc::new(families);
+            }
+            Err(error) => {
+                if !last.failed {
+                    tracing::warn!(url, error = format!("{error:#}"), "the app's metrics cannot be read");
+                }
+                last.failed = true;
+                self.up.set(0);
+                self.series.set(0);
+                last.families = Arc::default();
+            }
+        }
+        last.families.clone()
+    }
+
+    async fn read(&self, url: &str) -> anyhow::Result<Vec<Family>> {
+        let request = self.client.get(url).header(reqwest::header::ACCEPT, Format::ACCEPT);
+        let mut answer = request.send().await?.error_for_status()?;
+        let content_type = answer.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        // Many small servers name no type, or a foreign one, for the classic format.
+        let format = content_type.and_then(Format::from_content_type).unwrap_or(Format::Prometheus);
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            if body.len() + chunk.len() > BODY_BYTES_MAX {
+                bail!("the exposition is larger than {} MiB", BODY_BYTES_MAX >> 20);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let body = std::str::from_utf8(&body).context("the exposition is not UTF-8")?;
+        Ok(exposition::parse(body, format)?)
+    }
+}

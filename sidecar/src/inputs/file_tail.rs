@@ -1,0 +1,214 @@
+//! The app's log files, read as they grow.
+//!
+//! In: paths and globs. Out: lines, handed to the intake. Promises each complete line once, through
+//! rotation by rename and by truncation, and the unfinished last line when the file ends for good.
+//! Waits when the pipeline is full: the file is the buffer. Keeps no memory of its own across a restart.
+
+mod read;
+mod watch;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use service::Shutdown;
+use service::metrics::Metrics;
+use telemetry::Timestamp;
+use telemetry::names::{sidecar as names, without_total};
+use tokio::time::Instant;
+
+use self::read::{FileId, Reader, Start};
+use self::watch::Watch;
+use crate::pipeline::intake::Intake;
+use crate::pipeline::queue::WhenFull;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Paths and globs.
+    pub files: Vec<String>,
+    /// Read files that are there at the start from their beginning; otherwise from their end.
+    pub from_beginning: bool,
+    /// A longer line is cut here.
+    pub line_bytes_max: usize,
+}
+
+/// What one turn reads of one file before the others have theirs.
+const TURN_BYTES: usize = 256 * 1024;
+/// How often files are looked for and read where the kernel tells of changes, and where it does not.
+const POLL_WATCHED: Duration = Duration::from_secs(1);
+const POLL_UNWATCHED: Duration = Duration::from_millis(250);
+/// Between two turns, so that an app that writes line by line costs one turn for many lines.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A file that is gone from its path is kept open until nothing came for this long.
+const ROTATED_QUIET: Duration = Duration::from_secs(3);
+/// While stopping: files in which nothing happened for this long have ended.
+pub const STOP_QUIET: Duration = Duration::from_secs(1);
+const STOP_POLL: Duration = Duration::from_millis(100);
+
+pub struct FileTail {
+    files: Files,
+    intake: Intake,
+    open: Gauge,
+    truncated: Counter,
+}
+
+impl Config {
+    /// None where there is nothing to tail.
+    pub fn build(&self, intake: Intake, metrics: &Metrics) -> Option<FileTail> {
+        if self.files.is_empty() {
+            return None;
+        }
+        let (open, truncated) = (Gauge::default(), Counter::default());
+        metrics.register(|r| {
+            r.register(names::LOG_FILES_OPEN, "Log files that are being read", open.clone());
+            r.register(
+                without_total(names::LOG_LINES_TRUNCATED_TOTAL),
+                "Log lines cut at the longest allowed length",
+                truncated.clone(),
+            );
+        });
+        let files = Files { config: self.clone(), readers: HashMap::new(), seen_before: false };
+        Some(FileTail { files, intake, open, truncated })
+    }
+}
+
+impl FileTail {
+    /// Reads until it is told to stop and the files are quiet.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let FileTail { mut files, intake, open, truncated } = self;
+        let mut watch = Watch::start(&files.config.files);
+        let mut last_line = Instant::now();
+        loop {
+            let turn;
+            (files, turn) = on_a_thread(move || {
+                let turn = files.turn();
+                (files, turn)
+            })
+            .await?;
+            open.set(files.readers.len() as i64);
+            truncated.inc_by(turn.truncated);
+            if !turn.lines.is_empty() {
+                last_line = Instant::now();
+            }
+            accept(&intake, turn.lines).await;
+            if turn.more {
+                continue;
+            }
+            if shutdown.is_requested() {
+                if last_line.elapsed() >= STOP_QUIET {
+                    break;
+                }
+                tokio::time::sleep(STOP_POLL).await;
+                continue;
+            }
+            watch.follow(&files.config.files);
+            let poll = if watch.works() { POLL_WATCHED } else { POLL_UNWATCHED };
+            tokio::select! {
+                () = watch.nudge() => tokio::time::sleep(PAUSE).await,
+                () = tokio::time::sleep(poll) => {}
+                // The quiet time counts from the order to stop.
+                () = shutdown.requested() => last_line = Instant::now(),
+            }
+        }
+        let rest = files.readers.values_mut().filter_map(Reader::finish).collect();
+        accept(&intake, rest).await;
+        Ok(())
+    }
+}
+
+async fn accept(intake: &Intake, lines: Vec<Vec<u8>>) {
+    if lines.is_empty() {
+        return;
+    }
+    let now = now();
+    for line in lines {
+        intake.accept(&line, now, WhenFull::Wait).await;
+    }
+}
+
+fn now() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// File systems may hang (EFS does): never on the thread that answers health checks.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("reading log files panicked")
+}
+
+/// The files that are open, by identity: a path may change hands, an inode does not while it is open.
+struct Files {
+    config: Config,
+    readers: HashMap<FileId, Reader>,
+    /// The first look is over: what appears from now on is new and is read from its beginning.
+    seen_before: bool,
+}
+
+#[derive(Default)]
+struct Turn {
+    lines: Vec<Vec<u8>>,
+    /// Some file had more than a turn's worth.
+    more: bool,
+    truncated: u64,
+}
+
+impl Files {
+    fn turn(&mut self) -> Turn {
+        self.look();
+        let mut turn = Turn::default();
+        for reader in self.readers.values_mut() {
+            match reader.read(TURN_BYTES, self.config.line_bytes_max, &mut turn.lines) {
+                Ok(progress) => {
+                    turn.more |= progress.more;
+                    turn.truncated += progress.truncated;
+                }
+                Err(error) => reader.complain(&error),
+            }
+        }
+        self.readers.retain(|_, reader| {
+            let ended = !reader.linked && reader.quiet_for() >= ROTATED_QUIET;
+            if ended {
+                turn.lines.extend(reader.finish());
+            }
+            !ended
+        });
+        turn
+    }
+
+    /// Opens what is new at the configured paths and notes what is still there.
+    fn look(&mut self) {
+        self.readers.values_mut().for_each(|reader| reader.linked = false);
+        let start = match self.seen_before || self.config.from_beginning {
+            true => Start::Beginning,
+            false => Start::End,
+        };
+        for path in self.config.files.iter().flat_map(|pattern| paths(pattern)) {
+            let Some(id) = FileId::of(&path) else { continue };
+            match self.readers.get_mut(&id) {
+                Some(reader) => reader.linked = true,
+                None => match Reader::open(&path, start) {
+                    // Between the look and the opening the path may have changed hands.
+                    Ok((id, reader)) => {
+                        tracing::debug!(path = %path.display(), "reading log file");
+                        self.readers.insert(id, reader);
+                    }
+                    Err(error) => {
+                        tracing::debug!(path = %path.display(), error = %error, "log file cannot be opened");
+                    }
+                },
+            }
+        }
+        self.seen_before = true;
+    }
+}
+
+/// Existing regular files. A pattern that is no glob was reported by the configuration already.
+fn paths(pattern: &str) -> Vec<PathBuf> {
+    glob::glob(pattern).map(|found| found.filter_map(Result::ok).filter(|p| p.is_file()).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

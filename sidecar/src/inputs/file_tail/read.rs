@@ -1,0 +1,150 @@
+//! One open log file: complete lines out of it, from where the last reading ended.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Device and inode; unique among files that are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    pub(super) fn of(path: &Path) -> Option<FileId> {
+        std::fs::metadata(path).ok().map(|m| FileId::from(&m))
+    }
+}
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        FileId(metadata.dev(), metadata.ino())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Beginning,
+    End,
+}
+
+pub(super) struct Reader {
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    /// A line whose end has not come yet.
+    partial: Vec<u8>,
+    /// The rest of the line is left out: it was too long, or reading began in its middle.
+    skipping: bool,
+    last_data: Instant,
+    complained: bool,
+    /// A configured path still leads to this file.
+    pub(super) linked: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) more: bool,
+    pub(super) truncated: u64,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path, start: Start) -> io::Result<(FileId, Reader)> {
+        let mut file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let offset = match start {
+            Start::Beginning => 0,
+            Start::End => metadata.len(),
+        };
+        let skipping = offset > 0 && !ends_a_line(&mut file, offset)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let reader = Reader {
+            path: path.to_owned(),
+            file,
+            offset,
+            partial: Vec::new(),
+            skipping,
+            last_data: Instant::now(),
+            complained: false,
+            linked: true,
+        };
+        Ok((FileId::from(&metadata), reader))
+    }
+
+    /// Reads up to `budget` bytes and appends the lines that end in them.
+    pub(super) fn read(&mut self, budget: usize, line_max: usize, lines: &mut Vec<Vec<u8>>) -> io::Result<Progress> {
+        let mut progress = Progress::default();
+        let length = self.file.metadata()?.len();
+        if length == self.offset {
+            return Ok(progress);
+        }
+        if length < self.offset {
+            // Truncated in place (copytruncate): what follows is new.
+            lines.extend(self.finish());
+            self.offset = 0;
+            self.file.seek(SeekFrom::Start(0))?;
+        }
+        let mut buffer = vec![0; 64 * 1024];
+        let mut taken = 0;
+        while taken < budget {
+            let length = self.file.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(progress);
+            }
+            (self.offset, taken) = (self.offset + length as u64, taken + length);
+            self.last_data = Instant::now();
+            self.split(&buffer[..length], line_max, lines, &mut progress);
+        }
+        progress.more = true;
+        Ok(progress)
+    }
+
+    fn split(&mut self, data: &[u8], line_max: usize, lines: &mut Vec<Vec<u8>>, progress: &mut Progress) {
+        for piece in data.split_inclusive(|b| *b == b'\n') {
+            let (content, ends) = match piece.strip_suffix(b"\n") {
+                Some(content) => (content, true),
+                None => (piece, false),
+            };
+            if !self.skipping {
+                let room = line_max - self.partial.len();
+                self.partial.extend_from_slice(&content[..content.len().min(room)]);
+                if content.len() > room {
+                    progress.truncated += 1;
+                    self.skipping = true;
+                    lines.push(std::mem::take(&mut self.partial));
+                }
+            }
+            if ends {
+                if !self.skipping {
+                    lines.push(std::mem::take(&mut self.partial));
+                }
+                self.skipping = false;
+            }
+        }
+    }
+
+    /// The line whose end will not come any more.
+    pub(super) fn finish(&mut self) -> Option<Vec<u8>> {
+        self.skipping = false;
+        Some(std::mem::take(&mut self.partial)).filter(|line| !line.is_empty())
+    }
+
+    pub(super) fn quiet_for(&self) -> Duration {
+        self.last_data.elapsed()
+    }
+
+    /// Says once that a file cannot be read.
+    pub(super) fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(path = %self.path.display(), error = %error, "failed to read log file");
+        }
+    }
+}
+
+/// Whether the byte before `offset` ends a line.
+fn ends_a_line(file: &mut File, offset: u64) -> io::Result<bool> {
+    let mut last = [0];
+    file.seek(SeekFrom::Start(offset - 1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}

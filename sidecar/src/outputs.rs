@@ -1,0 +1,9 @@
+//! Where data leaves: metrics for whoever scrapes, log records and spans to their destinations.
+//!
+//! An output takes from a queue or is asked; it knows no input. What it could not deliver is counted by reason.
+
+pub mod cloudwatch_logs;
+pub mod exposition;
+pub mod otlp;
+pub mod retry;
+pub mod stdout;

@@ -1,0 +1,1 @@
+//! Against a CloudWatch Logs in this process.

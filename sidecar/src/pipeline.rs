@@ -1,0 +1,14 @@
+//! What happens to data between an input and an output: every item is accounted for, log lines become
+//! records, secrets are struck out, a bounded queue decides what happens when the output is slow, and
+//! batches are cut to what the destination takes.
+//!
+//! In: bytes of one log line, or one OTLP request. Out: records and requests in queues. Promises that
+//! in = delivered + waiting + dropped at every moment. Knows no input and no output.
+
+pub mod account;
+pub mod batch;
+pub mod intake;
+pub mod parse;
+pub mod queue;
+pub mod redact;
+pub mod spans;

@@ -1,0 +1,239 @@
+//! The account of what came in: delivered, dropped for a reason, or still waiting.
+//!
+//! Whoever holds data holds its [`Ticket`]. A ticket is settled once; one that is lost on the way is
+//! counted as abandoned, so that the books balance even where the code has a hole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use service::metrics::Metrics;
+use telemetry::names::{sidecar as names, without_total};
+
+/// Why something was not delivered; also the value of the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The queue was full and its policy is to drop.
+    QueueFull,
+    /// Nobody said where it should go.
+    NoEndpoint,
+    /// The destination refused it for good.
+    Refused,
+    /// The destination stayed away for longer than an item may wait.
+    GaveUp,
+    TooLarge,
+    TooOld,
+    TooNew,
+    /// Older than the destination's retention.
+    Expired,
+    /// The time to stop ran out.
+    Stopped,
+    /// Lost by the program itself: a defect.
+    Abandoned,
+}
+
+impl DropReason {
+    pub const ALL: [DropReason; 10] = [
+        DropReason::QueueFull,
+        DropReason::NoEndpoint,
+        DropReason::Refused,
+        DropReason::GaveUp,
+        DropReason::TooLarge,
+        DropReason::TooOld,
+        DropReason::TooNew,
+        DropReason::Expired,
+        DropReason::Stopped,
+        DropReason::Abandoned,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DropReason::QueueFull => "queue_full",
+            DropReason::NoEndpoint => "no_endpoint",
+            DropReason::Refused => "refused",
+            DropReason::GaveUp => "gave_up",
+            DropReason::TooLarge => "too_large",
+            DropReason::TooOld => "too_old",
+            DropReason::TooNew => "too_new",
+            DropReason::Expired => "expired",
+            DropReason::Stopped => "stopped",
+            DropReason::Abandoned => "abandoned",
+        }
+    }
+}
+
+type Label = [(&'static str, &'static str); 1];
+
+/// The books of one kind of data.
+#[derive(Clone)]
+pub struct Account(Arc<Books>);
+
+struct Books {
+    /// Where settled data went: the value of the label `output`.
+    output: &'static str,
+    received: Counter,
+    delivered: Family<Label, Counter>,
+    dropped: Family<Label, Counter>,
+    waiting: Gauge,
+    /// From now on what is lost was lost to the stop.
+    stopping: AtomicBool,
+}
+
+/// The four sums at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    pub received: u64,
+    pub delivered: u64,
+    pub dropped: u64,
+    pub waiting: u64,
+}
+
+impl Account {
+    pub fn of_logs(metrics: &Metrics, output: &'static str) -> Self {
+        let names = [
+            names::LOG_RECORDS_IN_TOTAL,
+            names::LOG_RECORDS_DELIVERED_TOTAL,
+            names::LOG_RECORDS_DROPPED_TOTAL,
+            names::LOG_RECORDS_WAITING,
+        ];
+        Account::open(metrics, output, "Log records", names)
+    }
+
+    pub fn of_spans(metrics: &Metrics, output: &'static str) -> Self {
+        let names =
+            [names::SPANS_IN_TOTAL, names::SPANS_DELIVERED_TOTAL, names::SPANS_DROPPED_TOTAL, names::SPANS_WAITING];
+        Account::open(metrics, output, "Spans", names)
+    }
+
+    fn open(metrics: &Metrics, output: &'static str, what: &str, names: [&str; 4]) -> Self {
+        let books = Books {
+            output,
+            received: Counter::default(),
+            delivered: Family::default(),
+            dropped: Family::default(),
+            waiting: Gauge::default(),
+            stopping: AtomicBool::new(false),
+        };
+        // Every series is there from the start, so that the first loss is an increase.
+        drop(books.delivered.get_or_create(&[("output", output)]));
+        for reason in DropReason::ALL {
+            drop(books.dropped.get_or_create(&[("reason", reason.as_str())]));
+        }
+        metrics.register(|r| {
+            r.register(without_total(names[0]), format!("{what} taken in"), books.received.clone());
+            r.register(
+                without_total(names[1]),
+                format!("{what} that the output has accepted"),
+                books.delivered.clone(),
+            );
+            r.register(without_total(names[2]), format!("{what} lost, by reason"), books.dropped.clone());
+            r.register(names[3], format!("{what} taken in and neither delivered nor dropped"), books.waiting.clone());
+        });
+        Account(Arc::new(books))
+    }
+
+    /// Takes `units` items in.
+    pub fn enter(&self, units: u64) -> Ticket {
+        self.0.received.inc_by(units);
+        self.0.waiting.inc_by(units as i64);
+        Ticket { account: self.clone(), units }
+    }
+
+    /// The time to stop has run out: whatever is given up now is counted under that reason.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn balance(&self) -> Balance {
+        let dropped = DropReason::ALL.iter().map(|r| self.dropped(*r)).sum();
+        Balance {
+            received: self.0.received.get(),
+            delivered: self.0.delivered.get_or_create(&[("output", self.0.output)]).get(),
+            dropped,
+            waiting: u64::try_from(self.0.waiting.get()).unwrap_or(0),
+        }
+    }
+
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.0.dropped.get_or_create(&[("reason", reason.as_str())]).get()
+    }
+
+    /// `3 queue_full, 1 too_large`, or `none`.
+    pub fn losses(&self) -> String {
+        let lost: Vec<String> = DropReason::ALL
+            .iter()
+            .filter(|r| self.dropped(**r) > 0)
+            .map(|r| format!("{} {}", self.dropped(*r), r.as_str()))
+            .collect();
+        if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }
+    }
+
+    fn settle(&self, units: u64, lost: Option<DropReason>) {
+        self.0.waiting.dec_by(units as i64);
+        match lost {
+            None => self.0.delivered.get_or_create(&[("output", self.0.output)]).inc_by(units),
+            Some(reason) => self.0.dropped.get_or_create(&[("reason", reason.as_str())]).inc_by(units),
+        };
+    }
+}
+
+/// Stands for items that are on their way.
+#[must_use = "an unsettled ticket counts its items as abandoned"]
+pub struct Ticket {
+    account: Account,
+    units: u64,
+}
+
+impl Ticket {
+    pub fn delivered(mut self) {
+        self.account.settle(std::mem::take(&mut self.units), None);
+    }
+
+    pub fn dropped(mut self, reason: DropReason) {
+        self.account.settle(std::mem::take(&mut self.units), Some(reason));
+    }
+
+    pub fn units(&self) -> u64 {
+        self.units
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.units > 0 {
+            let stopping = self.account.0.stopping.load(Ordering::Relaxed);
+            let reason = if stopping { DropReason::Stopped } else { DropReason::Abandoned };
+            self.account.settle(self.units, Some(reason));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_books_balance_even_when_a_ticket_is_forgotten() {
+        let metrics = Metrics::new();
+        let account = Account::of_logs(&metrics, "stdout");
+        let (a, b, c) = (account.enter(1), account.enter(2), account.enter(4));
+        let _waiting = account.enter(8);
+        a.delivered();
+        b.dropped(DropReason::TooOld);
+        drop(c);
+        assert_eq!(account.balance(), Balance { received: 15, delivered: 1, dropped: 6, waiting: 8 });
+        assert_eq!(account.losses(), "2 too_old, 4 abandoned");
+        let text = metrics.expose();
+        for line in [
+            "sidecar_log_records_in_total 15\n",
+            "sidecar_log_records_delivered_total{output=\"stdout\"} 1\n",
+            "sidecar_log_records_dropped_total{reason=\"abandoned\"} 4\n",
+            "sidecar_log_records_dropped_total{reason=\"queue_full\"} 0\n",
+            "sidecar_log_records_waiting 8\n",
+        ] {
+            assert!(text.contains(line), "{line} not in {text}");
+        }
+    }
+}
