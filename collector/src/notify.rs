@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
-use crate::discovery::{StaticConfig, Targets};
+use crate::discovery::Targets;
 use crate::rules::alerting::Notice;
 use crate::state::State;
 
@@ -54,7 +54,7 @@ pub struct AlertmanagerConfig {
     #[serde(with = "service::config::duration")]
     pub timeout: Duration,
     pub api_version: ApiVersion,
-    pub static_configs: Vec<StaticConfig>,
+    pub static_configs: Vec<StaticAlertmanagers>,
 }
 
 impl Default for AlertmanagerConfig {
@@ -68,6 +68,14 @@ impl Default for AlertmanagerConfig {
             static_configs: Vec::new(),
         }
     }
+}
+
+/// One entry of an Alertmanager's `static_configs`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticAlertmanagers {
+    /// `host:port`.
+    pub targets: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -35,6 +35,7 @@ mod metrics;
 mod paths;
 mod restore;
 mod status;
+pub mod unit_test;
 
 use file::{GroupSpec, NameValidation, RuleFileError};
 use group::{Group, GroupTiming};
