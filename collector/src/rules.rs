@@ -35,7 +35,6 @@ mod metrics;
 mod paths;
 mod restore;
 mod status;
-pub mod unit_test;
 
 use file::{GroupSpec, NameValidation, RuleFileError};
 use group::{Group, GroupTiming};
