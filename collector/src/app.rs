@@ -1,7 +1,8 @@
 //! The stages and how they are joined, in flow order. The only module that knows them all.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,15 @@ use service::cli::Exit;
 use service::metrics::Metrics;
 use service::{Health, Shutdown, Tasks};
 use storage::Storage;
-use tokio::sync::watch;
 
-use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::query::{Embedded, Querier};
+use crate::reload::Reloader;
+use crate::scrape::OwnTarget;
 use crate::state::StateError;
 use crate::write::Writer;
+use crate::{api, discovery, notify, rules, scrape};
 
 /// Stages that have not ended by then are named and left.
 const GRACE: Duration = Duration::from_secs(10);
@@ -44,27 +46,75 @@ impl App {
     /// A configuration, data directory or address that cannot be used.
     pub async fn build(options: Options, clock: Clock, shutdown: Shutdown) -> Result<App, Exit> {
         let config = Config::load(&options.config).map_err(|e| Exit::Config(e.into()))?;
+        config.web.check_listen(options.listen).map_err(|why| Exit::Config(anyhow::anyhow!(why)))?;
+        prepare_data(&options.data).map_err(Exit::Config)?;
         let listener = service::http::bind(options.listen, "--listen").await?;
         let addr = listener.local_addr().context("the listener has no address")?;
         let (metrics, health, mut tasks) = (Metrics::new(), Health::new(), Tasks::new());
-        let config = Arc::new(config);
-        let (_config_sender, config_watch) = watch::channel(config.clone());
+        let own = OwnTarget::new(addr);
 
-        let _state = config.state.open(&options.data, &metrics).await.map_err(|e| match e {
+        let (reloader, reload, config) = Reloader::new(&options.config, config, own.clone(), clock, &metrics)?;
+        tasks.spawn("reload", reloader.run(shutdown.clone()));
+        let settings = config.borrow().clone();
+
+        let state = settings.state.open(&options.data, &metrics).await.map_err(|e| match e {
             StateError::Url(_) => Exit::Config(e.into()),
             other => Exit::Failure(other.into()),
         })?;
-        let storage = Arc::new(Storage::new(storage::Config {
-            retention: config.storage.retention,
-            ..storage::Config::default()
-        }));
-        let (writer, _write) = Writer::new(storage.clone(), clock, &metrics);
+        let storage = Arc::new(Storage::new(settings.storage.build()));
+        let (writer, write) = Writer::new(storage.clone(), clock, &metrics);
         tasks.spawn("write", writer.run());
-        let querier = Querier::Embedded(Arc::new(Embedded::new(&config.query, storage)));
+        let querier = Querier::Embedded(Arc::new(Embedded::new(&settings.query, storage)));
 
-        let scrape = crate::scrape::Status::default();
-        let sources = api::Sources { config: config_watch, clock, health, metrics, querier, scrape };
-        tasks.spawn("api", api::serve(listener, sources, shutdown.clone()));
+        let (targets, discovery) = discovery::spawn(&mut tasks, config.clone(), clock, &metrics, shutdown.clone());
+        let external_labels = &settings.global.external_labels;
+        let scrape = scrape::spawn(
+            &mut tasks,
+            targets.clone(),
+            write.clone(),
+            external_labels,
+            clock,
+            &metrics,
+            shutdown.clone(),
+        )?;
+
+        let listen_url = own.url();
+        let notify = notify::Inputs {
+            config: config.clone(),
+            clock,
+            targets,
+            state: Some(state.clone()),
+            listen_url: listen_url.clone(),
+        };
+        let (outbox, notify) = notify::spawn(notify, &metrics, &mut tasks).map_err(Exit::Config)?;
+        let rules = rules::Inputs {
+            config: config.clone(),
+            clock,
+            querier: querier.clone(),
+            write,
+            outbox,
+            state: Some(state),
+            listen_url,
+        };
+        let rules = rules::spawn(rules, &metrics, &mut tasks, shutdown.clone()).map_err(|e| Exit::Config(e.into()))?;
+
+        let guard = api::Guard::new(settings.web.auth.as_ref(), own.token());
+        let sources = api::Sources {
+            flags: Arc::new(options.flags(&settings)),
+            retention: settings.storage.retention,
+            started: clock.now(),
+            config,
+            reload,
+            clock,
+            health,
+            metrics,
+            querier,
+            discovery,
+            scrape,
+            rules,
+            notify,
+        };
+        tasks.spawn("api", api::serve(listener, sources, guard, shutdown.clone()));
         Ok(App { tasks, shutdown, addr })
     }
 
@@ -80,4 +130,28 @@ impl App {
     pub async fn run(self) -> anyhow::Result<()> {
         self.tasks.run(self.shutdown, GRACE).await
     }
+}
+
+impl Options {
+    /// For `status/flags`, by the names that Prometheus' flags have.
+    fn flags(&self, config: &Config) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("config.file", self.config.display().to_string()),
+            ("storage.tsdb.path", self.data.display().to_string()),
+            ("storage.tsdb.retention.time", telemetry::duration::format(config.storage.retention)),
+            ("query.timeout", telemetry::duration::format(config.query.timeout)),
+            ("query.max-samples", config.query.samples_max.to_string()),
+            ("web.listen-address", self.listen.to_string()),
+        ])
+    }
+}
+
+/// The directory exists and can be written to, or one message says why not.
+fn prepare_data(data: &Path) -> anyhow::Result<()> {
+    let shown = data.display();
+    std::fs::create_dir_all(data).with_context(|| format!("failed to make the data directory `{shown}` (--data)"))?;
+    let probe = data.join(".writable");
+    std::fs::write(&probe, b"")
+        .and_then(|()| std::fs::remove_file(&probe))
+        .with_context(|| format!("the data directory `{shown}` (--data) is not writable"))
 }

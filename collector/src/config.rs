@@ -2,6 +2,7 @@
 //!
 //! A key that is not known, Prometheus' own unsupported ones included, is refused by name, line and column.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, load_yaml};
 use telemetry::Labels;
 use tokio::sync::watch;
+
+/// Prometheus' own default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The configuration of the moment; a reload sends the next one.
 pub type ConfigWatch = watch::Receiver<Arc<Config>>;
@@ -48,6 +52,13 @@ pub struct Global {
     pub evaluation_interval: Duration,
     /// Put on everything that leaves: alerts above all.
     pub external_labels: Labels,
+    /// Limits of jobs that set none; 0 is no limit.
+    #[serde(with = "service::config::byte_size")]
+    pub body_size_limit: u64,
+    pub sample_limit: u64,
+    pub label_limit: u64,
+    pub label_name_length_limit: u64,
+    pub label_value_length_limit: u64,
 }
 
 impl Default for Global {
@@ -55,25 +66,39 @@ impl Default for Global {
         // Prometheus' own defaults.
         Global {
             scrape_interval: Duration::from_secs(60),
-            scrape_timeout: Duration::from_secs(10),
+            scrape_timeout: DEFAULT_TIMEOUT,
             evaluation_interval: Duration::from_secs(60),
             external_labels: Labels::empty(),
+            body_size_limit: 0,
+            sample_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
         }
     }
 }
 
-/// How long samples are kept.
+/// How long samples are kept, and which are taken.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StorageConfig {
     #[serde(with = "service::config::duration")]
     pub retention: Duration,
+    /// More series than this are refused and counted; absent, memory is the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series_max: Option<usize>,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
         // Hours, not days: the samples live in memory.
-        StorageConfig { retention: Duration::from_secs(6 * 3600) }
+        StorageConfig { retention: Duration::from_secs(6 * 3600), series_max: None }
+    }
+}
+
+impl StorageConfig {
+    pub fn build(&self) -> storage::Config {
+        storage::Config { retention: self.retention, series_max: self.series_max, ..storage::Config::default() }
     }
 }
 
@@ -84,10 +109,39 @@ impl Config {
     /// One message with file, line, column and key where there is one.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let mut config: Config = load_yaml("configuration file", path)?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        for rule_file in &mut config.rule_files {
-            *rule_file = base.join(&*rule_file);
-        }
+        config.check().map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })?;
+        config.resolve_paths(path.parent().unwrap_or(Path::new("")));
         Ok(config)
+    }
+
+    /// What no single stage can see.
+    fn check(&self) -> Result<(), String> {
+        if self.global.scrape_timeout > self.global.scrape_interval && self.global.scrape_timeout != DEFAULT_TIMEOUT {
+            return Err("global scrape timeout greater than scrape interval".to_owned());
+        }
+        let mut names = HashSet::new();
+        for job in &self.scrape_configs {
+            job.check()?;
+            if !names.insert(&job.job_name) {
+                return Err(format!("found multiple scrape configs with job name {:?}", job.job_name));
+            }
+        }
+        self.web.check()
+    }
+
+    fn resolve_paths(&mut self, base: &Path) {
+        self.rule_files.iter_mut().for_each(|f| *f = base.join(&*f));
+        self.scrape_configs.iter_mut().for_each(|job| job.resolve_paths(base));
+    }
+
+    /// Names the blocks that differ and are read at the start only.
+    pub fn needs_restart(&self, next: &Config) -> Vec<&'static str> {
+        let blocks = [
+            ("storage", self.storage != next.storage),
+            ("query", self.query != next.query),
+            ("state", self.state != next.state),
+            ("web", self.web != next.web),
+        ];
+        blocks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 }

@@ -3,32 +3,32 @@
 pub mod clock;
 pub mod config;
 
-/// Lists, files and AWS -> targets.
+pub mod file_changes;
+
+pub mod reload;
+
 pub mod discovery;
-/// Targets -> samples.
+
 pub mod scrape;
-/// Samples -> storage.
+
 pub mod write;
 
-/// Alerts -> Alertmanager.
-pub mod notify;
-/// Storage -> answers.
 pub mod query;
-/// Answers -> alerts and recorded samples.
+
 pub mod rules;
-/// What must survive a restart.
+
+pub mod notify;
+
 pub mod state;
 
-/// Answers -> CloudWatch.
-pub mod publish;
-/// Drives whatever must become true in AWS.
 pub mod reconcile;
-/// Schedules -> bounds of ECS services.
+
+pub mod publish;
+
 pub mod scaling;
 
-/// Answers -> Grafana, promtool and people.
 pub mod api;
-/// The pages that people look at.
+
 pub mod ui;
 
 pub mod app;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use promql::Answer;
 use serde::{Deserialize, Serialize};
-use telemetry::Timestamp;
+use telemetry::{Labels, Matcher, Timestamp};
 
 pub use embedded::Embedded;
 
@@ -24,6 +24,21 @@ pub enum QueryError {
     Execution(#[from] promql::EvalError),
     #[error("the query took longer than {}", telemetry::duration::format(*.0))]
     Timeout(Duration),
+}
+
+/// The matchers of a series selector: `up{job="a"}`.
+///
+/// # Errors
+/// Text that is no selector.
+pub fn selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
+    Ok(promql::parse_selector(text)?)
+}
+
+/// A span of time, both ends inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub start: Timestamp,
+    pub end: Timestamp,
 }
 
 /// The `query:` block.
@@ -75,6 +90,41 @@ impl Querier {
     ) -> Result<Answer, QueryError> {
         match self {
             Querier::Embedded(engine) => engine.clone().range(expr, start, end, step).await,
+        }
+    }
+
+    /// The series that any of the selectors match.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn series(&self, selectors: Vec<Vec<Matcher>>, window: Window) -> Result<Vec<Labels>, QueryError> {
+        match self {
+            Querier::Embedded(engine) => Ok(engine.clone().series(selectors, window).await),
+        }
+    }
+
+    /// The label names of those series; without selectors, of all.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn label_names(&self, selectors: Vec<Vec<Matcher>>, window: Window) -> Result<Vec<String>, QueryError> {
+        match self {
+            Querier::Embedded(engine) => Ok(engine.clone().label_names(selectors, window).await),
+        }
+    }
+
+    /// The values that a label has in those series; without selectors, in all.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn label_values(
+        &self,
+        name: &str,
+        selectors: Vec<Vec<Matcher>>,
+        window: Window,
+    ) -> Result<Vec<String>, QueryError> {
+        match self {
+            Querier::Embedded(engine) => Ok(engine.clone().label_values(name.to_owned(), selectors, window).await),
         }
     }
 }

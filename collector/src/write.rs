@@ -4,8 +4,12 @@
 //! The queue is bounded and a writer that is behind makes its senders wait; nothing is dropped here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use service::metrics::Metrics;
 use storage::{AppendReport, Storage};
 use telemetry::Sample;
@@ -15,6 +19,8 @@ use crate::clock::Clock;
 
 /// Batches that may wait; a batch is one scrape or one rule group, so this is seconds of a large fleet.
 const QUEUE_LEN_MAX: usize = 64;
+/// How often old samples go and the gauges move.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The writer has ended: the program is stopping.
 #[derive(Debug, thiserror::Error)]
@@ -42,32 +48,77 @@ impl WriteHandle {
     }
 }
 
-/// Owns appends to the storage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    reason: &'static str,
+}
+
+#[derive(Default)]
+struct WriteMetrics {
+    appended: Counter,
+    refused: Family<RefusedLabels, Counter>,
+    series: Gauge,
+    samples: Gauge,
+}
+
+impl WriteMetrics {
+    fn register(metrics: &Metrics) -> Self {
+        let own = WriteMetrics::default();
+        metrics.register(|r| {
+            r.register("collector_storage_samples_appended", "Samples stored", own.appended.clone());
+            r.register("collector_storage_samples_refused", "Samples not stored, by reason", own.refused.clone());
+            r.register("collector_storage_series", "Series in memory", own.series.clone());
+            r.register("collector_storage_samples", "Samples in memory", own.samples.clone());
+        });
+        own
+    }
+}
+
+/// Owns appends to the storage, and lets samples go that are past the retention.
 pub struct Writer {
     queue: mpsc::Receiver<Batch>,
     storage: Arc<Storage>,
     clock: Clock,
-    samples: Counter,
+    metrics: WriteMetrics,
 }
 
 impl Writer {
     pub fn new(storage: Arc<Storage>, clock: Clock, metrics: &Metrics) -> (Self, WriteHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
-        let samples = Counter::default();
-        metrics.register(|r| {
-            r.register("collector_samples_received", "Samples handed to the storage", samples.clone());
-        });
-        (Writer { queue, storage, clock, samples }, WriteHandle(sender))
+        (Writer { queue, storage, clock, metrics: WriteMetrics::register(metrics) }, WriteHandle(sender))
     }
 
     /// Runs until the last [`WriteHandle`] is dropped and the queue is empty.
+    ///
+    /// # Errors
+    /// Never; refused samples are counted.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        while let Some(batch) = self.queue.recv().await {
-            self.samples.inc_by(batch.samples.len() as u64);
-            let report = self.storage.append(&batch.samples, self.clock.now());
-            // The sender may have given up waiting; the samples are stored all the same.
-            let _ = batch.done.send(report);
+        let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                batch = self.queue.recv() => match batch {
+                    Some(batch) => self.append(batch),
+                    None => return Ok(()),
+                },
+                _ = upkeep.tick() => self.upkeep(),
+            }
         }
-        Ok(())
+    }
+
+    fn append(&self, batch: Batch) {
+        let report = self.storage.append(&batch.samples, self.clock.now());
+        self.metrics.appended.inc_by(report.appended as u64);
+        for (reason, count) in report.refused.iter() {
+            self.metrics.refused.get_or_create(&RefusedLabels { reason: reason.as_str() }).inc_by(count);
+        }
+        // The sender may have given up waiting; the samples are stored all the same.
+        let _ = batch.done.send(report);
+    }
+
+    fn upkeep(&self) {
+        self.storage.expire(self.clock.now());
+        let stats = self.storage.stats();
+        self.metrics.series.set(i64::try_from(stats.series).unwrap_or(i64::MAX));
+        self.metrics.samples.set(i64::try_from(stats.samples).unwrap_or(i64::MAX));
     }
 }

@@ -114,3 +114,9 @@ impl Engine {
         Err(EvalError(format!("cannot evaluate {expr}: this build has no query engine")))
     }
 }
+/// # Errors
+/// Text that is no selector.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    Err(ParseError { message: format!("cannot parse {text:?}") })
+}
+pub fn format_value(value: f64) -> String { value.to_string() }

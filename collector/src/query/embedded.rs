@@ -1,14 +1,14 @@
 //! Our engine over our storage: the only place where `promql` and `storage` meet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use promql::{Answer, Engine, Expr, Limits, Series, Source, SourceError};
 use storage::Storage;
-use telemetry::{Matcher, Timestamp};
+use telemetry::{Labels, Matcher, Timestamp};
 
-use super::{Config, QueryError};
+use super::{Config, QueryError, Window};
 
 /// Parsed expressions kept: rules and dashboards ask the same few hundred for ever.
 const PARSED_MAX: usize = 1024;
@@ -40,12 +40,12 @@ impl Embedded {
         }
     }
 
-    pub async fn instant(self: Arc<Self>, expr: &str, at: Timestamp) -> Result<Answer, QueryError> {
+    pub(super) async fn instant(self: Arc<Self>, expr: &str, at: Timestamp) -> Result<Answer, QueryError> {
         let expr = self.parse(expr)?;
         self.evaluate(move |this| this.engine.instant(&expr, &this.source, at)).await
     }
 
-    pub async fn range(
+    pub(super) async fn range(
         self: Arc<Self>,
         expr: &str,
         start: Timestamp,
@@ -70,17 +70,66 @@ impl Embedded {
         Ok(expr)
     }
 
-    /// Evaluation is computation: it runs beside the tasks that serve sockets, never on them.
+    pub(super) async fn series(self: Arc<Self>, selectors: Vec<Vec<Matcher>>, window: Window) -> Vec<Labels> {
+        self.list(selectors, move |storage, matchers| storage.series_labels(matchers, window.start, window.end)).await
+    }
+
+    pub(super) async fn label_names(self: Arc<Self>, selectors: Vec<Vec<Matcher>>, window: Window) -> Vec<String> {
+        let selectors = or_everything(selectors);
+        self.list(selectors, move |storage, matchers| storage.label_names(matchers, window.start, window.end)).await
+    }
+
+    pub(super) async fn label_values(
+        self: Arc<Self>,
+        name: String,
+        selectors: Vec<Vec<Matcher>>,
+        window: Window,
+    ) -> Vec<String> {
+        let selectors = or_everything(selectors);
+        let values =
+            move |storage: &Storage, matchers: &[_]| storage.label_values(&name, matchers, window.start, window.end);
+        self.list(selectors, values).await
+    }
+
+    /// What any of the selectors finds, sorted, each once.
+    async fn list<T, F>(self: Arc<Self>, selectors: Vec<Vec<Matcher>>, find: F) -> Vec<T>
+    where
+        T: Ord + Send + 'static,
+        F: Fn(&Storage, &[Matcher]) -> Vec<T> + Send + 'static,
+    {
+        self.beside(move |this| {
+            let found: BTreeSet<T> = selectors.iter().flat_map(|matchers| find(&this.source.0, matchers)).collect();
+            found.into_iter().collect()
+        })
+        .await
+    }
+
     async fn evaluate<F>(self: Arc<Self>, work: F) -> Result<Answer, QueryError>
     where
         F: FnOnce(&Embedded) -> Result<Answer, promql::EvalError> + Send + 'static,
     {
         let timeout = self.timeout;
-        let work = tokio::task::spawn_blocking(move || work(&self));
-        match tokio::time::timeout(timeout, work).await {
-            Ok(Ok(answer)) => Ok(answer?),
-            Ok(Err(join)) => std::panic::resume_unwind(join.into_panic()),
+        match tokio::time::timeout(timeout, self.beside(work)).await {
+            Ok(answer) => Ok(answer?),
             Err(_) => Err(QueryError::Timeout(timeout)),
         }
     }
+
+    /// Evaluation is computation: it runs beside the tasks that serve sockets, never on them.
+    async fn beside<T, F>(self: Arc<Self>, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(&Embedded) -> T + Send + 'static,
+    {
+        match tokio::task::spawn_blocking(move || work(&self)).await {
+            Ok(result) => result,
+            // Blocking work is never cancelled, so it panicked; whoever asked shall know.
+            Err(join) => std::panic::resume_unwind(join.into_panic()),
+        }
+    }
+}
+
+/// No selector stands for all series, as the label endpoints have it.
+fn or_everything(selectors: Vec<Vec<Matcher>>) -> Vec<Vec<Matcher>> {
+    if selectors.is_empty() { vec![Vec::new()] } else { selectors }
 }

@@ -1,0 +1,134 @@
+//! The Prometheus HTTP API as Grafana and promtool call it: the same paths, JSON, error types and status codes.
+
+mod params;
+mod query;
+mod render;
+mod series;
+mod status;
+mod targets;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use service::Health;
+
+use super::Sources;
+use crate::query::QueryError;
+
+/// Everything below `/api/v1`, and `/-/reload`.
+pub fn router(sources: Sources) -> Router {
+    let api = Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/format_query", get(query::format).post(query::format))
+        .route("/series", get(series::series).post(series::series))
+        .route("/labels", get(series::label_names).post(series::label_names))
+        .route("/label/{name}/values", get(series::label_values))
+        .route("/metadata", get(targets::metadata))
+        .route("/targets", get(targets::targets))
+        .route("/targets/metadata", get(targets::target_metadata))
+        .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/status/config", get(status::config))
+        .route("/status/flags", get(status::flags))
+        .route("/status/runtimeinfo", get(status::runtimeinfo))
+        .route("/status/buildinfo", get(status::buildinfo))
+        .fallback(|| async { ApiError::NotFound("no such path in this API".to_owned()) });
+    Router::new().nest("/api/v1", api).route("/-/reload", post(reload).put(reload)).with_state(sources)
+}
+
+/// `/-/healthy` and `/-/ready`: Prometheus' names for our health.
+pub fn health_router(health: Health) -> Router {
+    let ready = move || async move {
+        match health.ready().await {
+            report if report.is_ok() => (StatusCode::OK, "collector is ready\n".to_owned()),
+            report => (StatusCode::SERVICE_UNAVAILABLE, format!("collector is not ready: {:?}\n", report.checks)),
+        }
+    };
+    Router::new().route("/-/healthy", get(|| async { "collector is healthy\n" })).route("/-/ready", get(ready))
+}
+
+async fn reload(State(sources): State<Sources>) -> Response {
+    match sources.reload.reload().await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(why) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload the configuration: {why}\n")).into_response()
+        }
+    }
+}
+
+/// `{"status":"success","data":…}`; warnings and infos only where there are some.
+#[derive(Serialize)]
+struct Success<T> {
+    status: &'static str,
+    data: T,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    infos: Vec<String>,
+}
+
+impl<T> Success<T> {
+    fn new(data: T) -> Self {
+        Success { status: "success", data, warnings: Vec::new(), infos: Vec::new() }
+    }
+
+    fn with_warnings(data: T, warnings: Vec<String>) -> Self {
+        Success { warnings, ..Success::new(data) }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Success<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self) {
+            Ok(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => ApiError::Internal(error.to_string()).into_response(),
+        }
+    }
+}
+
+/// One variant per status code; the text is the `error` field.
+#[derive(Clone, Debug, PartialEq)]
+enum ApiError {
+    BadData(String),
+    Execution(String),
+    Timeout(String),
+    NotFound(String),
+    Internal(String),
+}
+
+type ApiResult<T> = Result<Success<T>, ApiError>;
+
+impl ApiError {
+    fn parameter(name: &str, why: impl std::fmt::Display) -> Self {
+        ApiError::BadData(format!("invalid parameter {name:?}: {why}"))
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Parse(_) => ApiError::parameter("query", error),
+            QueryError::Execution(_) => ApiError::Execution(error.to_string()),
+            QueryError::Timeout(_) => ApiError::Timeout(error.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, kind, error) = match self {
+            ApiError::BadData(error) => (StatusCode::BAD_REQUEST, "bad_data", error),
+            ApiError::Execution(error) => (StatusCode::UNPROCESSABLE_ENTITY, "execution", error),
+            ApiError::Timeout(error) => (StatusCode::SERVICE_UNAVAILABLE, "timeout", error),
+            ApiError::NotFound(error) => (StatusCode::NOT_FOUND, "not_found", error),
+            ApiError::Internal(error) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", error),
+        };
+        let body = serde_json::json!({ "status": "error", "errorType": kind, "error": error });
+        (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    }
+}

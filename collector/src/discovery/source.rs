@@ -1,0 +1,99 @@
+//! One discovery mechanism of one scrape configuration, running: it publishes the groups that it knows now.
+
+use std::sync::{Arc, Mutex};
+
+use service::Shutdown;
+use telemetry::Timestamp;
+use tokio::sync::Notify;
+
+use super::file::{self, FileSource};
+use super::{TargetGroup, fixed};
+use crate::clock::Clock;
+
+/// The closed set of mechanisms.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum SourceConfig {
+    Fixed(fixed::Config),
+    File(file::Config),
+}
+
+impl SourceConfig {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            SourceConfig::Fixed(_) => "static",
+            SourceConfig::File(_) => "file",
+        }
+    }
+}
+
+/// What a source says, and how fresh that is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    pub(super) groups: Arc<Vec<TargetGroup>>,
+    pub(super) refreshed: Option<Timestamp>,
+    pub(super) error: Option<String>,
+}
+
+/// A source's end of the line to the driver.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    found: Arc<Mutex<Found>>,
+    changed: Arc<Notify>,
+    clock: Clock,
+}
+
+impl Publisher {
+    /// Replaces what is known; `error` says that part of it is old.
+    pub(super) fn publish(&self, groups: Vec<TargetGroup>, error: Option<String>) {
+        let mut found = self.found.lock().expect("no one panics holding it");
+        if error.is_none() {
+            found.refreshed = Some(self.clock.now());
+        }
+        if *found.groups != groups {
+            found.groups = Arc::new(groups);
+        }
+        found.error = error;
+        self.changed.notify_one();
+    }
+}
+
+/// A running source; stops when it is dropped.
+pub(super) struct Source {
+    pub(super) pool: Arc<str>,
+    pub(super) config: SourceConfig,
+    found: Arc<Mutex<Found>>,
+    stop: Shutdown,
+}
+
+impl Source {
+    /// `changed` is notified whenever there is news.
+    pub(super) fn start(
+        pool: Arc<str>,
+        config: SourceConfig,
+        changed: Arc<Notify>,
+        clock: Clock,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let found = Arc::new(Mutex::new(Found::default()));
+        let publisher = Publisher { found: found.clone(), changed, clock };
+        let stop = shutdown.child();
+        match &config {
+            SourceConfig::Fixed(list) => publisher.publish(vec![list.group(&pool, &[])], None),
+            SourceConfig::File(files) => {
+                let source = FileSource::new(files.clone(), publisher);
+                service::task::spawn("discovery-file", source.run(stop.clone()));
+            }
+        }
+        Source { pool, config, found, stop }
+    }
+
+    pub(super) fn found(&self) -> Found {
+        self.found.lock().expect("no one panics holding it").clone()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.stop.request();
+    }
+}

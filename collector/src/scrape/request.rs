@@ -1,0 +1,145 @@
+//! The HTTP request of a scrape: headers, timeout, status, content type, and a body of bounded size.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Client, Response, StatusCode};
+use service::config::Secret;
+use telemetry::exposition::Format;
+
+use super::settings::Auth;
+use super::{FailureReason, ScrapeError};
+use crate::discovery::Target;
+
+/// Prometheus' header without the formats that we do not read.
+const ACCEPTED: &str = Format::ACCEPT;
+const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"));
+
+/// The body of a good answer and how to read it.
+#[derive(Debug)]
+pub(super) struct Scraped {
+    pub(super) body: Vec<u8>,
+    pub(super) format: Format,
+}
+
+/// One client per combination of what a client fixes; connections are kept per target.
+#[derive(Clone)]
+pub(super) struct Clients {
+    direct: Client,
+    following: Client,
+}
+
+impl Clients {
+    pub(super) fn new() -> reqwest::Result<Self> {
+        let client = |redirects| {
+            Client::builder()
+                .user_agent(USER_AGENT)
+                .redirect(redirects)
+                // Targets are reached directly whatever the environment says, as in Prometheus.
+                .no_proxy()
+                .pool_max_idle_per_host(1)
+                .build()
+        };
+        Ok(Clients {
+            direct: client(reqwest::redirect::Policy::none())?,
+            following: client(reqwest::redirect::Policy::limited(10))?,
+        })
+    }
+}
+
+/// Fetches the target's metrics within its timeout.
+pub(super) async fn fetch(clients: &Clients, target: &Target) -> Result<Scraped, ScrapeError> {
+    let timeout = target.scrape_timeout;
+    tokio::time::timeout(timeout, exchange(clients, target)).await.unwrap_or_else(|_| {
+        let timeout = telemetry::duration::format(timeout);
+        Err(ScrapeError::new(FailureReason::Timeout, format!("no answer within the scrape timeout of {timeout}")))
+    })
+}
+
+async fn exchange(clients: &Clients, target: &Target) -> Result<Scraped, ScrapeError> {
+    let settings = &target.settings;
+    let client = if settings.follow_redirects { &clients.following } else { &clients.direct };
+    let mut request = client
+        .get(target.scrape_url.clone())
+        .header(ACCEPT, ACCEPTED)
+        .header(TIMEOUT_HEADER, target.scrape_timeout.as_secs_f64().to_string());
+    if !settings.enable_compression {
+        request = request.header(ACCEPT_ENCODING, "identity");
+    }
+    if let Some(auth) = &settings.auth {
+        request = request.header(AUTHORIZATION, authorization(auth).await?);
+    }
+    let response = request.send().await.map_err(|e| ScrapeError::new(connect_or_body(&e), chain(&e)))?;
+    if response.status() != StatusCode::OK {
+        let message = format!("server returned HTTP status {}", response.status());
+        return Err(ScrapeError::new(FailureReason::HttpStatus, message));
+    }
+    let format = format(&response, settings.fallback_format)?;
+    let body = read(response, settings.limits.body_bytes_max).await?;
+    Ok(Scraped { body, format })
+}
+
+fn format(response: &Response, fallback: Option<Format>) -> Result<Format, ScrapeError> {
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    Format::from_content_type(content_type).or(fallback).ok_or_else(|| {
+        let message = format!(
+            "received unsupported Content-Type {content_type:?}; set fallback_scrape_protocol if the body is readable"
+        );
+        ScrapeError::new(FailureReason::ContentType, message)
+    })
+}
+
+async fn read(mut response: Response, bytes_max: u64) -> Result<Vec<u8>, ScrapeError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| ScrapeError::new(FailureReason::Body, chain(&e)))? {
+        if (body.len() + chunk.len()) as u64 > bytes_max {
+            return Err(ScrapeError::new(FailureReason::BodySizeLimit, "body size limit exceeded"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+async fn authorization(auth: &Auth) -> Result<String, ScrapeError> {
+    match auth {
+        Auth::Basic(basic) => {
+            let password = secret(basic.password.as_ref(), basic.password_file.as_deref()).await?;
+            let pair = format!("{}:{password}", basic.username);
+            Ok(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+        }
+        Auth::Header(header) => {
+            let credentials = secret(header.credentials.as_ref(), header.credentials_file.as_deref()).await?;
+            Ok(format!("{} {credentials}", header.kind))
+        }
+    }
+}
+
+async fn secret(value: Option<&Secret>, file: Option<&Path>) -> Result<String, ScrapeError> {
+    let Some(file) = file else { return Ok(value.map(Secret::expose).unwrap_or_default().to_owned()) };
+    match tokio::fs::read_to_string(file).await {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => {
+            let message = format!("failed to read credentials file `{}`: {error}", file.display());
+            Err(ScrapeError::new(FailureReason::Credentials, message))
+        }
+    }
+}
+
+fn connect_or_body(error: &reqwest::Error) -> FailureReason {
+    if error.is_connect() { FailureReason::Connect } else { FailureReason::Body }
+}
+
+/// reqwest's own text says only that the request failed; the cause says why.
+fn chain(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    match error.url() {
+        Some(url) => format!("GET {url}: {cause}"),
+        None => cause.to_string(),
+    }
+}

@@ -1,0 +1,101 @@
+//! A scrape configuration as the code uses it: defaults of `global` filled in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use telemetry::Labels;
+use telemetry::exposition::Format;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Authorization, BasicAuth, Config, Scheme, ScrapeProtocol};
+use crate::config::Global;
+use crate::discovery::{Target, relabel};
+
+/// Everything about a job that its targets share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub job_name: Arc<str>,
+    pub scrape_interval: Duration,
+    pub scrape_timeout: Duration,
+    pub metrics_path: String,
+    pub scheme: &'static str,
+    pub params: BTreeMap<String, Vec<String>>,
+    pub honor_labels: bool,
+    pub honor_timestamps: bool,
+    pub enable_compression: bool,
+    pub follow_redirects: bool,
+    pub auth: Option<Auth>,
+    pub fallback_format: Option<Format>,
+    pub limits: Limits,
+    pub relabel: Vec<relabel::Rule>,
+    pub metric_relabel: Vec<relabel::Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Auth {
+    Basic(BasicAuth),
+    Header(Authorization),
+}
+
+/// A scrape over any of them fails as a whole. `u64::MAX` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub body_bytes_max: u64,
+    pub samples_max: u64,
+    pub labels_max: u64,
+    pub label_name_len_max: u64,
+    pub label_value_len_max: u64,
+}
+
+impl Settings {
+    pub fn new(job: &Config, global: &Global) -> Self {
+        let scrape_interval = job.scrape_interval.unwrap_or(global.scrape_interval);
+        // A default that does not fit a short interval is shortened; Config::check refuses an explicit one.
+        let scrape_timeout = job.scrape_timeout.unwrap_or(global.scrape_timeout).min(scrape_interval);
+        // As in Prometheus, 0 means the global limit, and there no limit.
+        let limit = |job: u64, global: u64| [job, global].into_iter().find(|n| *n > 0).unwrap_or(u64::MAX);
+        Settings {
+            job_name: job.job_name.as_str().into(),
+            scrape_interval,
+            scrape_timeout,
+            metrics_path: job.metrics_path.clone(),
+            scheme: match job.scheme {
+                Scheme::Http => "http",
+                Scheme::Https => "https",
+            },
+            params: job.params.clone(),
+            honor_labels: job.honor_labels,
+            honor_timestamps: job.honor_timestamps,
+            enable_compression: job.enable_compression,
+            follow_redirects: job.follow_redirects,
+            auth: (job.basic_auth.clone().map(Auth::Basic)).or(job.authorization.clone().map(Auth::Header)),
+            fallback_format: job.fallback_scrape_protocol.map(|p| match p {
+                ScrapeProtocol::PrometheusText004 => Format::Prometheus,
+                ScrapeProtocol::OpenMetricsText100 => Format::OpenMetrics,
+            }),
+            limits: Limits {
+                body_bytes_max: limit(job.body_size_limit, global.body_size_limit),
+                samples_max: limit(job.sample_limit, global.sample_limit),
+                labels_max: limit(job.label_limit, global.label_limit),
+                label_name_len_max: limit(job.label_name_length_limit, global.label_name_length_limit),
+                label_value_len_max: limit(job.label_value_length_limit, global.label_value_length_limit),
+            },
+            relabel: job.relabel_configs.clone(),
+            metric_relabel: job.metric_relabel_configs.clone(),
+        }
+    }
+}
+
+/// Mixes this replica into the phase: same targets, other times.
+pub(super) fn phase_seed(external_labels: &Labels) -> u64 {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    xxh3_64(format!("{}{external_labels}", hostname.trim()).as_bytes())
+}
+
+/// Where in the interval a target is scraped: the same after every restart, spread over the interval.
+pub(super) fn phase(target: &Target, seed: u64) -> Duration {
+    let interval_ms = u64::try_from(target.scrape_interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let hash = xxh3_64(format!("{}{}", target.labels, target.scrape_url).as_bytes());
+    Duration::from_millis((hash ^ seed) % interval_ms)
+}

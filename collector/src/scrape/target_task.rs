@@ -1,0 +1,213 @@
+//! One target, one task: waits for its moment, scrapes, hands on one batch, and tells the status.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use telemetry::labels::METRIC_NAME;
+use telemetry::{Labels, Sample, Timestamp};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::cache::{Cache, marker};
+use super::request::{Clients, Scraped, fetch};
+use super::{Cell, FailureLabels, Metadata, ScrapeError, Shared, TargetHealth, body, settings};
+use crate::discovery::Target;
+use crate::write::WriteClosed;
+
+/// A scrape that starts this close to its due time is stored at the due time: even spacing compresses well.
+const ALIGNMENT_MAX: Duration = Duration::from_millis(2);
+
+const REPORT_SERIES: [&str; 5] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+];
+
+pub(super) struct TargetTask {
+    target: Target,
+    /// The target's next form; None when it is gone.
+    next: watch::Receiver<Option<Target>>,
+    cell: Cell,
+    clients: Clients,
+    shared: Shared,
+    cache: Cache,
+    metadata: Arc<HashMap<String, Metadata>>,
+}
+
+/// What the report series say.
+struct Report {
+    up: bool,
+    duration: Duration,
+    scraped: usize,
+    kept: usize,
+    added: usize,
+}
+
+impl TargetTask {
+    pub(super) fn new(
+        target: Target,
+        next: watch::Receiver<Option<Target>>,
+        cell: Cell,
+        clients: Clients,
+        shared: Shared,
+    ) -> Self {
+        TargetTask { target, next, cell, clients, shared, cache: Cache::default(), metadata: Arc::default() }
+    }
+
+    /// Scrapes until the target is gone, which writes markers, or the program stops, which does not: after a restart
+    /// the series go on.
+    pub(super) async fn run(mut self) -> Result<(), WriteClosed> {
+        let shutdown = self.shared.shutdown.clone();
+        let mut due = self.first_due();
+        loop {
+            let wait = self.until(due);
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                changed = self.next.changed() => {
+                    let next = changed.ok().and_then(|()| self.next.borrow_and_update().clone());
+                    let Some(next) = next else { return self.leave(due).await };
+                    self.become_target(next);
+                    due = self.first_due();
+                    continue;
+                }
+                () = wait => {}
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                scraped = self.scrape(due) => scraped?,
+            }
+            due = self.due_after(due);
+        }
+    }
+
+    fn become_target(&mut self, next: Target) {
+        if next.settings != self.target.settings {
+            self.cache.forget();
+        }
+        self.target = next;
+    }
+
+    /// The next moment that is `phase` into an interval.
+    fn first_due(&self) -> Timestamp {
+        let interval = millis(self.target.scrape_interval);
+        let phase = settings::phase(&self.target, self.shared.phase_seed);
+        let now = self.shared.clock.now().as_millis();
+        let due = Timestamp::from_millis(now - now.rem_euclid(interval)) + phase;
+        if due.as_millis() < now { due + self.target.scrape_interval } else { due }
+    }
+
+    /// One interval on; where a scrape took longer than that, the missed ones are left out, not made up for.
+    fn due_after(&self, due: Timestamp) -> Timestamp {
+        let next = due + self.target.scrape_interval;
+        let late = self.shared.clock.now().since(next);
+        let missed = late.as_nanos().div_ceil(self.target.scrape_interval.as_nanos().max(1));
+        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        self.shared.metrics.skipped.inc_by(missed.into());
+        next + self.target.scrape_interval.saturating_mul(missed)
+    }
+
+    fn until(&self, due: Timestamp) -> tokio::time::Sleep {
+        tokio::time::sleep(due.since(self.shared.clock.now()))
+    }
+
+    async fn scrape(&mut self, due: Timestamp) -> Result<(), WriteClosed> {
+        let now = self.shared.clock.now();
+        let tolerance = ALIGNMENT_MAX.min(self.target.scrape_interval / 100);
+        let at = if now.since(due) <= tolerance { due } else { now };
+        let started = Instant::now();
+        let fetched = fetch(&self.clients, &self.target).await;
+        let duration = started.elapsed();
+        let (mut samples, report, error) = self.judge(fetched, at, duration);
+        self.tell(at, &report, error.as_ref());
+        samples.extend(self.report_samples(&report, at));
+        self.shared.write.write(samples).await.map(drop)
+    }
+
+    /// All of the body's samples with markers for what is gone, or markers alone.
+    fn judge(
+        &mut self,
+        fetched: Result<Scraped, ScrapeError>,
+        at: Timestamp,
+        duration: Duration,
+    ) -> (Vec<Sample>, Report, Option<ScrapeError>) {
+        let mut report = Report { up: false, duration, scraped: 0, kept: 0, added: 0 };
+        let error = match fetched {
+            Err(error) => error,
+            Ok(scraped) => {
+                let body = (&*scraped.body, scraped.format);
+                let (parsed, result) = body::read(&self.target, &mut self.cache, &mut self.metadata, body, at);
+                report = Report { scraped: parsed.scraped, kept: parsed.kept, added: parsed.added, ..report };
+                match result {
+                    Err(error) => error,
+                    Ok(()) => {
+                        let mut samples = parsed.samples;
+                        samples.extend(self.cache.commit(at));
+                        return (samples, Report { up: true, ..report }, None);
+                    }
+                }
+            }
+        };
+        (self.cache.end_all(at), report, Some(error))
+    }
+
+    fn tell(&self, at: Timestamp, report: &Report, error: Option<&ScrapeError>) {
+        let metrics = &self.shared.metrics;
+        metrics.scrapes.inc();
+        match error {
+            None => {
+                metrics.samples.inc_by(report.kept as u64);
+            }
+            Some(error) => {
+                metrics.failures.get_or_create(&FailureLabels { reason: error.reason }).inc();
+                tracing::debug!(job = self.target.job(), instance = self.target.instance(), %error, "scrape failed");
+            }
+        }
+        let mut status = self.cell.lock().expect("no one panics holding it");
+        status.target = self.target.clone();
+        status.health = if report.up { TargetHealth::Up } else { TargetHealth::Down };
+        status.last_scrape = Some(at);
+        status.last_duration = report.duration;
+        status.samples = report.kept;
+        status.last_error = error.map(ToString::to_string).unwrap_or_default();
+        status.metadata = self.metadata.clone();
+    }
+
+    fn report_samples(&self, report: &Report, at: Timestamp) -> impl Iterator<Item = Sample> {
+        let values = [
+            f64::from(u8::from(report.up)),
+            report.duration.as_secs_f64(),
+            report.scraped as f64,
+            report.kept as f64,
+            report.added as f64,
+        ];
+        let series = REPORT_SERIES.into_iter().map(|name| self.report_series(name));
+        series.zip(values).map(move |(labels, value)| Sample { labels, timestamp: at, value })
+    }
+
+    fn report_series(&self, name: &str) -> Labels {
+        self.target.labels.with(METRIC_NAME, name)
+    }
+
+    /// Somebody else may go on with the same series (a target that moved to another job's list): the markers carry
+    /// the time of the first scrape that is missed and are written one interval later, so that a newer sample wins.
+    async fn leave(mut self, missed: Timestamp) -> Result<(), WriteClosed> {
+        let interval = self.target.scrape_interval;
+        let shutdown = self.shared.shutdown.clone();
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            () = self.until(missed + interval + interval / 10) => {}
+        }
+        let mut samples = self.cache.end_all(missed);
+        samples.extend(REPORT_SERIES.iter().map(|name| marker(self.report_series(name), missed)));
+        self.shared.write.write(samples).await.map(drop)
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1)
+}

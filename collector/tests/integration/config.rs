@@ -1,0 +1,57 @@
+//! testdata/*.good.yml load; testdata/*.bad.yml are refused with the message in their first line's comment.
+
+use std::path::{Path, PathBuf};
+
+use collector::config::Config;
+
+fn files(suffix: &str) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+        .expect("testdata is there")
+        .map(|entry| entry.expect("a readable directory").path())
+        .filter(|path| path.to_str().is_some_and(|path| path.ends_with(suffix)))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+#[test]
+fn good_files_load_and_print_as_files_that_load_again() {
+    for file in files(".good.yml") {
+        let config = Config::load(&file).unwrap_or_else(|e| panic!("{e}"));
+        let printed = serde_saphyr::to_string(&config).unwrap();
+        let again: Config = serde_saphyr::from_str(&printed).unwrap_or_else(|e| panic!("{e}\n{printed}"));
+        // Secrets print as stars, so what is printed can only be compared as text.
+        assert_eq!(serde_saphyr::to_string(&again).unwrap(), printed, "{}", file.display());
+        assert!(!printed.contains("hunter2"), "a secret is printed: {printed}");
+    }
+}
+
+#[test]
+fn bad_files_are_refused_with_one_message_that_says_where_and_what() {
+    for file in files(".bad.yml") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let expected = text.lines().next().unwrap().strip_prefix("# ").expect("the message, as a comment");
+        let error = Config::load(&file).expect_err(&file.display().to_string());
+        let name = format!("{}/", file.parent().unwrap().display());
+        let message = error.to_string().replace(&name, "");
+        assert!(message.contains(expected), "{}: expected {expected:?}, got {message:?}", file.display());
+        assert!(!message.contains('\n'), "one line: {message:?}");
+    }
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("collector.yml");
+    std::fs::write(
+        &file,
+        "rule_files: [rules/*.yml, /etc/rules.yml]\n\
+         scrape_configs: [{job_name: a, file_sd_configs: [{files: [targets.json]}]}]\n",
+    )
+    .unwrap();
+    let config = Config::load(&file).unwrap();
+    assert_eq!(config.rule_files, [dir.path().join("rules/*.yml"), PathBuf::from("/etc/rules.yml")]);
+    assert_eq!(config.scrape_configs[0].file_sd_configs[0].files, [dir.path().join("targets.json")]);
+}

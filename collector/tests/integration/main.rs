@@ -1,0 +1,3 @@
+//! The collector from outside: configuration files, and the whole service in-process on loopback.
+
+mod config;
