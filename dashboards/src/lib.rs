@@ -6,4 +6,6 @@
 //! `validate`. Pure: it talks to no Grafana and to no AWS.
 
 pub mod cloudwatch;
+pub mod expr;
+pub mod grafana;
 pub mod objective;
