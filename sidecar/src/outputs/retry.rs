@@ -29,9 +29,9 @@ pub enum Attempt<T> {
 pub struct Retry {
     /// For messages: `traces to http://…`.
     what: String,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     give_up_after: Duration,
-    retries: Counter,
+    pub(super) retries: Counter,
 }
 
 /// A destination that asks for more patience than this is asked earlier all the same.

@@ -1,1 +1,205 @@
-//! Against a CloudWatch Logs in this process.
+//! Against a CloudWatch Logs in this process that checks what the real one checks.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_cloudwatchlogs::config::Credentials;
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::{Value, json};
+use service::backoff::Backoff;
+use service::{Shutdown, task};
+use telemetry::Timestamp;
+use telemetry::log_record::Level;
+
+use super::*;
+use crate::pipeline::account::{Account, Balance};
+use crate::pipeline::queue::{QueueMetrics, WhenFull};
+
+#[derive(Default)]
+struct Cloud {
+    groups: BTreeSet<String>,
+    streams: BTreeSet<String>,
+    /// Messages in the order in which they were stored.
+    stored: Vec<String>,
+    /// Answers given before anything is looked at: status and error type.
+    faults: VecDeque<(u16, &'static str)>,
+    /// A request with such a message in it is refused whole.
+    poison: Option<&'static str>,
+    rejected: Option<Value>,
+    puts: usize,
+    entity: Value,
+}
+
+type Shared = Arc<Mutex<Cloud>>;
+
+fn error(status: u16, kind: &str) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, json!({"__type": kind, "message": "as scripted"}).to_string()).into_response()
+}
+
+fn handle(cloud: &mut Cloud, operation: &str, body: &Value) -> Response {
+    let text = |key: &str| body[key].as_str().expect("a string").to_owned();
+    let group = text("logGroupName");
+    match operation {
+        "CreateLogGroup" => drop(cloud.groups.insert(group)),
+        _ if !cloud.groups.contains(&group) => return error(400, "ResourceNotFoundException"),
+        "CreateLogStream" => drop(cloud.streams.insert(text("logStreamName"))),
+        _ if !cloud.streams.contains(&text("logStreamName")) => return error(400, "ResourceNotFoundException"),
+        "PutLogEvents" => return put(cloud, body),
+        other => panic!("unexpected operation {other}"),
+    }
+    "{}".into_response()
+}
+
+fn put(cloud: &mut Cloud, body: &Value) -> Response {
+    cloud.puts += 1;
+    if let Some((status, kind)) = cloud.faults.pop_front() {
+        return error(status, kind);
+    }
+    let events = body["logEvents"].as_array().expect("events");
+    let messages: Vec<&str> = events.iter().map(|e| e["message"].as_str().expect("message")).collect();
+    let times: Vec<i64> = events.iter().map(|e| e["timestamp"].as_i64().expect("time")).collect();
+    if !times.is_sorted() || cloud.poison.is_some_and(|poison| messages.contains(&poison)) {
+        return error(400, "InvalidParameterException");
+    }
+    cloud.entity = body["entity"].clone();
+    cloud.stored.extend(messages.into_iter().map(str::to_owned));
+    match cloud.rejected.take() {
+        Some(rejected) => json!({"rejectedLogEventsInfo": rejected}).to_string().into_response(),
+        None => "{}".into_response(),
+    }
+}
+
+struct Setup {
+    cloud: Shared,
+    output: CloudWatchLogs,
+    account: Account,
+    queue: Queue<Record>,
+}
+
+async fn setup(config: Config, cloud: Cloud) -> Setup {
+    let cloud: Shared = Arc::new(Mutex::new(cloud));
+    let served = cloud.clone();
+    let answer = move |headers: HeaderMap, body: Bytes| {
+        let target = headers["x-amz-target"].to_str().expect("text").to_owned();
+        let operation = target.strip_prefix("Logs_20140328.").expect("the API's version").to_owned();
+        let body = serde_json::from_slice(&body).expect("JSON");
+        let response = handle(&mut served.lock().expect("not poisoned"), &operation, &body);
+        async move { response }
+    };
+    let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    task::spawn("cloud", service::http::serve(listener, Router::new().route("/", post(answer)), Shutdown::new()));
+    let client = Client::from_conf(
+        aws_sdk_cloudwatchlogs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(url)
+            .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .build(),
+    );
+    let identity = Identity {
+        service: "order".into(),
+        version: "1".into(),
+        environment: "prod".into(),
+        task_id: "t1".into(),
+        cluster: Some("main".into()),
+        region: None,
+    };
+    let metrics = Metrics::new();
+    let mut output = config.build_with(client, &identity, &metrics);
+    output.retry.backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
+    let account = Account::of_logs(&metrics, "cloudwatch");
+    let queue = Queue::new("logs", 1 << 20, &QueueMetrics::default());
+    Setup { cloud, output, account, queue }
+}
+
+impl Setup {
+    /// Sends these lines, with these times, and waits until all are settled.
+    async fn deliver(self, lines: &[(&str, i64)]) -> (Shared, Account, Counter) {
+        for (line, at) in lines {
+            let ticket = self.account.enter(1);
+            let (level, timestamp) = (Level::Info, Timestamp(*at));
+            let record = Record { line: (*line).into(), level, timestamp, trace_id: None, ticket };
+            assert!(self.queue.push(record, WhenFull::DropNewest).await.is_empty());
+        }
+        self.queue.close();
+        let retries = self.output.retry.retries.clone();
+        self.output.run(self.queue).await.expect("ends with the queue");
+        assert_eq!(self.account.balance().waiting, 0);
+        (self.cloud, self.account, retries)
+    }
+}
+
+fn config() -> Config {
+    Config { group: "/app/order".into(), stream: None, create_group: false, give_up_after: Duration::from_secs(60) }
+}
+
+fn with_group() -> Cloud {
+    Cloud { groups: BTreeSet::from(["/app/order".to_owned()]), ..Cloud::default() }
+}
+
+fn ready() -> Cloud {
+    Cloud { streams: BTreeSet::from(["order/t1".to_owned()]), ..with_group() }
+}
+
+#[tokio::test]
+async fn a_missing_stream_is_made_and_events_arrive_in_order_of_time() {
+    let (cloud, account, _) = setup(config(), with_group()).await.deliver(&[("b", 2), ("a", 1), ("c", 2)]).await;
+    let cloud = cloud.lock().expect("not poisoned");
+    assert_eq!(cloud.streams, BTreeSet::from(["order/t1".to_owned()]));
+    assert_eq!(cloud.stored, ["a", "b", "c"]);
+    assert_eq!(cloud.entity["keyAttributes"], json!({"Type": "Service", "Name": "order", "Environment": "ecs:main"}));
+    assert_eq!(account.balance(), Balance { received: 3, delivered: 3, dropped: 0, waiting: 0 });
+}
+
+#[tokio::test]
+async fn a_missing_group_is_made_where_that_was_asked_for() {
+    let config = Config { create_group: true, ..config() };
+    let (cloud, account, _) = setup(config, Cloud::default()).await.deliver(&[("a", 1)]).await;
+    assert_eq!(cloud.lock().expect("not poisoned").stored, ["a"]);
+    assert_eq!(account.balance().delivered, 1);
+}
+
+#[tokio::test]
+async fn a_missing_group_that_nobody_makes_is_given_up_in_the_end() {
+    let config = Config { give_up_after: Duration::from_millis(20), ..config() };
+    let (_, account, _) = setup(config, Cloud::default()).await.deliver(&[("a", 1)]).await;
+    assert_eq!(account.dropped(DropReason::GaveUp), 1);
+}
+
+#[tokio::test]
+async fn a_failed_request_repeats_itself_and_nothing_else() {
+    let faults =
+        VecDeque::from([(400, "ThrottlingException"), (500, "InternalFailure"), (503, "ServiceUnavailableException")]);
+    let (cloud, account, retries) =
+        setup(config(), Cloud { faults, ..ready() }).await.deliver(&[("a", 1), ("b", 2)]).await;
+    let cloud = cloud.lock().expect("not poisoned");
+    assert_eq!((cloud.puts, &cloud.stored[..]), (4, &["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!((account.balance().delivered, retries.get()), (2, 3));
+}
+
+#[tokio::test]
+async fn events_rejected_for_their_time_are_counted_by_kind() {
+    // Of a b c d e: a is past retention (end 1), b is too old (end 2), e is too new (from 4).
+    let rejected = json!({"expiredLogEventEndIndex": 1, "tooOldLogEventEndIndex": 2, "tooNewLogEventStartIndex": 4});
+    let cloud = Cloud { rejected: Some(rejected), ..ready() };
+    let lines = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)];
+    let (_, account, _) = setup(config(), cloud).await.deliver(&lines).await;
+    assert_eq!(account.balance(), Balance { received: 5, delivered: 2, dropped: 3, waiting: 0 });
+    assert_eq!(account.losses(), "1 too_old, 1 too_new, 1 expired");
+}
+
+#[tokio::test]
+async fn of_a_batch_that_is_refused_only_the_faulty_event_is_lost() {
+    let cloud = Cloud { poison: Some("c"), ..ready() };
+    let lines = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)];
+    let (cloud, account, _) = setup(config(), cloud).await.deliver(&lines).await;
+    assert_eq!(cloud.lock().expect("not poisoned").stored, ["a", "b", "d", "e"]);
+    assert_eq!(account.losses(), "1 refused");
+}

@@ -1,0 +1,187 @@
+//! What comes in, comes out: metrics, health, log lines, traces.
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use std::io::Write;
+use telemetry::exposition::{self, Format};
+
+use crate::setup::{Backend, FakeApp, Sidecar, TASK_ID, eventually, serve_metadata};
+
+/// A request with this many spans.
+pub(crate) fn trace_request(spans: usize) -> Vec<u8> {
+    let span = Span { name: "GET /".into(), trace_id: vec![1; 16], span_id: vec![2; 8], ..Span::default() };
+    let scope_spans = vec![ScopeSpans { spans: vec![span; spans], ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
+#[tokio::test]
+async fn metrics_of_the_app_and_the_task_carry_the_standard_labels_in_both_formats() {
+    let (metadata, app) = (serve_metadata().await, FakeApp::default().serve().await);
+    let metrics_url = format!("http://{app}/metrics");
+    let sidecar = Sidecar::start(&[
+        ("ECS_CONTAINER_METADATA_URI_V4", &metadata),
+        ("ENVIRONMENT", "prod"),
+        ("SIDECAR_APP_METRICS_URL", &metrics_url),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    eventually("the task's metrics are there", || async {
+        sidecar.get("/metrics").await.1.contains("ecs_task_cpu_limit_vcpus")
+    })
+    .await;
+
+    let (_, text) = sidecar.get("/metrics").await;
+    let standard = "environment=\"prod\",";
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        assert!(line.contains(standard) && line.contains(&format!("task_id=\"{TASK_ID}\"")), "{line}");
+    }
+    for line in [
+        format!(
+            "http_requests_total{{environment=\"prod\",method=\"GET\",path=\"/\",service=\"order\",status=\"200\",task_id=\"{TASK_ID}\"}} 42"
+        ),
+        format!(
+            "payments_total{{environment=\"prod\",exported_service=\"stripe\",service=\"order\",task_id=\"{TASK_ID}\"}} 7"
+        ),
+        // Ours, not the 99 of the app that took our name.
+        format!("ecs_task_cpu_limit_vcpus{{environment=\"prod\",service=\"order\",task_id=\"{TASK_ID}\"}} 0.25"),
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\nnot in\n{text}");
+    }
+    assert_eq!(sidecar.metric("sidecar_app_scrape_up").await, 1.0);
+    assert_eq!(sidecar.metric("sidecar_app_scrape_series").await, 3.0);
+
+    let request = reqwest::Client::new().get(format!("{}/metrics", sidecar.url));
+    let answer = request.header("accept", "application/openmetrics-text;version=1.0.0").send().await.expect("answers");
+    assert!(answer.headers()["content-type"].to_str().expect("text").starts_with("application/openmetrics-text"));
+    let families = exposition::parse(&answer.text().await.expect("text"), Format::OpenMetrics).expect("parses");
+    let mut names: Vec<&str> = families.iter().map(|f| f.name.as_str()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "no family appears twice");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn readiness_relays_the_app_and_liveness_does_not() {
+    let app = FakeApp::default();
+    let health_url = format!("http://{}/health/ready", app.serve().await);
+    let sidecar = Sidecar::start(&[
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", &health_url),
+        ("SIDECAR_APP_HEALTH_INTERVAL", "50ms"),
+    ])
+    .await;
+    eventually("the app was probed", || async { sidecar.get("/metrics").await.1.contains("app_probe_up") }).await;
+    let (status, body) = sidecar.get("/health/app").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("answered 503 Service Unavailable: no database"), "{body}");
+    assert_eq!(sidecar.get("/health/ready").await.0, 503);
+    assert_eq!(sidecar.get("/health/live").await.0, 200);
+    assert_eq!(sidecar.metric("app_probe_up{").await, 0.0);
+
+    app.set_ready(true);
+    eventually("the app is ready", || async { sidecar.get("/health/app").await.0 == 200 }).await;
+    // The readiness report serves a check's answer for two seconds.
+    eventually("the sidecar is ready", || async { sidecar.get("/health/ready").await.0 == 200 }).await;
+    assert_eq!(sidecar.metric("app_probe_up{").await, 1.0, "live and startup do not exist in this app");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn log_lines_are_served_while_they_are_fresh() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("app.log");
+    let mut file = std::fs::File::create(&path).expect("create");
+    let sidecar = Sidecar::start(&[
+        ("SIDECAR_SERVICE", "order"),
+        ("SIDECAR_LOG_FILES", path.to_str().expect("utf-8")),
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    eventually("the file is open", || async {
+        sidecar
+            .get("/metrics")
+            .await
+            .1
+            .contains("sidecar_log_files_open{environment=\"dev\",service=\"order\",task_id=\"unknown\"} 1")
+    })
+    .await;
+    let line = r#"{"timestamp":"2026-01-15T10:30:00.000Z","level":"error","service":"order","version":"1","environment":"dev","trace_id":"0af7651916cd43dd8448eb211c80319c","message":"card refused","data":{"token":"x"}}"#;
+    writeln!(file, "starting up\n{line}\nWARN slow").expect("write");
+    eventually("three lines are in", || async { sidecar.metric("sidecar_log_records_in_total").await == 3.0 }).await;
+
+    let (status, body) = sidecar.get("/logs/recent?level=error&limit=5").await;
+    let kept = line.replace(r#""token":"x""#, r#""token":"[redacted]""#);
+    assert_eq!((status, body), (200, format!(r#"{{"records":[{kept}],"dropped":0}}"#)));
+    let (_, body) = sidecar.get("/logs/recent?trace_id=0af7651916cd43dd8448eb211c80319c").await;
+    assert_eq!(body.matches("card refused").count(), 1);
+    assert_eq!(sidecar.get("/logs/recent?level=loud").await.0, 400);
+    assert_eq!(sidecar.metric("sidecar_log_values_redacted_total").await, 1.0);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn traces_go_on_byte_for_byte_and_are_repeated_until_they_are_taken() {
+    let backend = Backend::answering([503, 429]);
+    let endpoint = format!("http://{}", backend.serve().await);
+    let sidecar = Sidecar::start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=k1"),
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    let plain = trace_request(3);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&trace_request(2)).expect("memory");
+    let gzip = gzip.finish().expect("memory");
+    assert_eq!(sidecar.post_traces("application/x-protobuf", None, plain.clone()).await, (200, String::new()));
+    assert_eq!(sidecar.post_traces("application/x-protobuf", Some("gzip"), gzip.clone()).await.0, 200);
+    assert_eq!(sidecar.post_traces("text/plain", None, plain.clone()).await.0, 415);
+    assert_eq!(sidecar.post_traces("application/x-protobuf", None, b"nonsense".to_vec()).await.0, 400);
+
+    eventually("both requests arrived", || async { backend.taken().len() == 2 }).await;
+    assert_eq!(backend.requests(), 4, "two refusals, two acceptances");
+    let taken = backend.taken();
+    assert_eq!((&taken[0].1[..], &taken[1].1[..]), (&plain[..], &gzip[..]));
+    assert_eq!(taken[0].0["content-type"], "application/x-protobuf");
+    assert_eq!(taken[0].0["api-key"], "k1");
+    assert_eq!(taken[1].0["content-encoding"], "gzip");
+    eventually("the books are settled", || async { sidecar.metric("sidecar_spans_waiting").await == 0.0 }).await;
+    assert_eq!(sidecar.metric("sidecar_spans_in_total").await, 5.0);
+    assert_eq!(sidecar.metric("sidecar_spans_delivered_total").await, 5.0);
+    assert_eq!(sidecar.metric("sidecar_otlp_requests_refused_total").await, 2.0);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn traces_without_an_endpoint_are_dropped_and_counted_for_that() {
+    let sidecar = Sidecar::start(&[("SIDECAR_APP_METRICS_URL", "off"), ("SIDECAR_APP_HEALTH_URL", "off")]).await;
+    assert_eq!(sidecar.post_traces("application/x-protobuf", None, trace_request(4)).await.0, 200);
+    eventually("they are counted", || async {
+        let series = "sidecar_spans_dropped_total{environment=\"dev\",reason=\"no_endpoint\"";
+        sidecar.metric(series).await == 4.0
+    })
+    .await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_configuration_starts_degraded_and_says_so() {
+    let sidecar = Sidecar::start(&[
+        ("SIDECAR_LOGS_OUTPUT", "carrier-pigeon"),
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    let (status, body) = sidecar.get("/health").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("carrier-pigeon"), "{body}");
+    assert_eq!(sidecar.get("/health/live").await.0, 200);
+    assert_eq!(sidecar.metric("sidecar_config_problems").await, 1.0);
+    sidecar.stop().await;
+}
