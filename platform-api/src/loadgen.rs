@@ -1,0 +1,2 @@
+//! x
+pub async fn run(_args: crate::cli::LoadgenArgs) -> anyhow::Result<()> { Ok(()) }
