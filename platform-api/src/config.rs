@@ -102,11 +102,19 @@ impl Config {
     ///
     /// # Errors
     /// [`Exit::Config`], naming the variable.
-    pub fn neighbour(&self, variable: &str, url: &Option<String>, domain: Option<Domain>, own: SocketAddr) -> Result<String, Exit> {
+    pub fn neighbour(
+        &self,
+        variable: &str,
+        url: &Option<String>,
+        domain: Option<Domain>,
+        own: SocketAddr,
+    ) -> Result<String, Exit> {
         match (url, domain) {
             (Some(url), _) => Ok(url.clone()),
             (None, Some(Domain::All)) => Ok(format!("http://{}", reachable(own))),
-            (None, _) => Err(Exit::Config(anyhow!("set {variable} to the service's address, such as http://10.0.10.7:3000"))),
+            (None, _) => {
+                Err(Exit::Config(anyhow!("set {variable} to the service's address, such as http://10.0.10.7:3000")))
+            }
         }
     }
 }
@@ -178,8 +186,10 @@ mod tests {
     use std::collections::HashMap;
 
     fn refusal(env: &[(&str, &str)]) -> String {
-        let env: HashMap<&str, &str> =
-            [("DATABASE_URL", "postgres://app:hunter2@db.internal/platform")].into_iter().chain(env.iter().copied()).collect();
+        let env: HashMap<&str, &str> = [("DATABASE_URL", "postgres://app:hunter2@db.internal/platform")]
+            .into_iter()
+            .chain(env.iter().copied())
+            .collect();
         match Config::from_env(&env) {
             Err(Exit::Config(error)) => format!("{error:#}"),
             _ => panic!("not refused"),

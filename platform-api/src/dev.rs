@@ -100,7 +100,11 @@ async fn everything(args: &DevArgs, shutdown: Shutdown) -> Result<(), Exit> {
     let seeded = seed::products(&config.database.pool(2)).await.map_err(anyhow::Error::from)?;
     let app = App::build(config, Role::Everything, args.listen).await?;
     tracing::info!(seeded, "all domains and the worker on http://{}", app.local_addr());
-    tracing::info!("traffic: platform-api loadgen --target http://{} --admin-email {}", app.local_addr(), DEV_ADMIN_EMAIL);
+    tracing::info!(
+        "traffic: platform-api loadgen --target http://{} --admin-email {}",
+        app.local_addr(),
+        DEV_ADMIN_EMAIL
+    );
     let result = match &own {
         None => app.run(shutdown).await,
         Some(server) => tokio::select! {

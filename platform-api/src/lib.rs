@@ -12,11 +12,11 @@ pub mod telemetry;
 pub mod app;
 pub mod shared;
 
-pub mod user;
-pub mod product;
-pub mod order;
 pub mod analytics;
 pub mod notification;
+pub mod order;
+pub mod product;
+pub mod user;
 
 pub mod worker;
 

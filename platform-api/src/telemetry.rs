@@ -58,7 +58,8 @@ impl Telemetry {
                 .with_scheduled_delay(EXPORT_EVERY)
                 .with_max_export_timeout(EXPORT_TIMEOUT)
                 .build();
-            let processor = BatchSpanProcessor::builder(Guarded::new(endpoint)?, Tokio).with_batch_config(config).build();
+            let processor =
+                BatchSpanProcessor::builder(Guarded::new(endpoint)?, Tokio).with_batch_config(config).build();
             provider = provider.with_span_processor(processor);
         }
         let provider = provider.build();
@@ -96,7 +97,8 @@ struct Failures {
 
 impl Guarded {
     fn new(endpoint: &str) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(1)).timeout(EXPORT_TIMEOUT).build()?;
+        let client =
+            reqwest::Client::builder().connect_timeout(Duration::from_secs(1)).timeout(EXPORT_TIMEOUT).build()?;
         let inner = SpanExporter::builder()
             .with_http()
             .with_http_client(client)

@@ -112,6 +112,8 @@ where
 
     fn record(&self, level: &tracing::Level, fields: Fields) -> LogRecord {
         let Fields { mut map } = fields;
+        // Instructions to the tracing layer (otel.name, otel.kind) are no facts about the event.
+        map.retain(|key, _| !key.starts_with("otel."));
         let request = RequestContext {
             id: take(&mut map, "request.id").unwrap_or_default(),
             method: take(&mut map, "request.method").unwrap_or_default(),

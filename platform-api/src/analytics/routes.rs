@@ -17,12 +17,14 @@ use crate::shared::outbox::Event;
 use crate::shared::page::{Page, PageQuery};
 
 pub fn router() -> Router<Platform> {
-    Router::new()
-        .route("/api/v1/reports/sales", get(sales))
-        .route("/internal/analytics/events", post(receive))
+    Router::new().route("/api/v1/reports/sales", get(sales)).route("/internal/analytics/events", post(receive))
 }
 
-async fn sales(State(platform): State<Platform>, caller: Caller, Asked(asked): Asked<ReportQuery>) -> ApiResult<Page<Sales>> {
+async fn sales(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Asked(asked): Asked<ReportQuery>,
+) -> ApiResult<Page<Sales>> {
     caller.scope("reports:read")?;
     let to = asked.to.unwrap_or_else(Utc::now);
     let from = asked.from.unwrap_or(to - TimeDelta::days(1));
@@ -31,7 +33,8 @@ async fn sales(State(platform): State<Platform>, caller: Caller, Asked(asked): A
     }
     let page = PageQuery { cursor: asked.cursor, limit: asked.limit };
     let rows =
-        repo::sales(&platform.db, caller.org_id, (from, to), asked.granularity, page.start()?, page.rows_to_fetch()).await?;
+        repo::sales(&platform.db, caller.org_id, (from, to), asked.granularity, page.start()?, page.rows_to_fetch())
+            .await?;
     Ok(Page::new(rows, &page, Sales::cursor))
 }
 

@@ -22,7 +22,8 @@ pub fn to_drop_to() -> anyhow::Result<Option<Account>> {
         return Ok(None);
     }
     let user = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok().flatten());
-    let user = user.context("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as")?;
+    let user =
+        user.context("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as")?;
     Ok(Some(Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
 }
 
@@ -49,7 +50,8 @@ pub fn place(wanted: &Path, account: Option<Account>) -> anyhow::Result<PathBuf>
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error).with_context(|| format!("failed to create `{}`", elsewhere.display())),
     }
-    let found = std::fs::symlink_metadata(&elsewhere).with_context(|| format!("failed to read `{}`", elsewhere.display()))?;
+    let found =
+        std::fs::symlink_metadata(&elsewhere).with_context(|| format!("failed to read `{}`", elsewhere.display()))?;
     // Anybody can make names in /tmp: what is not our own directory is not used.
     let ours = found.is_dir() && Uid::from_raw(found.uid()).is_root() && found.mode() & 0o022 == 0;
     anyhow::ensure!(ours, "`{}` is there and not ours: remove it or choose another --data", elsewhere.display());
@@ -72,5 +74,6 @@ fn can_pass(dir: &Path, account: Account) -> bool {
 /// The owner cannot be changed.
 pub fn give(path: &Path, account: Option<Account>) -> anyhow::Result<()> {
     let Some(account) = account else { return Ok(()) };
-    chown(path, Some(account.uid), Some(account.gid)).with_context(|| format!("failed to give `{}` away", path.display()))
+    chown(path, Some(account.uid), Some(account.gid))
+        .with_context(|| format!("failed to give `{}` away", path.display()))
 }

@@ -232,7 +232,12 @@ fn spawn(
     tokio::process::Command::from(postgres).spawn().context("failed to start PostgreSQL")
 }
 
-async fn wait_for(options: &PgConnectOptions, child: &mut tokio::process::Child, log: &Path, port: u16) -> anyhow::Result<()> {
+async fn wait_for(
+    options: &PgConnectOptions,
+    child: &mut tokio::process::Child,
+    log: &Path,
+    port: u16,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + START_TIMEOUT;
     let options = options.clone().database("postgres").disable_statement_logging();
     loop {
@@ -247,7 +252,8 @@ async fn wait_for(options: &PgConnectOptions, child: &mut tokio::process::Child,
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= deadline => {
                 let _ = child.start_kill();
-                return Err(error).context(format!("PostgreSQL did not come up within {START_TIMEOUT:?}:\n{}", tail(log)));
+                return Err(error)
+                    .context(format!("PostgreSQL did not come up within {START_TIMEOUT:?}:\n{}", tail(log)));
             }
             Err(_) => tokio::time::sleep(ASK_EVERY).await,
         }
@@ -255,14 +261,18 @@ async fn wait_for(options: &PgConnectOptions, child: &mut tokio::process::Child,
 }
 
 async fn make_database(options: &PgConnectOptions) -> anyhow::Result<()> {
-    let mut connection = options.clone().database("postgres").connect().await.context("failed to connect to PostgreSQL")?;
+    let mut connection =
+        options.clone().database("postgres").connect().await.context("failed to connect to PostgreSQL")?;
     let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(DATABASE)
         .fetch_one(&mut connection)
         .await
         .context("failed to look for the database")?;
     if !there {
-        sqlx::query("CREATE DATABASE platform").execute(&mut connection).await.context("failed to create the database")?;
+        sqlx::query("CREATE DATABASE platform")
+            .execute(&mut connection)
+            .await
+            .context("failed to create the database")?;
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ use crate::shared::page::Cursor;
 
 /// False when the event stands in the inbox already: its effect is done.
 pub async fn receive(db: &Db, tx: &mut PgConnection, event_id: Uuid) -> sqlx::Result<bool> {
-    let insert = sqlx::query("INSERT INTO notifications.inbox (event_id) VALUES ($1) ON CONFLICT DO NOTHING").bind(event_id);
+    let insert =
+        sqlx::query("INSERT INTO notifications.inbox (event_id) VALUES ($1) ON CONFLICT DO NOTHING").bind(event_id);
     Ok(db.timed(Query::Insert, insert.execute(tx)).await?.rows_affected() == 1)
 }
 

@@ -82,7 +82,8 @@ pub async fn claim(db: &Db, user_id: Uuid, key: &Key, request: &impl serde::Seri
     .bind(user_id)
     .bind(&key.0);
     let row: Option<Row> = db.timed(Query::Select, select.fetch_optional(&mut *tx)).await?;
-    let in_progress = || ApiError::conflict("idempotency_in_progress", "the first request with this key is not done yet");
+    let in_progress =
+        || ApiError::conflict("idempotency_in_progress", "the first request with this key is not done yet");
     // Gone between the two statements: the first one failed just now.
     let row = row.ok_or_else(in_progress)?;
     if row.request_hash != hash.as_ref() {

@@ -123,13 +123,18 @@ pub async fn set_state(db: &Db, tx: &mut PgConnection, id: Uuid, by: Uuid, state
 
 /// Pieces in the order.
 pub async fn units(db: &Db, tx: &mut PgConnection, order_id: Uuid) -> sqlx::Result<i64> {
-    let select =
-        sqlx::query_scalar("SELECT coalesce(sum(quantity), 0) FROM orders.order_lines WHERE order_id = $1").bind(order_id);
+    let select = sqlx::query_scalar("SELECT coalesce(sum(quantity), 0) FROM orders.order_lines WHERE order_id = $1")
+        .bind(order_id);
     db.timed(Query::Select, select.fetch_one(tx)).await
 }
 
 /// Begins a payment, or takes over one whose request died `stale_s` ago; None while another is at it.
-pub async fn begin_attempt(db: &Db, tx: &mut PgConnection, order_id: Uuid, stale_s: f64) -> sqlx::Result<Option<Attempt>> {
+pub async fn begin_attempt(
+    db: &Db,
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    stale_s: f64,
+) -> sqlx::Result<Option<Attempt>> {
     let takeover = sqlx::query_as(
         "UPDATE orders.payment_attempts SET updated_at = now()
          WHERE order_id = $1 AND state = 'started' AND updated_at < now() - make_interval(secs => $2)

@@ -100,7 +100,8 @@ impl Orders {
     }
 
     async fn reserve(&self, caller: &Caller, order_id: Uuid, new: NewOrder) -> ApiResult<Reservation> {
-        let lines = new.lines.iter().map(|l| RequestedLine { product_id: l.product_id, quantity: l.quantity }).collect();
+        let lines =
+            new.lines.iter().map(|l| RequestedLine { product_id: l.product_id, quantity: l.quantity }).collect();
         let request = ReservationRequest { order_id, org_id: caller.org_id, lines, ttl_s: HOLD_TTL_S };
         let reservation: Reservation =
             self.platform.neighbours.product.post("/internal/reservations", &request).await.map_err(from_product)?;
@@ -114,7 +115,8 @@ impl Orders {
     /// Gives stock back as well as it can: a hold that cannot be released expires.
     async fn release(&self, order_id: Uuid) {
         let product = &self.platform.neighbours.product;
-        let released: Result<Reservation, _> = product.post("/internal/reservations/release", &OfOrder { order_id }).await;
+        let released: Result<Reservation, _> =
+            product.post("/internal/reservations/release", &OfOrder { order_id }).await;
         if let Err(error) = released {
             tracing::warn!(%order_id, %error, "stock could not be released, its reservation will expire");
         }
@@ -144,7 +146,8 @@ impl Orders {
 
     async fn approved(&self, caller: &Caller, row: &OrderRow, attempt: &Attempt, reference: &str) -> ApiResult<Order> {
         let product = &self.platform.neighbours.product;
-        let sold: Result<Reservation, _> = product.post("/internal/reservations/commit", &OfOrder { order_id: row.id }).await;
+        let sold: Result<Reservation, _> =
+            product.post("/internal/reservations/commit", &OfOrder { order_id: row.id }).await;
         match sold {
             Ok(_) => {
                 self.provider.capture(reference).await;
@@ -166,7 +169,13 @@ impl Orders {
         }
     }
 
-    async fn declined(&self, caller: &Caller, row: &OrderRow, attempt: &Attempt, reason: &'static str) -> ApiResult<Order> {
+    async fn declined(
+        &self,
+        caller: &Caller,
+        row: &OrderRow,
+        attempt: &Attempt,
+        reason: &'static str,
+    ) -> ApiResult<Order> {
         let order = self.end_payment(caller, row.id, attempt, Command::DeclinePayment, "declined", None).await?;
         let detail = format!("the payment provider declined: {reason}");
         Err(ApiError::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail)
@@ -232,12 +241,24 @@ impl Orders {
         Ok(Order::new(row, repo::lines(db, &[id]).await?))
     }
 
-    async fn lock(&self, tx: &mut sqlx::PgConnection, caller: &Caller, owner: Option<Uuid>, id: Uuid) -> ApiResult<OrderRow> {
+    async fn lock(
+        &self,
+        tx: &mut sqlx::PgConnection,
+        caller: &Caller,
+        owner: Option<Uuid>,
+        id: Uuid,
+    ) -> ApiResult<OrderRow> {
         let row = repo::lock(&self.platform.db, tx, caller.org_id, owner, id).await?;
         row.ok_or_else(|| ApiError::not_found("order"))
     }
 
-    async fn tell(&self, tx: &mut sqlx::PgConnection, effects: &[Effect], row: &OrderRow, units: i64) -> sqlx::Result<()> {
+    async fn tell(
+        &self,
+        tx: &mut sqlx::PgConnection,
+        effects: &[Effect],
+        row: &OrderRow,
+        units: i64,
+    ) -> sqlx::Result<()> {
         let facts = || OrderFacts {
             order_id: row.id,
             user_id: row.user_id,

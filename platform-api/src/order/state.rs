@@ -151,14 +151,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const COMMANDS: [Command; 6] = [
-        Command::Reserve,
-        Command::Pay,
-        Command::DeclinePayment,
-        Command::Ship,
-        Command::Cancel,
-        Command::Expire,
-    ];
+    const COMMANDS: [Command; 6] =
+        [Command::Reserve, Command::Pay, Command::DeclinePayment, Command::Ship, Command::Cancel, Command::Expire];
 
     #[test]
     fn the_usual_life_of_an_order() {

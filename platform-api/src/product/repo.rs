@@ -95,7 +95,13 @@ pub async fn set_on_hand(db: &Db, caller: &Caller, product_id: Uuid, on_hand: i3
 }
 
 /// Begins a hold; None when the order has one already.
-pub async fn insert_hold(db: &Db, tx: &mut PgConnection, org_id: Uuid, order_id: Uuid, ttl_s: u32) -> sqlx::Result<Option<Hold>> {
+pub async fn insert_hold(
+    db: &Db,
+    tx: &mut PgConnection,
+    org_id: Uuid,
+    order_id: Uuid,
+    ttl_s: u32,
+) -> sqlx::Result<Option<Hold>> {
     let insert = sqlx::query_as(
         "INSERT INTO products.reservations (id, org_id, order_id, state, expires_at)
          VALUES ($1, $2, $3, 'held', now() + make_interval(secs => $4))

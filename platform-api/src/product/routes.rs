@@ -32,7 +32,11 @@ pub fn router(products: Products) -> Router<Platform> {
         .with_state(products)
 }
 
-async fn list(State(products): State<Products>, caller: Caller, Asked(page): Asked<PageQuery>) -> ApiResult<Page<Product>> {
+async fn list(
+    State(products): State<Products>,
+    caller: Caller,
+    Asked(page): Asked<PageQuery>,
+) -> ApiResult<Page<Product>> {
     caller.scope("products:read")?;
     let rows = repo::products(&products.platform.db, caller.org_id, page.start()?, page.rows_to_fetch()).await?;
     Ok(Page::new(rows, &page, Product::cursor))
@@ -79,10 +83,16 @@ async fn reserve(
     products.reserve(asked).await.map(Json)
 }
 
-async fn commit(State(products): State<Products>, FromService(of): FromService<OfOrder>) -> ApiResult<Json<Reservation>> {
+async fn commit(
+    State(products): State<Products>,
+    FromService(of): FromService<OfOrder>,
+) -> ApiResult<Json<Reservation>> {
     products.commit(of.order_id).await.map(Json)
 }
 
-async fn release(State(products): State<Products>, FromService(of): FromService<OfOrder>) -> ApiResult<Json<Reservation>> {
+async fn release(
+    State(products): State<Products>,
+    FromService(of): FromService<OfOrder>,
+) -> ApiResult<Json<Reservation>> {
     products.release(of.order_id).await.map(Json)
 }

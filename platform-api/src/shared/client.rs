@@ -96,7 +96,8 @@ impl Neighbour {
 
     async fn attempt<A: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<A, CallError> {
         let now = super::auth::jwt::now();
-        let signature = self.keys.sign("POST", path, &body, now).await.map_err(|e| self.unavailable(format!("{e:#}")))?;
+        let signature =
+            self.keys.sign("POST", path, &body, now).await.map_err(|e| self.unavailable(format!("{e:#}")))?;
         let mut request = self
             .http
             .post(format!("{}{path}", self.url))

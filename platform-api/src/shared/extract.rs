@@ -62,10 +62,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 
 fn check<T: Validate<Context = ()>>(value: &T) -> Result<(), ApiError> {
     value.validate().map_err(|report| {
-        let fields = report.iter().map(|(path, error)| FieldError {
-            field: path.to_string(),
-            message: error.message().to_string(),
-        });
+        let fields = report
+            .iter()
+            .map(|(path, error)| FieldError { field: path.to_string(), message: error.message().to_string() });
         ApiError::invalid(fields.collect())
     })
 }

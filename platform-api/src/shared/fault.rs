@@ -110,7 +110,11 @@ pub fn router(faults: &Faults) -> Router<Platform> {
 
 async fn start(State(platform): State<Platform>, Body(asked): Body<FaultRequest>) -> ApiResult<Json<FaultStatus>> {
     let latency = asked.latency.unwrap_or_default();
-    platform.faults.set(Some(Active { error_ratio: asked.error_ratio, latency, until: Instant::now() + asked.duration }));
+    platform.faults.set(Some(Active {
+        error_ratio: asked.error_ratio,
+        latency,
+        until: Instant::now() + asked.duration,
+    }));
     tracing::warn!(
         error_ratio = asked.error_ratio,
         latency_ms = latency.as_millis() as u64,

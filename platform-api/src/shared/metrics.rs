@@ -88,7 +88,8 @@ struct TraceLabel {
 }
 
 type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
-type TracedDurations = Family<RouteLabels, HistogramWithExemplars<TraceLabel>, fn() -> HistogramWithExemplars<TraceLabel>>;
+type TracedDurations =
+    Family<RouteLabels, HistogramWithExemplars<TraceLabel>, fn() -> HistogramWithExemplars<TraceLabel>>;
 
 /// One answered request.
 pub struct Answered<'a> {
@@ -139,7 +140,9 @@ impl AppMetrics {
     pub fn register(r: &mut Registry) -> Self {
         let m = AppMetrics {
             requests: Family::default(),
-            request_duration: Family::new_with_constructor(|| HistogramWithExemplars::new(DURATION_BUCKETS.into_iter())),
+            request_duration: Family::new_with_constructor(|| {
+                HistogramWithExemplars::new(DURATION_BUCKETS.into_iter())
+            }),
             request_size: durations(|| Histogram::new(SIZE_BUCKETS)),
             response_size: durations(|| Histogram::new(SIZE_BUCKETS)),
             query_duration: durations(|| Histogram::new(QUERY_BUCKETS)),

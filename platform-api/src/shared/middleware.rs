@@ -157,7 +157,8 @@ fn method_label(method: &Method) -> &'static str {
 /// The caller's id if it is sane, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let sane = |id: &&str| {
-        (1..=REQUEST_ID_LEN_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        (1..=REQUEST_ID_LEN_MAX).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
     header_text(headers, REQUEST_ID.as_str()).filter(sane).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
@@ -200,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_strange_request_id_is_replaced() {
-        let id = |value: &'static str| request_id(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(value))]));
+        let id =
+            |value: &'static str| request_id(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(value))]));
         assert_eq!(id("checkout-42"), "checkout-42");
         for strange in ["", "a b", "<script>", "x\"y"] {
             assert!(Uuid::parse_str(&id(strange)).is_ok(), "{strange}");

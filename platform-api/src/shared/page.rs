@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_the_round_trip_and_foreign_text_is_none() {
-        let cursor = Cursor { created_at: DateTime::from_timestamp_micros(1_705_314_600_123_456).unwrap(), id: Uuid::now_v7() };
+        let cursor =
+            Cursor { created_at: DateTime::from_timestamp_micros(1_705_314_600_123_456).unwrap(), id: Uuid::now_v7() };
         assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         for text in ["", "abc", "%%%", "AAAA"] {
             assert_eq!(Cursor::decode(text), None, "{text}");

@@ -68,7 +68,13 @@ pub async fn user(db: &Db, org_id: Uuid, id: Uuid) -> sqlx::Result<Option<User>>
 }
 
 /// `only` narrows the list to one account.
-pub async fn users(db: &Db, org_id: Uuid, only: Option<Uuid>, after: Option<Cursor>, limit: i64) -> sqlx::Result<Vec<User>> {
+pub async fn users(
+    db: &Db,
+    org_id: Uuid,
+    only: Option<Uuid>,
+    after: Option<Cursor>,
+    limit: i64,
+) -> sqlx::Result<Vec<User>> {
     let select = sqlx::query_as(
         "SELECT id, org_id, email, display_name, roles, created_at, updated_at, version
          FROM users.users

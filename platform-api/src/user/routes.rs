@@ -37,10 +37,7 @@ async fn jwks(State(users): State<Users>) -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(JwkSet { keys: vec![users.signer.jwk.clone()] }))
 }
 
-async fn register(
-    State(users): State<Users>,
-    Body(asked): Body<Registration>,
-) -> ApiResult<(StatusCode, Json<User>)> {
+async fn register(State(users): State<Users>, Body(asked): Body<Registration>) -> ApiResult<(StatusCode, Json<User>)> {
     Ok((StatusCode::CREATED, Json(users.register(asked).await?)))
 }
 

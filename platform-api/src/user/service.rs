@@ -12,8 +12,8 @@ use super::model::{DEFAULT_ORG, Login, Registered, Registration, Tokens, User};
 use super::repo::{self, NewUser};
 use crate::shared::Platform;
 use crate::shared::auth::jwt::{self, ACCESS_AUDIENCE, AccessClaims, ISSUER, REFRESH_AUDIENCE, RefreshClaims, Signer};
-use crate::shared::auth::permission::{self, Role};
 use crate::shared::auth::password;
+use crate::shared::auth::permission::{self, Role};
 use crate::shared::db::Db;
 use crate::shared::error::{ApiError, ApiResult};
 use crate::shared::metrics::UserFigures;
@@ -68,7 +68,10 @@ impl Users {
         let Some(credentials) = found.filter(|_| right) else {
             self.platform.metrics.operation("user_login_refused");
             // The same words for both: an answer does not tell which accounts exist.
-            return Err(ApiError::unauthorised("credentials_invalid", "no account with this e-mail address and password"));
+            return Err(ApiError::unauthorised(
+                "credentials_invalid",
+                "no account with this e-mail address and password",
+            ));
         };
         let mut tx = db.begin().await?;
         let tokens = self.issue(&mut tx, &credentials.user, Uuid::now_v7()).await?;

@@ -76,7 +76,13 @@ impl Row {
             occurred_at: self.occurred_at,
             payload: self.payload,
         };
-        Claimed { seq: self.seq, consumer: self.consumer, attempts: self.attempts, traceparent: self.traceparent, event }
+        Claimed {
+            seq: self.seq,
+            consumer: self.consumer,
+            attempts: self.attempts,
+            traceparent: self.traceparent,
+            event,
+        }
     }
 }
 

@@ -36,8 +36,9 @@ impl ServiceKeys {
 
     async fn keys(&self) -> sqlx::Result<&[hmac::Key]> {
         let keys = self.keys.get_or_try_init(async || {
-            let keys: Vec<Vec<u8>> =
-                sqlx::query_scalar("SELECT key FROM shared.service_keys ORDER BY id DESC").fetch_all(&self.pool).await?;
+            let keys: Vec<Vec<u8>> = sqlx::query_scalar("SELECT key FROM shared.service_keys ORDER BY id DESC")
+                .fetch_all(&self.pool)
+                .await?;
             Ok::<_, sqlx::Error>(keys.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect())
         });
         keys.await.map(Vec::as_slice)
@@ -55,7 +56,14 @@ impl ServiceKeys {
 
     /// # Errors
     /// 401 for a signature that is missing, late or wrong; 503 where the keys cannot be read.
-    pub async fn check(&self, header: Option<&str>, method: &str, path: &str, body: &[u8], now_s: i64) -> ApiResult<()> {
+    pub async fn check(
+        &self,
+        header: Option<&str>,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        now_s: i64,
+    ) -> ApiResult<()> {
         let refused = || ApiError::unauthorised("signature_invalid", "this is for the platform's own services");
         let mut parts = header.ok_or_else(refused)?.split(',');
         let (Some("v1"), Some(at), Some(tag), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {

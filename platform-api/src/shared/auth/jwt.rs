@@ -111,7 +111,12 @@ impl Verifier {
         let keys: Result<HashMap<_, _>, _> = jwks
             .iter()
             .filter(|jwk| jwk.kty == "RSA" && jwk.alg == "RS256")
-            .map(|jwk| Ok::<_, jsonwebtoken::errors::Error>((jwk.kid.clone(), DecodingKey::from_rsa_components(&jwk.n, &jwk.e)?)))
+            .map(|jwk| {
+                Ok::<_, jsonwebtoken::errors::Error>((
+                    jwk.kid.clone(),
+                    DecodingKey::from_rsa_components(&jwk.n, &jwk.e)?,
+                ))
+            })
             .collect();
         *self.keys.write().expect("no one panics holding it") = keys?;
         Ok(())
@@ -166,7 +171,11 @@ impl Verifier {
             return Ok(None);
         }
         let set = source.fetch().await.map_err(|error| {
-            ApiError::unavailable("keys_unavailable", "the token's key cannot be fetched at the moment, try again", error)
+            ApiError::unavailable(
+                "keys_unavailable",
+                "the token's key cannot be fetched at the moment, try again",
+                error,
+            )
         })?;
         *asked_at = Some(Instant::now());
         self.learn(&set.keys)?;

@@ -8,8 +8,9 @@ use tokio::sync::Semaphore;
 
 use crate::shared::error::{ApiError, ApiResult};
 
-/// Each hash takes 19 MiB and a core for tens of milliseconds: more at once only wait for each other.
-static AT_ONCE: Semaphore = Semaphore::const_new(4);
+/// Each hash takes 19 MiB and a core for tens of milliseconds: more at once only wait for each other,
+/// and take memory from a small task.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// # Errors
 /// 500 when the hash cannot be made.

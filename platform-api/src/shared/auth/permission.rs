@@ -82,8 +82,9 @@ pub fn of_roles(roles: &[String]) -> Vec<String> {
     let highest = roles.iter().filter_map(|name| name.parse::<Role>().ok()).max();
     let all: Vec<&str> =
         Role::ALL.into_iter().filter(|role| Some(*role) <= highest).flat_map(Role::adds).copied().collect();
-    let contained =
-        |p: &str| all.iter().any(|wider| *wider != p && parse(wider).zip(parse(p)).is_some_and(|(w, p)| w.contains(&p)));
+    let contained = |p: &str| {
+        all.iter().any(|wider| *wider != p && parse(wider).zip(parse(p)).is_some_and(|(w, p)| w.contains(&p)))
+    };
     let mut narrowed: Vec<String> = all.iter().filter(|p| !contained(p)).map(|p| (*p).to_owned()).collect();
     narrowed.sort();
     narrowed.dedup();
