@@ -1,122 +1,31 @@
-//! The Prometheus query language: text in, value out. Pure: data comes through a trait, `now` is an argument.
+//! The Prometheus query language: text in, value out. Pure: data comes through the [`Source`] trait, times are
+//! arguments, and a deadline is a closure that says when to stop.
+//!
+//! A query's way: [`parse`] makes an [`Expr`] of its text, [`Engine`] evaluates it over a [`Source`] at one time
+//! or at many, and the [`Answer`] carries the value with warnings that point into the text.
+//!
+//! Answers are those of Prometheus 3: staleness, left-open windows, extrapolation, compensated sums. Names of
+//! metrics that no longer fit are removed when the whole query is done, so that `label_replace` and aggregations
+//! can still see them.
 
-use std::fmt;
-use std::time::Duration;
+pub mod ast;
+pub mod function;
+mod lex;
+mod parse;
+mod prepare;
+mod print;
+mod source;
+mod text;
 
-use telemetry::{Labels, Matcher, Timestamp};
+mod annotation;
+mod engine;
+mod eval;
+pub mod histogram;
+mod value;
 
-/// A parsed expression; prints in Prometheus' canonical form.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Expr(String);
-
-impl fmt::Display for Expr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ParseError {
-    pub message: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct EvalError(pub String);
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SourceError(pub String);
-
-/// # Errors
-/// Text that is no expression.
-pub fn parse(text: &str) -> Result<Expr, ParseError> {
-    Err(ParseError { message: format!("cannot parse {text:?}: this build has no query engine") })
-}
-
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub max_samples: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { max_samples: 50_000_000 }
-    }
-}
-
-/// One series as storage hands it over; staleness markers included.
-#[derive(Clone, Debug)]
-pub struct Series {
-    pub labels: Labels,
-    pub samples: Vec<(Timestamp, f64)>,
-}
-
-/// Where samples come from: `start` exclusive, `end` inclusive.
-pub trait Source: Send + Sync {
-    /// # Errors
-    /// When the source cannot answer.
-    fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Result<Vec<Series>, SourceError>;
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct VectorSample {
-    pub labels: Labels,
-    pub timestamp: Timestamp,
-    pub value: f64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct MatrixSeries {
-    pub labels: Labels,
-    pub samples: Vec<(Timestamp, f64)>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    Scalar { timestamp: Timestamp, value: f64 },
-    String { timestamp: Timestamp, value: String },
-    Vector(Vec<VectorSample>),
-    Matrix(Vec<MatrixSeries>),
-}
-
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub value: Value,
-    pub warnings: Vec<String>,
-    pub infos: Vec<String>,
-}
-
-pub struct Engine;
-
-impl Engine {
-    pub fn new(_limits: Limits) -> Self {
-        Engine
-    }
-
-    /// # Errors
-    /// An expression that cannot be evaluated.
-    pub fn instant(&self, expr: &Expr, _source: &dyn Source, _at: Timestamp) -> Result<Answer, EvalError> {
-        Err(EvalError(format!("cannot evaluate {expr}: this build has no query engine")))
-    }
-
-    /// # Errors
-    /// An expression that cannot be evaluated.
-    pub fn range(
-        &self,
-        expr: &Expr,
-        _source: &dyn Source,
-        _start: Timestamp,
-        _end: Timestamp,
-        _step: Duration,
-    ) -> Result<Answer, EvalError> {
-        Err(EvalError(format!("cannot evaluate {expr}: this build has no query engine")))
-    }
-}
-/// # Errors
-/// Text that is no selector.
-pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    Err(ParseError { message: format!("cannot parse {text:?}") })
-}
-pub fn format_value(value: f64) -> String { value.to_string() }
+pub use engine::{Engine, EvalError, Limits, Options, Stop};
+pub use histogram::Histogram;
+pub use parse::{Expr, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, Syntax, parse, parse_selector, parse_with};
+pub use source::{PointSeries, Series, Source, SourceError};
+pub use text::format_value;
+pub use value::{Answer, MatrixSeries, Stats, Value, VectorSample};

@@ -1,0 +1,324 @@
+//! A parsed query and a source of samples in, an answer out. No clock: time limits come as a closure.
+
+use std::time::Duration;
+
+use telemetry::Timestamp;
+
+use crate::ast::{Node, ValueType};
+use crate::eval::{Cell, Evaluator, Grid, RangeVector, Window};
+use crate::parse::Expr;
+use crate::prepare;
+use crate::source::{Source, SourceError};
+use crate::value::{Answer, MatrixSeries, Value, VectorSample};
+
+/// What every query of an engine must keep to.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The most samples that a query may hold in memory at once.
+    pub max_samples: usize,
+    /// How far back an instant selector looks for a sample.
+    pub lookback: Duration,
+    /// The step of subqueries that name none.
+    pub default_step: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_samples: 50_000_000, lookback: Duration::from_secs(300), default_step: Duration::from_secs(60) }
+    }
+}
+
+/// Why a query was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    TimedOut,
+    Cancelled,
+}
+
+/// What one query may do differently from the others.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// In place of the engine's lookback.
+    pub lookback: Option<Duration>,
+    /// Asked often; an answer ends the query.
+    pub stop: Option<&'a (dyn Fn() -> Option<Stop> + Sync)>,
+    /// Let start timestamps of samples mark counter resets (experimental).
+    pub start_timestamps: bool,
+    /// Judge by `__type__` rather than by the name whether a metric is a counter (experimental).
+    pub type_labels: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    #[error("query timed out in expression evaluation")]
+    TimedOut,
+    #[error("query was canceled in expression evaluation")]
+    Cancelled,
+    #[error("query processing would load too many samples into memory in query execution (limit {limit})")]
+    TooManySamples { limit: usize },
+    #[error("reading series failed")]
+    Source(#[source] SourceError),
+    /// The query makes no sense on this data, or at all.
+    #[error("{0}")]
+    Query(String),
+}
+
+/// Evaluates queries; holds nothing but its limits.
+#[derive(Clone, Debug, Default)]
+pub struct Engine {
+    limits: Limits,
+}
+
+impl Engine {
+    pub fn new(limits: Limits) -> Self {
+        Engine { limits }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The value at one time.
+    pub fn instant(&self, expr: &Expr, source: &dyn Source, at: Timestamp) -> Result<Answer, EvalError> {
+        self.instant_with(expr, source, at, Options::default())
+    }
+
+    pub fn instant_with(
+        &self,
+        expr: &Expr,
+        source: &dyn Source,
+        at: Timestamp,
+        options: Options<'_>,
+    ) -> Result<Answer, EvalError> {
+        let window = Window { start: at.as_millis(), end: at.as_millis(), interval: 1 };
+        let root = prepare::prepare(expr.root(), window, 0).map_err(EvalError::Query)?;
+        let mut evaluator = Evaluator::new(source, &self.limits, options);
+        let value = match root.unwrap_parens() {
+            Node::String(literal) => Value::String { timestamp: at, value: literal.value.clone() },
+            node if node.value_type() == ValueType::Matrix => matrix_of_ranges(evaluator.range_vector(node, window)?)?,
+            node => {
+                let grid = evaluator.eval(node, window)?;
+                let grid = grid.without_dropped_names()?;
+                instant_value(expr.value_type(), grid, at)
+            }
+        };
+        Ok(finish(evaluator, value, expr))
+    }
+
+    /// The values from `start` to `end`, `step` apart.
+    pub fn range(
+        &self,
+        expr: &Expr,
+        source: &dyn Source,
+        start: Timestamp,
+        end: Timestamp,
+        step: Duration,
+    ) -> Result<Answer, EvalError> {
+        self.range_with(expr, source, start, end, step, Options::default())
+    }
+
+    pub fn range_with(
+        &self,
+        expr: &Expr,
+        source: &dyn Source,
+        start: Timestamp,
+        end: Timestamp,
+        step: Duration,
+        options: Options<'_>,
+    ) -> Result<Answer, EvalError> {
+        let query = |message: String| Err(EvalError::Query(message));
+        if !matches!(expr.value_type(), ValueType::Vector | ValueType::Scalar) {
+            let kind = expr.value_type().documented();
+            return query(format!(
+                "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
+            ));
+        }
+        let interval = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+        if interval <= 0 {
+            return query(
+                "zero or negative query resolution step widths are not accepted; try a positive duration".into(),
+            );
+        }
+        let window = Window { start: start.as_millis(), end: end.as_millis(), interval };
+        let mut evaluator = Evaluator::new(source, &self.limits, options);
+        if window.end < window.start {
+            return Ok(finish(evaluator, Value::Matrix(Vec::new()), expr));
+        }
+        let root = prepare::prepare(expr.root(), window, interval).map_err(EvalError::Query)?;
+        let grid = evaluator.eval(&root, window)?.without_dropped_names()?;
+        let value = Value::Matrix(matrix_of_grid(grid, window));
+        Ok(finish(evaluator, value, expr))
+    }
+}
+
+fn finish(evaluator: Evaluator<'_>, value: Value, expr: &Expr) -> Answer {
+    let stats = evaluator.stats;
+    let (warnings, infos) = evaluator.annotations.into_strings(expr.text());
+    Answer { value, warnings, infos, stats }
+}
+
+fn instant_value(kind: ValueType, grid: Grid, timestamp: Timestamp) -> Value {
+    let Grid { rows, cells, .. } = grid;
+    if kind == ValueType::Scalar {
+        let value = match cells.first() {
+            Some(Some(Cell::Float(value))) => *value,
+            _ => f64::NAN,
+        };
+        return Value::Scalar { timestamp, value };
+    }
+    let samples = rows.into_iter().zip(cells).filter_map(|(row, cell)| {
+        let (value, histogram) = match cell? {
+            Cell::Float(value) => (value, None),
+            Cell::Histogram(histogram) => (0.0, Some(histogram)),
+        };
+        Some(VectorSample { labels: row.labels, timestamp, value, histogram })
+    });
+    Value::Vector(samples.collect())
+}
+
+fn matrix_of_grid(grid: Grid, window: Window) -> Vec<MatrixSeries> {
+    let steps = grid.steps;
+    let mut cells = grid.cells.into_iter();
+    let mut matrix = Vec::with_capacity(grid.rows.len());
+    for row in grid.rows {
+        let mut series = MatrixSeries { labels: row.labels, samples: Vec::new(), histograms: Vec::new() };
+        for (step, cell) in cells.by_ref().take(steps).enumerate() {
+            let timestamp = Timestamp::from_millis(window.at(step));
+            match cell {
+                Some(Cell::Float(value)) => series.samples.push((timestamp, value)),
+                Some(Cell::Histogram(histogram)) => series.histograms.push((timestamp, histogram)),
+                None => {}
+            }
+        }
+        if !series.samples.is_empty() || !series.histograms.is_empty() {
+            matrix.push(series);
+        }
+    }
+    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    matrix
+}
+
+/// A range vector as the answer of an instant query.
+fn matrix_of_ranges(ranges: RangeVector) -> Result<Value, EvalError> {
+    let mut matrix: Vec<MatrixSeries> = ranges
+        .series
+        .into_iter()
+        .filter(|s| !s.floats.is_empty() || !s.histograms.is_empty())
+        .map(|s| MatrixSeries {
+            labels: if s.drop_name { crate::eval::without_metadata(&s.labels) } else { s.labels },
+            samples: s.floats,
+            histograms: s.histograms,
+        })
+        .collect();
+    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    if matrix.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
+        return Err(crate::eval::same_labelset());
+    }
+    Ok(Value::Matrix(matrix))
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::{Labels, Matcher};
+
+    use super::*;
+    use crate::{Series, parse};
+
+    struct Fixed(Vec<Series>);
+
+    impl Source for Fixed {
+        fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Result<Vec<Series>, SourceError> {
+            let accepted = |s: &&Series| matchers.iter().all(|m| m.matches(s.labels.get(&m.name).unwrap_or_default()));
+            let cut = |s: &Series| Series {
+                labels: s.labels.clone(),
+                samples: s.samples.iter().copied().filter(|(ts, _)| *ts > start && *ts <= end).collect(),
+            };
+            Ok(self.0.iter().filter(accepted).map(cut).collect())
+        }
+    }
+
+    fn counters() -> Fixed {
+        let series = |instance: &str, slope: f64| Series {
+            labels: Labels::from_pairs([("__name__", "requests_total"), ("instance", instance), ("job", "api")]),
+            samples: (0..=20).map(|i| (Timestamp::from_millis(i * 15_000), i as f64 * slope)).collect(),
+        };
+        Fixed(vec![series("a", 15.0), series("b", 30.0)])
+    }
+
+    fn instant(query: &str) -> Result<Value, EvalError> {
+        let expr = parse(query).expect(query);
+        let answer = Engine::default().instant(&expr, &counters(), Timestamp::from_millis(300_000))?;
+        Ok(answer.value)
+    }
+
+    fn shown(query: &str) -> Vec<String> {
+        match instant(query).expect(query) {
+            Value::Vector(samples) => {
+                samples.iter().map(|s| format!("{} {}", s.labels, crate::format_value(s.value))).collect()
+            }
+            Value::Scalar { value, .. } => vec![crate::format_value(value)],
+            other => vec![format!("{other:?}")],
+        }
+    }
+
+    #[test]
+    fn a_rate_is_summed_by_job() {
+        assert_eq!(shown("round(sum by (job) (rate(requests_total[2m])), 0.001)"), [r#"{job="api"} 3"#]);
+        assert_eq!(shown("requests_total{instance='a'} / 100"), [r#"{instance="a", job="api"} 3"#]);
+        assert_eq!(shown("topk(1, requests_total)"), [r#"requests_total{instance="b", job="api"} 600"#]);
+        assert_eq!(shown("1 + 2 * 3 ^ 2 ^ 0"), ["7"]);
+        assert_eq!(shown("absent(nothing{job='x'})"), [r#"{job="x"} 1"#]);
+    }
+
+    #[test]
+    fn a_range_has_a_value_at_each_step() {
+        let expr = parse("max(requests_total)").unwrap();
+        let at = Timestamp::from_millis;
+        let engine = Engine::default();
+        let answer = engine.range(&expr, &counters(), at(0), at(60_000), Duration::from_secs(30)).unwrap();
+        let Value::Matrix(series) = answer.value else { panic!("not a matrix") };
+        assert_eq!(series[0].samples, [(at(0), 0.0), (at(30_000), 60.0), (at(60_000), 120.0)]);
+    }
+
+    #[test]
+    fn a_query_stops_when_told_and_at_its_limit() {
+        let expr = parse("requests_total").unwrap();
+        let stop = || Some(Stop::TimedOut);
+        let options = Options { stop: Some(&stop), ..Options::default() };
+        let at = Timestamp::from_millis(300_000);
+        let answer = Engine::default().instant_with(&expr, &counters(), at, options);
+        assert!(matches!(answer, Err(EvalError::TimedOut)), "{answer:?}");
+        let tiny = Engine::new(Limits { max_samples: 1, ..Limits::default() });
+        let answer = tiny.instant(&expr, &counters(), at);
+        assert!(matches!(answer, Err(EvalError::TooManySamples { limit: 1 })), "{answer:?}");
+    }
+
+    #[test]
+    fn errors_and_annotations_point_into_the_query() {
+        let error = parse("sum(rate(x[5m])").unwrap_err();
+        assert_eq!(error.to_string(), "1:16: parse error: unclosed left parenthesis");
+        let error = parse("foo{").unwrap_err();
+        assert_eq!(error.to_string(), "1:5: parse error: unexpected end of input inside braces");
+        let expr = parse("quantile(2, requests_total)").unwrap();
+        let answer = Engine::default().instant(&expr, &counters(), Timestamp::from_millis(0)).unwrap();
+        assert_eq!(answer.warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]);
+    }
+
+    #[test]
+    fn the_deepest_accepted_query_is_evaluated_on_a_small_stack() {
+        let nested = format!("{}1{}", "(".repeat(crate::MAX_DEPTH - 2), ")".repeat(crate::MAX_DEPTH - 2));
+        let chained = vec!["vector(1)"; crate::MAX_DEPTH - 4].join(" + ");
+        let run = move || {
+            for query in [nested, chained] {
+                let expr = parse(&query).unwrap();
+                assert_eq!(expr.to_string(), query);
+                Engine::default().instant(&expr, &counters(), Timestamp::from_millis(0)).unwrap();
+            }
+        };
+        std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
+        for query in ["(".repeat(100_000), "a+".repeat(100_000), "-".repeat(100_000), "sum(".repeat(10_000)] {
+            assert!(parse(&query).is_err());
+        }
+        assert!(parse(&"a".repeat(1 << 20)).is_err());
+    }
+}

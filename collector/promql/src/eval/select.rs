@@ -1,0 +1,155 @@
+//! Selectors: series from the source, samples to steps.
+
+use telemetry::{Timestamp, is_stale_nan};
+
+use super::{Cell, Evaluator, Grid, RangeSeries, RangeVector, Row, Window};
+use crate::ast::{At, Extension, MatrixSelector, VectorSelector};
+use crate::engine::EvalError;
+use crate::source::PointSeries;
+
+/// How often a loop over series asks whether it should stop.
+const SERIES_BETWEEN_STOP_CHECKS: usize = 256;
+
+pub(super) fn pinned(at: Option<At>) -> Option<i64> {
+    match at {
+        Some(At::Time(ms)) => Some(ms),
+        _ => None,
+    }
+}
+
+impl Evaluator<'_> {
+    fn fetch(&mut self, n: &VectorSelector, start: i64, end: i64) -> Result<Vec<PointSeries>, EvalError> {
+        let (start, end) = (Timestamp::from_millis(start), Timestamp::from_millis(end));
+        let series = self.source.select_points(&n.matchers, start, end).map_err(EvalError::Source)?;
+        self.stats.series += series.len() as u64;
+        let samples: usize = series.iter().map(|s| s.floats.len() + s.histograms.len()).sum();
+        self.stats.samples += samples as u64;
+        Ok(series)
+    }
+
+    pub(super) fn instant_selector(&mut self, n: &VectorSelector, window: Window) -> Result<Grid, EvalError> {
+        self.instant_samples(n, window, |cell, _| cell)
+    }
+
+    /// Each step's latest sample within the lookback; `value` makes a cell of it and its timestamp.
+    pub(super) fn instant_samples(
+        &mut self,
+        n: &VectorSelector,
+        window: Window,
+        value: impl Fn(Cell, i64) -> Cell,
+    ) -> Result<Grid, EvalError> {
+        let at = pinned(n.at);
+        let reference = |ts: i64| at.unwrap_or(ts).saturating_sub(n.offset_ms);
+        let start = reference(window.start).saturating_sub(self.lookback_ms);
+        let series = self.fetch(n, start, reference(window.last()))?;
+        let steps = window.steps();
+        self.check_grid(series.len(), steps)?;
+        let mut grid = Grid::new(steps);
+        grid.rows.reserve(series.len());
+        grid.cells.reserve(series.len() * steps);
+        for (i, series) in series.into_iter().enumerate() {
+            if i % SERIES_BETWEEN_STOP_CHECKS == 0 {
+                self.check_stop()?;
+            }
+            let mut cursor = LatestSample::new(&series, self.lookback_ms);
+            let mut found = 0;
+            for step in 0..steps {
+                let cell = cursor.at(reference(window.at(step))).map(|(cell, ts)| value(cell, ts));
+                found += cell.as_ref().map_or(0, Cell::weight);
+                grid.cells.push(cell);
+            }
+            grid.rows.push(Row { labels: series.labels, drop_name: false });
+            grid.drop_last_if_empty();
+            self.charge(found)?;
+        }
+        Ok(grid)
+    }
+
+    pub(super) fn range_selector(&mut self, n: &MatrixSelector, window: Window) -> Result<RangeVector, EvalError> {
+        let s = &n.selector;
+        let at = pinned(s.at);
+        let (back, ahead) = match s.extension {
+            None => (0, 0),
+            Some(Extension::Anchored) => (self.lookback_ms, 0),
+            Some(Extension::Smoothed) => (self.lookback_ms, self.lookback_ms),
+        };
+        let first = at.unwrap_or(window.start).saturating_sub(s.offset_ms);
+        let last = at.unwrap_or(window.last()).saturating_sub(s.offset_ms);
+        let start = first.saturating_sub(n.range_ms).saturating_sub(back);
+        let series = self.fetch(s, start, last.saturating_add(ahead))?;
+        let loaded: usize = series.iter().map(|s| s.floats.len()).sum();
+        let weights: usize = series.iter().flat_map(|s| &s.histograms).map(|(_, h)| h.sample_weight()).sum();
+        self.charge(loaded + weights)?;
+        let series = series.into_iter().map(without_stale_markers).collect();
+        Ok(RangeVector { series, range_ms: n.range_ms, offset_ms: s.offset_ms, at, extension: s.extension })
+    }
+}
+
+fn without_stale_markers(mut series: PointSeries) -> RangeSeries {
+    if series.floats.iter().any(|(_, value)| is_stale_nan(*value)) {
+        if !series.float_starts.is_empty() {
+            let kept = series.floats.iter().zip(&series.float_starts).filter(|((_, v), _)| !is_stale_nan(*v));
+            series.float_starts = kept.map(|(_, start)| *start).collect();
+        }
+        series.floats.retain(|(_, value)| !is_stale_nan(*value));
+    }
+    if series.histograms.iter().any(|(_, h)| is_stale_nan(h.sum)) {
+        if !series.histogram_starts.is_empty() {
+            let kept =
+                series.histograms.iter().zip(&series.histogram_starts).filter(|((_, h), _)| !is_stale_nan(h.sum));
+            series.histogram_starts = kept.map(|(_, start)| *start).collect();
+        }
+        series.histograms.retain(|(_, h)| !is_stale_nan(h.sum));
+    }
+    RangeSeries {
+        labels: series.labels,
+        drop_name: false,
+        floats: series.floats,
+        histograms: series.histograms,
+        float_starts: series.float_starts,
+        histogram_starts: series.histogram_starts,
+    }
+}
+
+/// Finds the latest sample at rising times.
+struct LatestSample<'a> {
+    series: &'a PointSeries,
+    lookback_ms: i64,
+    /// Samples of each kind that are not after the time asked for last.
+    floats: usize,
+    histograms: usize,
+}
+
+impl<'a> LatestSample<'a> {
+    fn new(series: &'a PointSeries, lookback_ms: i64) -> Self {
+        LatestSample { series, lookback_ms, floats: 0, histograms: 0 }
+    }
+
+    fn at(&mut self, time: i64) -> Option<(Cell, i64)> {
+        let (floats, histograms) = (&self.series.floats, &self.series.histograms);
+        while floats.get(self.floats).is_some_and(|(ts, _)| ts.as_millis() <= time) {
+            self.floats += 1;
+        }
+        while histograms.get(self.histograms).is_some_and(|(ts, _)| ts.as_millis() <= time) {
+            self.histograms += 1;
+        }
+        let float = self.floats.checked_sub(1).map(|i| &floats[i]);
+        let histogram = self.histograms.checked_sub(1).map(|i| &histograms[i]);
+        let (ts, cell) = match (float, histogram) {
+            (Some((ts, value)), h) if h.is_none_or(|(other, _)| other <= ts) => {
+                if is_stale_nan(*value) {
+                    return None;
+                }
+                (ts.as_millis(), Cell::Float(*value))
+            }
+            (_, Some((ts, histogram))) => {
+                if is_stale_nan(histogram.sum) {
+                    return None;
+                }
+                (ts.as_millis(), Cell::Histogram(histogram.clone()))
+            }
+            _ => return None,
+        };
+        (ts > time.saturating_sub(self.lookback_ms)).then_some((cell, ts))
+    }
+}
