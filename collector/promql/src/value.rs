@@ -7,7 +7,7 @@ use telemetry::{Labels, Timestamp};
 use crate::histogram::Histogram;
 
 /// The value of a query with what there is to say about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub value: Value,
     /// Something was left out or is probably wrong; each ends with its place in the query.
@@ -17,7 +17,7 @@ pub struct Answer {
     pub stats: Stats,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Scalar { timestamp: Timestamp, value: f64 },
     String { timestamp: Timestamp, value: String },
@@ -26,7 +26,7 @@ pub enum Value {
 }
 
 /// One series at the time of an instant query.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VectorSample {
     pub labels: Labels,
     pub timestamp: Timestamp,
@@ -36,7 +36,7 @@ pub struct VectorSample {
 }
 
 /// One series over time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MatrixSeries {
     pub labels: Labels,
     pub samples: Vec<(Timestamp, f64)>,
