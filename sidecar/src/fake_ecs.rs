@@ -61,9 +61,9 @@ const STORAGE_RESERVED_MIB: u64 = 20_496;
 /// # Errors
 /// Says how it is written.
 pub fn parse_container(text: &str) -> Result<ContainerSource, String> {
-    let (name, source) = text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or_else(
-        || "write NAME=PID, NAME=IP:PORT or NAME=FILE, for example app=4711, app=127.0.0.1:3000 or app=/run/app.pid",
-    )?;
+    const USAGE: &str =
+        "write NAME=PID, NAME=IP:PORT or NAME=FILE, for example app=4711, app=127.0.0.1:3000 or app=/run/app.pid";
+    let (name, source) = text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or(USAGE)?;
     let pid = match (source.parse(), source.parse()) {
         (Ok(pid), _) => PidSource::Pid(pid),
         (_, Ok(addr)) => PidSource::Listener(addr),
