@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use collector::app::{App, Options};
 use collector::clock::Clock;
 use collector::config::Config;
+use collector::rules::tools as rule_tools;
 use service::Shutdown;
 use service::cli::{Exit, finish};
 use service::config::ProcessEnv;
@@ -46,10 +47,38 @@ enum Command {
         #[arg(value_name = "FILE")]
         config: PathBuf,
     },
+    /// Read rule files and say what is wrong with them.
+    Check {
+        #[command(subcommand)]
+        what: Check,
+    },
+    /// Run unit tests.
+    Test {
+        #[command(subcommand)]
+        what: Test,
+    },
     /// Ask a running collector whether it is ready; for container health checks.
     Healthcheck {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
         addr: SocketAddr,
+    },
+}
+
+#[derive(Subcommand)]
+enum Check {
+    /// Prometheus rule files: syntax, expressions, templates, duplicates.
+    Rules {
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Test {
+    /// Unit-test files in promtool's format.
+    Rules {
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
     },
 }
 
@@ -61,6 +90,8 @@ fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Serve { config, data, listen } => serve(Options { config, data, listen }),
         Command::CheckConfig { config } => check_config(&config),
+        Command::Check { what: Check::Rules { files } } => Ok(rule_tools::check(&files)?),
+        Command::Test { what: Test::Rules { files } } => Ok(rule_tools::test(&files)?),
         Command::Healthcheck { addr } => Ok(service::healthcheck::check(addr, "/health/ready")?),
     }
 }
@@ -78,6 +109,7 @@ fn serve(options: Options) -> Result<(), Exit> {
 
 fn check_config(path: &std::path::Path) -> Result<(), Exit> {
     let config = Config::load(path).map_err(|e| Exit::Config(e.into()))?;
-    println!("{}: {} scrape configurations, good", path.display(), config.scrape_configs.len());
+    let rules = collector::rules::check(&config).map_err(|e| Exit::Config(e.into()))?;
+    println!("{}: {} scrape configurations, {rules} rules, good", path.display(), config.scrape_configs.len());
     Ok(())
 }

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
-use crate::discovery::Targets;
+use crate::discovery::{Targets, relabel};
 use crate::rules::alerting::Notice;
 use crate::state::State;
 
@@ -37,6 +37,8 @@ pub use status::{AlertmanagerStatus, Delivery, Receipt, Status};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Applied to each alert after the external labels are on it.
+    pub alert_relabel_configs: Vec<relabel::Rule>,
     /// Every one of them gets every alert.
     pub alertmanagers: Vec<AlertmanagerConfig>,
     /// What is looked up when an alert fires; not in Prometheus.

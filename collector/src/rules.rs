@@ -18,6 +18,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Config as WholeConfig, ConfigWatch};
+use crate::file_changes::FileChanges;
 use crate::notify::Outbox;
 use crate::query::Querier;
 use crate::state::State;
@@ -35,18 +36,19 @@ mod metrics;
 mod paths;
 mod restore;
 mod status;
+pub mod tools;
+pub mod unit_test;
 
 use file::{GroupSpec, NameValidation, RuleFileError};
 use group::{Group, GroupTiming};
 use live::{GroupTask, Live};
 use metrics::RuleMetrics;
-use paths::Watch;
 use restore::Memory;
 pub use status::{AlertStatus, AlertingStatus, GroupStatus, Reload, RuleStatus, Status};
 use template::Globals;
 
-/// Editors write a file in several steps: the last of them is waited for.
-const SETTLE: Duration = Duration::from_millis(250);
+/// How often the rule files are looked at where the kernel announces no changes (network file systems).
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The `rules:` block: what Prometheus takes from its command line.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -243,9 +245,13 @@ struct Manager {
 
 impl Manager {
     async fn run(mut self, first: Wanted) {
-        let mut watch = Watch::new(&first.rule_files);
+        let mut changes = FileChanges::new();
+        let mut poll = tokio::time::interval(POLL_INTERVAL);
+        let mut patterns = first.rule_files.clone();
+        let mut seen = paths::state(&patterns);
         self.apply(first, true).await;
         loop {
+            changes.watch(paths::directories(&patterns));
             let next_orphan = self.orphans.iter().map(|(due, _)| *due).min();
             let now = self.clock.now();
             tokio::select! {
@@ -256,15 +262,21 @@ impl Manager {
                         break;
                     }
                 }
-                () = watch.changed() => tokio::time::sleep(SETTLE).await,
+                () = changes.changed() => {}
+                _ = poll.tick() => {
+                    if paths::state(&patterns) == seen {
+                        continue;
+                    }
+                }
                 () = sleep_until(next_orphan, now) => {
                     self.end_orphans().await;
                     continue;
                 }
             }
             let config = self.config.borrow_and_update().clone();
+            patterns.clone_from(&config.rule_files);
+            seen = paths::state(&patterns);
             if let Some(wanted) = self.reload(&config) {
-                watch = Watch::new(&wanted.rule_files);
                 self.apply(wanted, false).await;
             }
         }

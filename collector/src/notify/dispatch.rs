@@ -18,6 +18,7 @@ use super::queue::{QUEUE_LEN_MAX, Queue};
 use super::status::Status;
 use super::{ByEndpoint, Inputs};
 use crate::config::Config;
+use crate::discovery::relabel;
 use crate::rules::alerting::{Fingerprint, Notice};
 use crate::state::{EvidenceRow, State};
 
@@ -209,7 +210,8 @@ impl Dispatcher {
         }
     }
 
-    /// As it leaves: evidence among the annotations, external labels where the alert has none of that name.
+    /// As it leaves: evidence among the annotations, external labels where the alert has none of that name,
+    /// relabelled; None where relabelling drops it.
     fn finished(&self, notice: &Notice) -> Option<Notice> {
         let mut notice = notice.clone();
         if let Some(Known { evidence: Evidence::Found(found), .. }) = self.known.get(&notice.fingerprint) {
@@ -224,6 +226,10 @@ impl Dispatcher {
             if notice.labels.get(name).is_none() {
                 labels.set(name, value);
             }
+        }
+        if !relabel::apply(&self.config.alerting.alert_relabel_configs, &mut labels) {
+            self.metrics.dropped("relabelled", 1);
+            return None;
         }
         notice.labels = labels.build();
         Some(notice)

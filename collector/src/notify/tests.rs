@@ -1,1 +1,283 @@
+use std::path::Path;
+use std::sync::Mutex;
 
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use service::Shutdown;
+use telemetry::{Labels, Timestamp};
+use tokio::sync::{Notify, watch};
+
+use super::*;
+use crate::config::Config as WholeConfig;
+use crate::discovery::Target;
+use crate::rules::alerting::Fingerprint;
+
+/// Takes alerts as Alertmanager does and remembers each request.
+#[derive(Clone, Default)]
+struct FakeAlertmanager(Arc<FakeInner>);
+
+#[derive(Default)]
+struct FakeInner {
+    requests: Mutex<Vec<Vec<Value>>>,
+    /// Answers of the next requests; 200 when there are none.
+    answers: Mutex<Vec<StatusCode>>,
+    arrived: Notify,
+}
+
+impl FakeAlertmanager {
+    async fn start() -> (Self, String) {
+        let fake = FakeAlertmanager::default();
+        let take = |Shared(fake): Shared<FakeAlertmanager>, Json(alerts): Json<Vec<Value>>| async move {
+            let answer = fake.0.answers.lock().expect("fine").pop().unwrap_or(StatusCode::OK);
+            fake.0.requests.lock().expect("fine").push(alerts);
+            fake.0.arrived.notify_one();
+            answer
+        };
+        let router = Router::new().route("/am/api/v2/alerts", post(take)).with_state(fake.clone());
+        (fake, serve(router).await)
+    }
+
+    /// The first `count` requests, as soon as they are there.
+    async fn requests(&self, count: usize) -> Vec<Vec<Value>> {
+        loop {
+            let requests = self.0.requests.lock().expect("fine").clone();
+            if requests.len() >= count {
+                return requests;
+            }
+            let arrived = tokio::time::timeout(Duration::from_secs(20), self.0.arrived.notified()).await;
+            arrived.unwrap_or_else(|_| panic!("only {} of {count} requests came", requests.len()));
+        }
+    }
+
+    /// The annotation's value as soon as a request has it; the requests before are forgotten.
+    async fn until(&self, annotation: &str) -> Value {
+        loop {
+            let requests = self.requests(1).await;
+            self.0.requests.lock().expect("fine").clear();
+            let value = &requests.last().expect("one")[0]["annotations"][annotation];
+            if !value.is_null() {
+                return value.clone();
+            }
+        }
+    }
+}
+
+async fn serve(router: Router) -> String {
+    let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
+    let addr = listener.local_addr().expect("bound");
+    service::task::spawn("fake", service::http::serve(listener, router, Shutdown::new()));
+    addr.to_string()
+}
+
+/// The stage with everything it needs, and the ends that a test holds.
+struct Stage {
+    outbox: Outbox,
+    status: Status,
+    metrics: Metrics,
+    running: tokio::task::JoinHandle<anyhow::Result<()>>,
+    _config: watch::Sender<Arc<WholeConfig>>,
+}
+
+impl Stage {
+    fn start(alertmanagers: &[String], targets: Vec<Target>, state: Option<State>) -> Stage {
+        let list = alertmanagers.iter().map(|target| format!("'{target}'")).collect::<Vec<_>>().join(", ");
+        let yaml = format!(
+            "global: {{external_labels: {{region: eu-1, severity: never}}}}\nalerting:\n  alert_relabel_configs: [{{action: labeldrop, regex: \
+             replica}}, {{action: drop, source_labels: [mute], regex: 'yes'}}]\n  alertmanagers:\n  - {{path_prefix: /am/, static_configs: [{{targets: [{list}]}}]}}\n"
+        );
+        let config: WholeConfig = service::config::parse_yaml(&yaml, Path::new("c.yml")).expect("a configuration");
+        let (sender, config) = watch::channel(Arc::new(config));
+        let (_, targets) = watch::channel(Arc::from(targets));
+        let clock = Clock::starting_at(Timestamp(1_700_000_000_000));
+        let listen_url = Url::parse("http://127.0.0.1:9090/").expect("a URL");
+        let inputs = Inputs { config, clock, targets, state, listen_url };
+        let (metrics, mut tasks) = (Metrics::new(), Tasks::new());
+        let (outbox, status) = spawn(inputs, &metrics, &mut tasks).expect("built");
+        let running = service::task::spawn("stage", tasks.run(Shutdown::new(), Duration::from_secs(5)));
+        Stage { outbox, status, metrics, running, _config: sender }
+    }
+
+    /// The stop: nothing more comes, what is queued is sent.
+    async fn stop(self) -> Metrics {
+        drop(self.outbox);
+        self.running.await.expect("no panic").expect("no failure");
+        self.metrics
+    }
+}
+
+fn notice(name: &str, labels: &[(&str, &str)]) -> Notice {
+    let labels = Labels::from_pairs(labels.iter().copied()).with("alertname", name);
+    Notice {
+        fingerprint: Fingerprint::of(&labels),
+        labels,
+        annotations: Labels::from_pairs([("summary", "it is down")]),
+        starts_at: Timestamp(1_700_000_000_000),
+        ends_at: Timestamp(1_700_000_240_000),
+        resolved: false,
+        expr: "up == 0".to_owned(),
+    }
+}
+
+fn target(addr: &str, labels: &[(&str, &str)]) -> Target {
+    let job: crate::scrape::Config = serde_json::from_value(json!({"job_name": "sidecars"})).expect("a job");
+    Target {
+        labels: Labels::from_pairs(labels.iter().copied()),
+        discovered: Labels::empty(),
+        pool: "sidecars".into(),
+        scrape_url: Url::parse(&format!("http://{addr}/metrics")).expect("a URL"),
+        scrape_interval: Duration::from_secs(15),
+        scrape_timeout: Duration::from_secs(10),
+        settings: Arc::new(crate::scrape::Settings::new(&job, &crate::config::Global::default())),
+    }
+}
+
+#[tokio::test]
+async fn an_alert_arrives_in_alertmanagers_form_with_external_labels() {
+    let (fake, addr) = FakeAlertmanager::start().await;
+    let stage = Stage::start(&[addr], Vec::new(), None);
+    let muted = notice("Muted", &[("mute", "yes")]);
+    stage.outbox.push(vec![muted, notice("Down", &[("severity", "page"), ("replica", "a")])]);
+    let requests = fake.requests(1).await;
+    assert_eq!(
+        requests[0],
+        [json!({
+            "labels": {"alertname": "Down", "severity": "page", "region": "eu-1"},
+            "annotations": {"summary": "it is down"},
+            "startsAt": "2023-11-14T22:13:20.000Z",
+            "endsAt": "2023-11-14T22:17:20.000Z",
+            "generatorURL": "http://127.0.0.1:9090/graph?g0.expr=up+%3D%3D+0&g0.tab=1",
+        })]
+    );
+    let text = stage.stop().await.expose();
+    assert!(text.contains("collector_notifications_sent_total{alertmanager=\"http://127.0.0.1:"), "{text}");
+    assert!(text.contains("collector_notifications_dropped_total{reason=\"relabelled\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_silent_alertmanager_does_not_delay_the_other_and_batches_are_bounded() {
+    let black_hole = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port 0");
+    let silent = black_hole.local_addr().expect("bound").to_string();
+    let (fake, addr) = FakeAlertmanager::start().await;
+    let stage = Stage::start(&[silent, addr], Vec::new(), None);
+    stage.outbox.push((0..300).map(|n| notice(&format!("A{n}"), &[])).collect());
+    let mut lens = Vec::new();
+    while lens.iter().sum::<usize>() < 300 {
+        lens = fake.requests(lens.len() + 1).await.iter().map(Vec::len).collect();
+    }
+    assert!(lens.iter().all(|len| *len <= 256), "{lens:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_failed_is_tried_again_and_one_that_was_refused_is_not() {
+    let (fake, addr) = FakeAlertmanager::start().await;
+    *fake.0.answers.lock().expect("fine") =
+        vec![StatusCode::BAD_REQUEST, StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE];
+    let stage = Stage::start(&[addr.clone()], Vec::new(), None);
+    stage.outbox.push(vec![notice("Retried", &[])]);
+    let names = |requests: Vec<Vec<Value>>| -> Vec<String> {
+        requests.iter().map(|r| r[0]["labels"]["alertname"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names(fake.requests(2).await), ["Retried", "Retried"]);
+    stage.outbox.push(vec![notice("Refused", &[])]);
+    assert_eq!(names(fake.requests(3).await)[2], "Refused");
+    stage.outbox.push(vec![notice("Next", &[])]);
+    assert_eq!(names(fake.requests(4).await)[3], "Next");
+    let status = stage.status.clone();
+    let text = stage.stop().await.expose();
+    assert!(text.contains("collector_notifications_dropped_total{reason=\"refused\"} 1"), "{text}");
+    assert!(text.contains("reason=\"unavailable\"} 1"), "{text}");
+    let refused = status.delivery(notice("Refused", &[]).fingerprint).expect("known");
+    let receipt = &refused.receipts[&format!("http://{addr}/am")];
+    assert!(receipt.error.as_deref().expect("an error").starts_with("answered 400"), "{receipt:?}");
+    assert_eq!(status.alertmanagers()[&format!("http://{addr}/am")].last_error, None, "the last attempt went well");
+}
+
+#[tokio::test]
+async fn what_is_queued_is_sent_at_the_stop() {
+    let (fake, addr) = FakeAlertmanager::start().await;
+    let stage = Stage::start(&[addr], Vec::new(), None);
+    stage.outbox.push(vec![notice("Last", &[])]);
+    stage.stop().await;
+    assert_eq!(fake.0.requests.lock().expect("fine").len(), 1);
+}
+
+async fn sidecar(records: Value) -> String {
+    serve(Router::new().route("/logs/recent", get(move || async move { Json(records) }))).await
+}
+
+fn record(second: u32, message: &str) -> Value {
+    json!({
+        "timestamp": format!("2026-01-01T00:00:{second:02}.000Z"), "level": "error", "service": "order",
+        "version": "1", "environment": "prod", "trace_id": "0af7651916cd43dd8448eb211c80319c", "message": message,
+    })
+}
+
+#[tokio::test]
+async fn the_first_send_waits_for_nothing_and_the_second_carries_the_evidence() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = crate::state::Config::default().open(directory.path(), &Metrics::new()).await.expect("opened");
+    let (fake, addr) = FakeAlertmanager::start().await;
+    let failing =
+        sidecar(json!({"records": [record(1, "payment refused, token=abc"), record(2, "gave up")], "dropped": 0}))
+            .await;
+    let targets = vec![
+        target(&failing, &[("service", "order"), ("environment", "prod"), ("task_id", "t1")]),
+        target("127.0.0.1:1", &[("service", "order"), ("environment", "prod"), ("task_id", "t2")]),
+        target("127.0.0.1:1", &[("service", "user"), ("environment", "prod"), ("task_id", "t3")]),
+    ];
+    let alert = notice("HighErrorRate", &[("service", "order"), ("environment", "prod")]);
+    let stage = Stage::start(&[addr.clone()], targets, Some(state.clone()));
+    stage.outbox.push(vec![alert.clone()]);
+    let requests = fake.requests(2).await;
+    assert_eq!(requests[0][0]["annotations"], json!({"summary": "it is down"}));
+    assert_eq!(
+        requests[1][0]["annotations"],
+        json!({
+            "summary": "it is down",
+            "evidence_logs": "2026-01-01T00:00:01.000Z payment refused, token=[redacted]\n2026-01-01T00:00:02.000Z gave up",
+            "evidence_trace_id": "0af7651916cd43dd8448eb211c80319c",
+            "evidence_task": "t1",
+            "evidence_error": "t2: connection refused or unreachable",
+        })
+    );
+    assert_eq!(requests[0][0]["labels"], requests[1][0]["labels"], "evidence never changes the alert's identity");
+    let delivery = stage.status.delivery(alert.fingerprint).expect("known");
+    assert_eq!(delivery.evidence.get("evidence_task"), Some("t1"));
+
+    // A resend carries it without asking again, and so does another process with the same database.
+    stage.outbox.push(vec![alert.clone()]);
+    assert_eq!(fake.requests(3).await[2][0]["annotations"]["evidence_task"], "t1");
+    stage.stop().await;
+    fake.0.requests.lock().expect("fine").clear();
+    let stage = Stage::start(&[addr], Vec::new(), Some(state));
+    stage.outbox.push(vec![alert]);
+    // What SQL knows may be there before the first request has left.
+    assert_eq!(fake.until("evidence_task").await, "t1");
+}
+
+#[tokio::test]
+async fn an_alert_without_known_targets_says_so() {
+    let (fake, addr) = FakeAlertmanager::start().await;
+    let stage = Stage::start(&[addr], Vec::new(), None);
+    stage.outbox.push(vec![notice("Down", &[("service", "order")])]);
+    assert_eq!(fake.until("evidence_error").await, "no target of {service=\"order\"} is known");
+}
+
+#[test]
+fn addresses_are_made_of_scheme_target_and_prefix_and_checked() {
+    let config = |target: &str| Config {
+        alertmanagers: vec![AlertmanagerConfig {
+            scheme: Scheme::Https,
+            path_prefix: "am".to_owned(),
+            static_configs: vec![serde_json::from_value(json!({"targets": [target]})).expect("a list")],
+            ..AlertmanagerConfig::default()
+        }],
+        ..Config::default()
+    };
+    let endpoints = config("a.example:9093").endpoints().expect("an address");
+    assert_eq!(endpoints[0].url.as_str(), "https://a.example:9093/am/api/v2/alerts");
+    assert_eq!(config("http://x").endpoints(), Err("alertmanager target \"http://x\" is not HOST:PORT".to_owned()));
+}

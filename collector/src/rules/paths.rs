@@ -1,10 +1,8 @@
-//! Which rule files there are: paths and globs in, files out, and a nudge when one of their directories changes.
+//! Which rule files there are: paths and globs in, files and their directories out.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use std::time::SystemTime;
 
 /// Resolves `rule_files`. A plain path must exist; a pattern (`*`, `?`) may match nothing.
 ///
@@ -60,52 +58,26 @@ fn matching(directory: &Path, name: &regex::Regex) -> Vec<PathBuf> {
     visible.map(|name| directory.join(name)).collect()
 }
 
-/// Says that something changed where rule files are; several changes may be one nudge.
-pub(super) struct Watch {
-    _watcher: Option<RecommendedWatcher>,
-    changes: mpsc::Receiver<()>,
-}
-
-impl Watch {
-    /// Watches the directories, not the files: editors and Kubernetes replace a file by renaming another over it.
-    /// Where watching fails, that is said, and reloading by hand still works.
-    pub(super) fn new(patterns: &[PathBuf]) -> Self {
-        let (sender, changes) = mpsc::channel(1);
-        let on_event = move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                // Full means that a nudge is under way already.
-                let _ = sender.try_send(());
-            }
-        };
-        let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-            for directory in directories(patterns) {
-                watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-            }
-            Ok(watcher)
-        });
-        let watcher = watcher
-            .map_err(|error| tracing::warn!(%error, "cannot watch the rule files, changes need a reload by hand"))
-            .ok();
-        Watch { _watcher: watcher, changes }
-    }
-
-    /// Returns at the next change; never where nothing is watched.
-    pub(super) async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-fn directories(patterns: &[PathBuf]) -> BTreeSet<PathBuf> {
+/// The directories in which the files are, or would be.
+pub(super) fn directories(patterns: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     for pattern in patterns {
         let parent = pattern.parent().unwrap_or(Path::new(""));
         let parents = if is_pattern(parent) { expand(parent) } else { vec![parent.to_owned()] };
-        let named = |path: PathBuf| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
-        directories.extend(parents.into_iter().map(named).filter(|path| path.is_dir()));
+        directories.extend(parents);
     }
     directories
+}
+
+/// What tells one state of the files from the next, where the kernel announces no changes.
+pub(super) fn state(patterns: &[PathBuf]) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let files = resolve(patterns).unwrap_or_default();
+    let described = files.into_iter().map(|file| {
+        let metadata = file.metadata().ok();
+        let (len, modified) = metadata.map_or((0, None), |m| (m.len(), m.modified().ok()));
+        (file, len, modified)
+    });
+    described.collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,171 @@
+//! `collector test rules FILE…`: promtool's unit-test files, unchanged, with promtool's verdicts.
+//!
+//! In: test files and the rule files they name. Out: per file every failed expectation, in promtool's words.
+//! Time is virtual and the samples live in a store of the test's own, so a day of evaluations takes
+//! milliseconds. Follows prometheus cmd/promtool/unittest.go and docs/configuration/unit_testing_rules.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::paths;
+
+mod case;
+mod series;
+
+/// promtool's default.
+const EVALUATION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a test file's run showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub file: PathBuf,
+    /// Tests that ran.
+    pub tests: usize,
+    /// One per expectation that was not met, or what kept the file from being run.
+    pub failures: Vec<String>,
+}
+
+impl Verdict {
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// Runs one test file.
+pub async fn run(file: &Path) -> Verdict {
+    let broken = |message: String| Verdict { file: file.to_owned(), tests: 0, failures: vec![message] };
+    let written: TestFile = match service::config::load_yaml("rule test file", file) {
+        Ok(written) => written,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            return broken(format!("{error}{cause}"));
+        }
+    };
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let patterns: Vec<_> = written.rule_files.iter().map(|pattern| directory.join(pattern)).collect();
+    let rule_files = match paths::resolve(&patterns) {
+        Ok(files) => files,
+        Err(error) => return broken(error),
+    };
+    let order = match group_order(&written.group_eval_order) {
+        Ok(order) => order,
+        Err(error) => return broken(error),
+    };
+    let interval = written.evaluation_interval.unwrap_or(EVALUATION_INTERVAL);
+    let mut failures = Vec::new();
+    for (number, test) in written.tests.iter().enumerate() {
+        let run = case::Run {
+            test,
+            rule_files: &rule_files,
+            group_order: &order,
+            evaluation_interval: interval,
+            fuzzy: written.fuzzy_compare,
+        };
+        let name = match test.name.as_str() {
+            "" => format!("test {}", number + 1),
+            name => name.to_owned(),
+        };
+        failures.extend(run.run().await.into_iter().map(|failure| format!("{name}: {failure}")));
+    }
+    Verdict { file: file.to_owned(), tests: written.tests.len(), failures }
+}
+
+fn group_order(names: &[String]) -> Result<BTreeMap<String, usize>, String> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(repeated) => Err(format!("group name repeated in evaluation order: {repeated}")),
+        None => Ok(names.iter().cloned().zip(0..).collect()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestFile {
+    #[serde(default)]
+    rule_files: Vec<String>,
+    #[serde(default, with = "service::config::duration_option")]
+    evaluation_interval: Option<Duration>,
+    #[serde(default)]
+    group_eval_order: Vec<String>,
+    #[serde(default)]
+    fuzzy_compare: bool,
+    #[serde(default)]
+    tests: Vec<Test>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Test {
+    #[serde(default)]
+    name: String,
+    /// Between the values of the input series.
+    #[serde(default, with = "service::config::duration_option")]
+    interval: Option<Duration>,
+    #[serde(default)]
+    start_timestamp: Option<String>,
+    #[serde(default)]
+    input_series: Vec<InputSeries>,
+    #[serde(default)]
+    alert_rule_test: Vec<AlertTest>,
+    #[serde(default)]
+    promql_expr_test: Vec<ExprTest>,
+    #[serde(default)]
+    external_labels: BTreeMap<String, String>,
+    #[serde(default)]
+    external_url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputSeries {
+    series: String,
+    #[serde(default)]
+    values: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlertTest {
+    #[serde(default, with = "service::config::duration_option")]
+    eval_time: Option<Duration>,
+    #[serde(default)]
+    alertname: String,
+    #[serde(default)]
+    exp_alerts: Vec<ExpectedAlert>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedAlert {
+    #[serde(default)]
+    exp_labels: BTreeMap<String, String>,
+    #[serde(default)]
+    exp_annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExprTest {
+    expr: String,
+    #[serde(default, with = "service::config::duration_option")]
+    eval_time: Option<Duration>,
+    #[serde(default)]
+    exp_samples: Vec<ExpectedSample>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedSample {
+    #[serde(default)]
+    labels: String,
+    #[serde(default)]
+    value: f64,
+    #[serde(default)]
+    histogram: String,
+}
+
+#[cfg(test)]
+mod tests;
