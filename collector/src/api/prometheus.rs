@@ -3,6 +3,7 @@
 mod params;
 mod query;
 mod render;
+mod rules;
 mod series;
 mod status;
 mod targets;
@@ -29,6 +30,9 @@ pub fn router(sources: Sources) -> Router {
         .route("/series", get(series::series).post(series::series))
         .route("/labels", get(series::label_names).post(series::label_names))
         .route("/label/{name}/values", get(series::label_values))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/alertmanagers", get(rules::alertmanagers))
         .route("/metadata", get(targets::metadata))
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::target_metadata))
