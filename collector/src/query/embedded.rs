@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use promql::{Answer, Engine, Expr, Limits, Series, Source, SourceError};
+use promql::{Answer, Engine, EvalError, Expr, Limits, Options, Series, Source, SourceError, Stop};
 use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
 
@@ -42,7 +42,7 @@ impl Embedded {
 
     pub(super) async fn instant(self: Arc<Self>, expr: &str, at: Timestamp) -> Result<Answer, QueryError> {
         let expr = self.parse(expr)?;
-        self.evaluate(move |this| this.engine.instant(&expr, &this.source, at)).await
+        self.evaluate(move |this, options| this.engine.instant_with(&expr, &this.source, at, options)).await
     }
 
     pub(super) async fn range(
@@ -53,7 +53,7 @@ impl Embedded {
         step: Duration,
     ) -> Result<Answer, QueryError> {
         let expr = self.parse(expr)?;
-        self.evaluate(move |this| this.engine.range(&expr, &this.source, start, end, step)).await
+        self.evaluate(move |this, options| this.engine.range_with(&expr, &this.source, start, end, step, options)).await
     }
 
     fn parse(&self, text: &str) -> Result<Arc<Expr>, QueryError> {
@@ -104,15 +104,25 @@ impl Embedded {
         .await
     }
 
+    /// Ends the work when the time is up or when nobody waits for the answer any more.
     async fn evaluate<F>(self: Arc<Self>, work: F) -> Result<Answer, QueryError>
     where
-        F: FnOnce(&Embedded) -> Result<Answer, promql::EvalError> + Send + 'static,
+        F: FnOnce(&Embedded, Options<'_>) -> Result<Answer, EvalError> + Send + 'static,
     {
-        let timeout = self.timeout;
-        match tokio::time::timeout(timeout, self.beside(work)).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(QueryError::Timeout(timeout)),
-        }
+        let (timeout, deadline) = (self.timeout, Instant::now() + self.timeout);
+        let waiting = Arc::new(());
+        let waits = Arc::downgrade(&waiting);
+        let stop = move || match () {
+            () if waits.strong_count() == 0 => Some(Stop::Cancelled),
+            () if Instant::now() >= deadline => Some(Stop::TimedOut),
+            () => None,
+        };
+        let answer = self.beside(move |this| work(this, Options { stop: Some(&stop), ..Options::default() })).await;
+        drop(waiting);
+        answer.map_err(|error| match error {
+            EvalError::TimedOut => QueryError::Timeout(timeout),
+            error => error.into(),
+        })
     }
 
     /// Evaluation is computation: it runs beside the tasks that serve sockets, never on them.

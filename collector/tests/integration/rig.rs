@@ -39,27 +39,21 @@ impl Rig {
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).expect("written");
         }
-        let rig = Rig { addr: target, target, dir, client: Client::new(), shutdown };
-        rig.configure(more);
+        configure(&dir, target, more);
         let options = Options {
-            config: rig.dir.path().join("collector.yml"),
-            data: rig.dir.path().join("data"),
+            config: dir.path().join("collector.yml"),
+            data: dir.path().join("data"),
             listen: ([127, 0, 0, 1], 0).into(),
         };
-        let app = App::build(options, Clock::System, rig.shutdown.clone()).await.expect("it starts");
+        let app = App::build(options, Clock::System, shutdown.clone()).await.expect("it starts");
         let addr = app.addr();
         service::task::spawn("collector", app.run());
-        Rig { addr, ..rig }
+        Rig { addr, target, dir, client: Client::builder().no_gzip().build().expect("a client"), shutdown }
     }
 
     /// Writes the configuration file.
     pub(crate) fn configure(&self, more: &str) {
-        let yaml = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
-             scrape_configs:\n- {{job_name: app, static_configs: [{{targets: ['{}']}}]}}\n{more}\n",
-            self.target
-        );
-        std::fs::write(self.dir.path().join("collector.yml"), yaml).expect("written");
+        configure(&self.dir, self.target, more);
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
@@ -93,6 +87,15 @@ impl Rig {
             Err(_) => panic!("{path} never answered what was expected, last: {:#}", asked.into_inner()),
         }
     }
+}
+
+fn configure(dir: &tempfile::TempDir, target: SocketAddr, more: &str) {
+    let yaml = format!(
+        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
+         scrape_configs:\n- {{job_name: app, static_configs: [{{targets: ['{}']}}]}}\n{more}\n",
+        target
+    );
+    std::fs::write(dir.path().join("collector.yml"), yaml).expect("written");
 }
 
 impl Drop for Rig {
