@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, LogsOutput};
 use crate::identity::Identity;
+use crate::inputs::ecs_task::ending::others_have_ended;
 use crate::inputs::file_tail::STOP_QUIET;
 use crate::outputs::exposition::Exposition;
 use crate::outputs::stdout;
@@ -88,7 +89,7 @@ impl App {
         if let Some(prober) = prober {
             front.spawn("app_health", prober.run(end.clone()));
         }
-        let app_metrics = config.app_metrics.build(local, &metrics);
+        let app_metrics = config.app_metrics.build(local.clone(), &metrics);
 
         let queues = QueueMetrics::register(&metrics);
         let records = Queue::new("logs", config.logs_queue_bytes, &queues);
@@ -98,19 +99,28 @@ impl App {
         let recent = Recent::new(config.recent.clone());
         let intake = Intake::new(author(&identity), log_account.clone(), recent.clone(), records.clone(), &metrics);
 
+        // Inputs hear of the stop when the rest of the task has ended, and then end when it is quiet.
+        let (quiet, closing) = (Shutdown::new(), Shutdown::new());
         let mut inputs = Tasks::new();
+        inputs.spawn("ending", {
+            let (order, quiet, closing) = (order.clone(), quiet.clone(), closing.clone());
+            let uri = config.ecs.uri.clone();
+            async move {
+                order.requested().await;
+                others_have_ended(uri.as_deref(), &local).await;
+                quiet.request();
+                tokio::time::sleep(STOP_QUIET).await;
+                closing.request();
+                Ok(())
+            }
+        });
         if let Some(tail) = config.logs.build(intake, &metrics) {
-            inputs.spawn("file_tail", tail.run(order.clone()));
+            inputs.spawn("file_tail", tail.run(quiet));
         }
         if let Some(listener) = otlp_listener {
             let router = config.otlp.build(span_account.clone(), spans.clone(), &metrics).router();
-            inputs.spawn("otlp", service::http::serve(listener, router, after(order.clone(), STOP_QUIET)));
+            inputs.spawn("otlp", service::http::serve(listener, router, closing));
         }
-        let rest = order.clone();
-        inputs.spawn("until_stop", async move {
-            rest.requested().await;
-            Ok(())
-        });
 
         let mut outputs = Tasks::new();
         spawn_logs_output(&mut outputs, &config.logs_output, &identity, &metrics, records.clone()).await;
@@ -208,18 +218,6 @@ async fn spawn_logs_output(
             outputs.spawn("logs_out", config.build(identity, metrics).await.run(records));
         }
     }
-}
-
-/// An order that follows another one after a while.
-fn after(order: Shutdown, pause: Duration) -> Shutdown {
-    let later = Shutdown::new();
-    let follow = later.clone();
-    service::task::spawn("stop_later", async move {
-        order.requested().await;
-        tokio::time::sleep(pause).await;
-        follow.request();
-    });
-    later
 }
 
 /// What nobody will deliver any more is counted so.

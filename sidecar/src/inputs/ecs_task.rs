@@ -3,6 +3,7 @@
 //! In: `/task` and `/task/stats`. Out: a [`TaskView`], which the exposition reads. Promises the numbers
 //! of [`figures`]; does not stand in the way of a start: where there is no endpoint, there are no metrics.
 
+pub mod ending;
 pub mod figures;
 pub mod wire;
 

@@ -80,7 +80,7 @@ impl FileTail {
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let FileTail { mut files, intake, open, truncated } = self;
         let mut watch = Watch::start(&files.config.files);
-        let mut last_line = Instant::now();
+        let (mut last_line, mut stopping_since) = (Instant::now(), None);
         loop {
             let turn;
             (files, turn) = on_a_thread(move || {
@@ -98,7 +98,9 @@ impl FileTail {
                 continue;
             }
             if shutdown.is_requested() {
-                if last_line.elapsed() >= STOP_QUIET {
+                // The quiet time counts from the order to stop.
+                let since = *stopping_since.get_or_insert_with(Instant::now);
+                if since.max(last_line).elapsed() >= STOP_QUIET {
                     break;
                 }
                 tokio::time::sleep(STOP_POLL).await;
@@ -109,8 +111,7 @@ impl FileTail {
             tokio::select! {
                 () = watch.nudge() => tokio::time::sleep(PAUSE).await,
                 () = tokio::time::sleep(poll) => {}
-                // The quiet time counts from the order to stop.
-                () = shutdown.requested() => last_line = Instant::now(),
+                () = shutdown.requested() => {}
             }
         }
         let rest = files.readers.values_mut().filter_map(Reader::finish).collect();

@@ -1,9 +1,14 @@
 //! The end: nothing that was written before it is lost, and what is lost is counted.
 
 use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::setup::{Backend, Sidecar, eventually};
+use axum::routing::get;
+use axum::{Json, Router};
+use sidecar::inputs::file_tail::STOP_QUIET;
+
+use crate::setup::{Backend, Sidecar, eventually, serve};
 use crate::whole::trace_request;
 
 #[tokio::test]
@@ -34,6 +39,41 @@ async fn lines_and_spans_that_come_after_the_order_to_stop_are_still_taken() {
 }
 
 #[tokio::test]
+async fn while_the_app_is_still_stopping_its_lines_are_waited_for() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("app.log");
+    let mut file = std::fs::File::create(&path).expect("create");
+    let app_status = Arc::new(Mutex::new("RUNNING"));
+    let status = app_status.clone();
+    let task = move || async move {
+        Json(serde_json::json!({
+            "TaskARN": "arn:aws:ecs:eu-central-1:1:task/main/t", "Family": "order", "DesiredStatus": "STOPPED",
+            "Containers": [
+                {"DockerId": "t-1", "Name": "app", "KnownStatus": *status.lock().expect("not poisoned")},
+                {"DockerId": "t-2", "Name": "sidecar", "KnownStatus": "RUNNING"},
+            ],
+        }))
+    };
+    let metadata = format!("http://{}/v4/t-2", serve(Router::new().route("/v4/t-2/task", get(task))).await);
+    let sidecar = Sidecar::start(&[
+        ("ECS_CONTAINER_METADATA_URI_V4", &metadata),
+        ("SIDECAR_LOG_FILES", path.to_str().expect("utf-8")),
+        ("SIDECAR_LOG_START", "beginning"),
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    sidecar.order.request();
+    // Longer than the quiet after which files count as ended.
+    tokio::time::sleep(STOP_QUIET + Duration::from_millis(700)).await;
+    assert!(!sidecar.ended.is_finished(), "the app still runs");
+    writeln!(file, "connections drained").expect("write");
+    *app_status.lock().expect("not poisoned") = "STOPPED";
+    eventually("the late line is in", || async { sidecar.metric("sidecar_log_records_in_total").await == 1.0 }).await;
+    sidecar.ended.await.expect("no panic").expect("ends well");
+}
+
+#[tokio::test]
 async fn a_destination_that_is_away_does_not_hold_up_the_end() {
     let sidecar = Sidecar::start(&[
         // Nothing listens on port 1.
@@ -48,4 +88,38 @@ async fn a_destination_that_is_away_does_not_hold_up_the_end() {
     let begun = Instant::now();
     sidecar.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn every_line_is_counted_once_through_rotations_under_load() {
+    const LINES: usize = 20_000;
+    let directory = tempfile::tempdir().expect("tempdir");
+    let pattern = directory.path().join("app.log*").to_string_lossy().into_owned();
+    let sidecar = Sidecar::start(&[
+        ("SIDECAR_LOG_FILES", &pattern),
+        ("SIDECAR_LOG_START", "beginning"),
+        // Far less than what is written: the tail has to wait for the output.
+        ("SIDECAR_LOG_QUEUE", "64KiB"),
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    let path = directory.path().join("app.log");
+    let written = tokio::task::spawn_blocking(move || {
+        for part in 0..4 {
+            let mut file = std::io::BufWriter::new(std::fs::File::create(&path).expect("create"));
+            for n in 0..LINES / 4 {
+                writeln!(file, "part {part} line {n} of a service that has a lot to say").expect("write");
+            }
+            drop(file);
+            std::fs::rename(&path, path.with_extension(format!("log.{part}"))).expect("rename");
+        }
+    });
+    written.await.expect("written");
+    eventually("all lines are in", || async { sidecar.metric("sidecar_log_records_in_total").await == LINES as f64 })
+        .await;
+    eventually("and delivered", || async { sidecar.metric("sidecar_log_records_waiting").await == 0.0 }).await;
+    let delivered = "sidecar_log_records_delivered_total";
+    assert_eq!(sidecar.metric(delivered).await, LINES as f64);
+    sidecar.stop().await;
 }
