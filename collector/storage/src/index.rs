@@ -51,12 +51,47 @@ impl Index {
         (0..).zip(&self.labels).filter(|(_, labels)| labels.is_some()).map(|(id, _)| id).collect()
     }
 
+    /// How many ids there are, free ones included.
+    pub(crate) fn ids_len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub(crate) fn is_alive(&self, id: u32) -> bool {
+        self.labels.get(id as usize).is_some_and(Option::is_some)
+    }
+
     /// Adds a series that is not there yet.
     pub(crate) fn insert(&mut self, labels: &Labels) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
             self.labels.push(None);
             u32::try_from(self.labels.len() - 1).expect("four billion series do not fit into memory")
         });
+        self.occupy(id, labels);
+        self.created_total += 1;
+        id
+    }
+
+    /// Makes ids up to this many known, all free; before [`Index::insert_at`].
+    pub(crate) fn reserve_ids(&mut self, len: usize) {
+        self.labels.resize(len.max(self.labels.len()), None);
+    }
+
+    /// Adds a series under the id that it had before a restart. None if the id is taken, is not the next free one
+    /// beyond those known, or the series is there already. [`Index::find_free_ids`] has to follow.
+    pub(crate) fn insert_at(&mut self, id: u32, labels: &Labels) -> Option<()> {
+        if id as usize > self.labels.len() || self.is_alive(id) || self.find(labels).is_some() {
+            return None;
+        }
+        self.reserve_ids(id as usize + 1);
+        self.occupy(id, labels);
+        Some(())
+    }
+
+    pub(crate) fn find_free_ids(&mut self) {
+        self.free = (0..).zip(&self.labels).filter(|(_, labels)| labels.is_none()).map(|(id, _)| id).collect();
+    }
+
+    fn occupy(&mut self, id: u32, labels: &Labels) {
         self.labels[id as usize] = Some(labels.clone());
         let by_id = &self.labels;
         let rehash = |id: &u32| by_id[*id as usize].as_ref().map_or(0, hash);
@@ -68,8 +103,6 @@ impl Index {
                 if ids.last().is_none_or(|last| *last < id) { ids.len() } else { ids.partition_point(|i| *i < id) };
             ids.insert(at, id);
         }
-        self.created_total += 1;
-        id
     }
 
     /// Removes series; `dead` is ascending.

@@ -20,20 +20,32 @@
 //! assert_eq!(series[0].samples, [(now, 1.0)]);
 //! ```
 
+mod block;
+mod column;
+mod disk;
+mod head;
 mod index;
 mod report;
 mod series;
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use telemetry::{Labels, Matcher, Sample, Timestamp};
 
-pub use report::{AppendReport, Refusal, RefusedCounts, Stats};
+pub use disk::{Checkpoint, OpenError, Recovery};
+pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
 
-use index::Index;
-use series::{Insert, Series};
+use disk::Directory;
+use disk::log::Log;
+use head::{Head, Span};
+use series::{Range, Series};
+
+/// A checkpoint is not worth its writing before the log has this length.
+const CHECKPOINT_LOG_LEN_MIN: u64 = 64 << 20;
 
 /// How the store behaves.
 #[derive(Clone, Debug)]
@@ -72,70 +84,71 @@ pub struct Storage {
     head: RwLock<Head>,
     /// Samples before this time have expired and are not shown, even where their memory is not freed yet.
     oldest: AtomicI64,
-}
-
-#[derive(Default)]
-struct Head {
-    index: Index,
-    /// By series id; the index knows which ids live.
-    series: Vec<Series>,
-    appended_total: u64,
-    refused_total: RefusedCounts,
-    samples: usize,
+    /// None for a store in memory; the lock lets one checkpoint be written at a time.
+    directory: Option<Mutex<Directory>>,
+    checkpoint_len: AtomicU64,
 }
 
 impl Storage {
+    /// A store in memory.
     pub fn new(config: Config) -> Self {
-        Storage { config, head: RwLock::default(), oldest: AtomicI64::new(i64::MIN) }
+        Storage::over(Head::default(), i64::MIN, None, config)
+    }
+
+    /// A store on disk; reads what the directory holds. What [`Storage::append`] acknowledges from now on survives
+    /// the end of the process, and after [`Storage::sync`] the loss of power.
+    ///
+    /// # Errors
+    /// When another process uses the directory, when its files are of another version or damaged where they must not
+    /// be, or when they cannot be read. A torn end of the log is no error: it is cut, and reported.
+    pub fn open(directory: &Path, config: Config) -> Result<(Self, Recovery), OpenError> {
+        let directory = Directory::lock(directory)?;
+        let (head, oldest, recovery) = disk::recover(&directory)?;
+        Ok((Storage::over(head, oldest, Some(directory), config), recovery))
+    }
+
+    fn over(head: Head, oldest: i64, directory: Option<Directory>, config: Config) -> Self {
+        Storage {
+            config,
+            head: RwLock::new(head),
+            oldest: AtomicI64::new(oldest),
+            directory: directory.map(Mutex::new),
+            checkpoint_len: AtomicU64::new(0),
+        }
     }
 
     /// Stores a batch. A sample that equals one already stored counts as appended: senders repeat themselves.
+    ///
+    /// A full disk does not stop this: samples then live in memory only, [`Stats::log`] says so, and a later
+    /// [`Storage::checkpoint`] that succeeds makes up for it.
     pub fn append(&self, samples: &[Sample], now: Timestamp) -> AppendReport {
         let mut report = AppendReport::default();
         let mut head = self.write();
+        let span = Span::new(&self.config, self.oldest_at(now), now);
         for sample in samples {
-            match self.append_one(&mut head, sample, now) {
+            match head.append(sample, &self.config, span) {
                 Ok(()) => report.appended += 1,
                 Err(refusal) => report.refused.count(refusal),
             }
         }
         head.appended_total += report.appended as u64;
         head.refused_total.add(&report.refused);
+        if let Some(log) = &mut head.log {
+            log.flush();
+        }
         report
-    }
-
-    fn append_one(&self, head: &mut Head, sample: &Sample, now: Timestamp) -> Result<(), Refusal> {
-        let time = sample.timestamp;
-        if time.0 < self.oldest_at(now) {
-            return Err(Refusal::TooOld);
-        }
-        if time > now + self.config.future_tolerance {
-            return Err(Refusal::TooNew);
-        }
-        let id = match head.index.find(&sample.labels) {
-            Some(id) => id,
-            None if self.config.series_max.is_some_and(|max| head.index.len() >= max) => {
-                return Err(Refusal::SeriesLimit);
-            }
-            None => head.create(&sample.labels),
-        };
-        let newest_allowed_lag = i64::try_from(self.config.out_of_order_window.as_millis()).unwrap_or(i64::MAX);
-        match head.series[id as usize].insert(time.0, sample.value, newest_allowed_lag)? {
-            Insert::Added => head.samples += 1,
-            Insert::Repeated => {}
-        }
-        Ok(())
     }
 
     /// The series that all matchers accept and that have samples after `start` and up to `end`, in no promised order.
     pub fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<SeriesData> {
         let start = self.clamp(start);
         let head = self.read();
-        let found = head.matching(matchers).map(|(labels, series)| (labels, series.range(start, end.0)));
-        found
-            .filter(|(_, samples)| !samples.is_empty())
-            .map(|(labels, samples)| SeriesData { labels: labels.clone(), samples })
-            .collect()
+        let ranges = head.matching(matchers).map(|(labels, series)| (labels.clone(), series.range(start, end.0)));
+        let ranges: Vec<(Labels, Range)> = ranges.collect();
+        // Blocks never change: they are decoded while the writer goes on.
+        drop(head);
+        let data = ranges.into_iter().map(|(labels, range)| SeriesData { labels, samples: range.into_samples() });
+        data.filter(|series| !series.samples.is_empty()).collect()
     }
 
     /// The label sets that [`Storage::select`] would return, sorted.
@@ -185,8 +198,65 @@ impl Storage {
     /// Drops samples older than the retention and series that have none left. To be called every minute or so.
     pub fn expire(&self, now: Timestamp) {
         let oldest = self.oldest_at(now);
+        let mut head = self.write();
         self.oldest.store(oldest, Ordering::Relaxed);
-        self.write().expire(oldest);
+        head.expire(oldest);
+        if let Some(log) = &mut head.log {
+            log.expiry(oldest);
+        }
+    }
+
+    /// Makes everything appended so far outlast a loss of power. To be called every second or so, from a thread that
+    /// may wait for the disk; appends and readers go on meanwhile.
+    ///
+    /// # Errors
+    /// When the disk refuses, or when an earlier write failed and no checkpoint has made up for it yet.
+    pub fn sync(&self) -> io::Result<()> {
+        let (files, failure): (Vec<_>, _) = match &self.read().log {
+            Some(log) => (log.unsynced().collect(), log.failure().map(str::to_owned)),
+            None => (Vec::new(), None),
+        };
+        if let Some(failure) = failure {
+            return Err(io::Error::other(failure));
+        }
+        files.iter().try_for_each(|file| file.sync_data()).inspect_err(|error| {
+            // What the kernel could not write it may have forgotten: the log cannot be trusted any more.
+            if let Some(log) = &mut self.write().log {
+                log.fail(error);
+            }
+        })
+    }
+
+    /// Whether the log has become long enough, or has failed, so that [`Storage::checkpoint`] is worth its cost.
+    pub fn checkpoint_due(&self) -> bool {
+        let len_max = CHECKPOINT_LOG_LEN_MIN.max(self.checkpoint_len.load(Ordering::Relaxed));
+        self.read().log.as_ref().is_some_and(|log| log.len() > len_max || log.failure().is_some())
+    }
+
+    /// Writes down the whole state, so that the logs before it can go and the next start is quick. Appends and
+    /// readers go on meanwhile. None for a store in memory.
+    ///
+    /// # Errors
+    /// When a file cannot be written. What was on disk before is still there and still valid.
+    pub fn checkpoint(&self) -> io::Result<Option<Checkpoint>> {
+        let Some(directory) = &self.directory else { return Ok(None) };
+        let directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, snapshot) = {
+            let mut head = self.write();
+            let Some(log) = &mut head.log else { return Ok(None) };
+            let number = log.number + 1;
+            let continues_at = if log.failure().is_none() { log.len() } else { 0 };
+            let next = Log::create(&directory.log_path(number), number, continues_at);
+            log.succeed(next?);
+            (number, head.snapshot(self.oldest.load(Ordering::Relaxed)))
+        };
+        let bytes = disk::checkpoint::write(&directory, number, &snapshot)?;
+        self.checkpoint_len.store(bytes, Ordering::Relaxed);
+        if let Some(log) = &mut self.write().log {
+            log.checkpoint_written();
+        }
+        directory.remove_before(number)?;
+        Ok(Some(Checkpoint { series: snapshot.series.len(), bytes }))
     }
 
     pub fn stats(&self) -> Stats {
@@ -197,7 +267,13 @@ impl Storage {
             appended_total: head.appended_total,
             refused_total: head.refused_total,
             series_created_total: head.index.created_total(),
-            sample_bytes: head.series.iter().map(Series::bytes).sum(),
+            sample_bytes: head.series.iter().map(Series::bytes).sum::<usize>() + head.columns.bytes(),
+            log: head.log.as_ref().map(|log| LogStats {
+                len_bytes: log.len(),
+                written_bytes_total: log.written_total,
+                errors_total: log.errors_total,
+                failure: log.failure().map(str::to_owned),
+            }),
         }
     }
 
@@ -217,34 +293,6 @@ impl Storage {
 
     fn write(&self) -> RwLockWriteGuard<'_, Head> {
         self.head.write().expect("no thread panics while it writes")
-    }
-}
-
-impl Head {
-    fn create(&mut self, labels: &Labels) -> u32 {
-        let id = self.index.insert(labels);
-        if id as usize == self.series.len() {
-            self.series.push(Series::default());
-        }
-        id
-    }
-
-    fn matching<'h>(&'h self, matchers: &[Matcher]) -> impl Iterator<Item = (&'h Labels, &'h Series)> {
-        let ids = self.index.select(matchers);
-        ids.into_iter().map(|id| (self.index.labels(id), &self.series[id as usize]))
-    }
-
-    fn expire(&mut self, oldest: i64) {
-        let mut dead = Vec::new();
-        for id in self.index.ids() {
-            let series = &mut self.series[id as usize];
-            self.samples -= series.expire(oldest);
-            if series.is_empty() {
-                *series = Series::default();
-                dead.push(id);
-            }
-        }
-        self.index.remove(&dead);
     }
 }
 

@@ -75,4 +75,16 @@ pub struct Stats {
     pub series_created_total: u64,
     /// Memory of the samples, without labels and index.
     pub sample_bytes: usize,
+    /// None for a store in memory.
+    pub log: Option<LogStats>,
+}
+
+/// How the log on disk is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    pub len_bytes: u64,
+    pub written_bytes_total: u64,
+    pub errors_total: u64,
+    /// Why samples are kept in memory only, until a checkpoint succeeds.
+    pub failure: Option<String>,
 }

@@ -1,0 +1,86 @@
+//! Sealed samples: a column of times and a column of values, compressed and never changed.
+//!
+//! Series of one target are scraped at the same times, so their blocks share one column of times.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::column::{decode_times, decode_values, encode_times, encode_values};
+
+/// Cheap to clone: readers take blocks along and decode them without holding the store.
+#[derive(Clone)]
+pub(crate) struct Block {
+    pub(crate) times: Arc<TimeColumn>,
+    pub(crate) values: Arc<[u8]>,
+}
+
+pub(crate) struct TimeColumn {
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) count: usize,
+    pub(crate) bytes: Box<[u8]>,
+}
+
+impl Block {
+    /// Seals samples; there is at least one and times ascend.
+    pub(crate) fn seal(times: &[i64], values: &[f64], columns: &mut TimeColumns) -> Block {
+        Block { times: columns.intern(times), values: encode_values(values).into() }
+    }
+
+    pub(crate) fn first(&self) -> i64 {
+        self.times.first
+    }
+
+    pub(crate) fn last(&self) -> i64 {
+        self.times.last
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.times.count
+    }
+
+    pub(crate) fn decode(&self) -> (Vec<i64>, Vec<f64>) {
+        let times = decode_times(&self.times.bytes, self.times.count).expect("sealed by us, or checked when read");
+        let values = decode_values(&self.values, self.times.count).expect("sealed by us, or checked when read");
+        (times, values)
+    }
+
+    /// Bytes of this block alone; the times are shared.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Block>() + self.values.len()
+    }
+}
+
+/// The columns of times in use, each held once.
+#[derive(Default)]
+pub(crate) struct TimeColumns(HashTable<Arc<TimeColumn>>);
+
+impl TimeColumns {
+    fn intern(&mut self, times: &[i64]) -> Arc<TimeColumn> {
+        let bytes = encode_times(times);
+        let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+        self.add(TimeColumn { first, last, count: times.len(), bytes: bytes.into() })
+    }
+
+    pub(crate) fn add(&mut self, column: TimeColumn) -> Arc<TimeColumn> {
+        let hash = xxh3_64(&column.bytes);
+        let same = |other: &Arc<TimeColumn>| other.count == column.count && other.bytes == column.bytes;
+        if let Some(shared) = self.0.find(hash, same) {
+            return shared.clone();
+        }
+        let column = Arc::new(column);
+        self.0.insert_unique(hash, column.clone(), |column| xxh3_64(&column.bytes));
+        column
+    }
+
+    /// Forgets columns that no block uses any more.
+    pub(crate) fn sweep(&mut self) {
+        self.0.retain(|column| Arc::strong_count(column) > 1);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|column| size_of::<TimeColumn>() + column.bytes.len()).sum()
+    }
+}

@@ -1,0 +1,229 @@
+//! Columns of a sealed block, compressed: times, and values.
+//!
+//! Whole numbers (counters, gauges of bytes, decimals of few digits) are stored as differences, packed to the width
+//! that most of them need; the few that need more stand aside. Other floats are stored as Gorilla does (VLDB 2015),
+//! by the bits that changed. Decoding refuses what encoding cannot have written and never panics.
+
+mod bits;
+mod gorilla;
+
+pub(crate) use bits::{Reader, push_varint};
+use bits::{pack, unpack};
+
+/// Decimal places that a column of "whole" numbers may have.
+const SCALE_MAX: u32 = 6;
+/// Beyond this a float cannot hold every whole number.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+const CONSTANT: u8 = 0;
+const WHOLE: u8 = 1;
+const FLOATS: u8 = 2;
+
+const FOLDED: u8 = 0;
+const ABOVE: u8 = 1;
+
+/// Times, ascending.
+pub(crate) fn encode_times(times: &[i64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_whole(times, &mut out);
+    out
+}
+
+pub(crate) fn decode_times(bytes: &[u8], count: usize) -> Option<Vec<i64>> {
+    let mut reader = Reader::new(bytes);
+    decode_whole(&mut reader, count)
+}
+
+pub(crate) fn encode_values(values: &[f64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let first = values.first().map_or(0, |v| v.to_bits());
+    if values.iter().all(|value| value.to_bits() == first) {
+        out.push(CONSTANT);
+        out.extend_from_slice(&first.to_le_bytes());
+        return out;
+    }
+    match Whole::of(values) {
+        Some(whole) => {
+            out.push(WHOLE);
+            whole.encode(&mut out);
+        }
+        None => {
+            out.push(FLOATS);
+            gorilla::encode(values, &mut out);
+        }
+    }
+    out
+}
+
+pub(crate) fn decode_values(bytes: &[u8], count: usize) -> Option<Vec<f64>> {
+    let mut reader = Reader::new(bytes);
+    match reader.byte()? {
+        CONSTANT => Some(vec![f64::from_bits(reader.u64()?); count]),
+        WHOLE => Whole::decode(&mut reader, count),
+        FLOATS => gorilla::decode(reader.rest(), count),
+        _ => None,
+    }
+}
+
+/// Values as whole numbers times a power of ten, but for a few that are not.
+struct Whole {
+    scale: u32,
+    numbers: Vec<i64>,
+    /// Index and bits of what does not fit: staleness markers, infinities, negative zero.
+    others: Vec<(usize, u64)>,
+}
+
+impl Whole {
+    fn of(values: &[f64]) -> Option<Whole> {
+        (0..=SCALE_MAX).find_map(|scale| Whole::with_scale(values, scale))
+    }
+
+    fn with_scale(values: &[f64], scale: u32) -> Option<Whole> {
+        let others_max = values.len() / 8 + 1;
+        let mut whole = Whole { scale, numbers: Vec::with_capacity(values.len()), others: Vec::new() };
+        let (mut previous, mut step) = (None, 0i64);
+        for (index, value) in values.iter().enumerate() {
+            match scaled(*value, scale) {
+                Some(number) => {
+                    // What could not be represented before the first number takes that number's place.
+                    if previous.is_none() {
+                        whole.numbers.fill(number);
+                    }
+                    step = previous.map_or(0, |previous| number.wrapping_sub(previous));
+                    previous = Some(number);
+                    whole.numbers.push(number);
+                }
+                None if whole.others.len() == others_max => return None,
+                None => {
+                    whole.others.push((index, value.to_bits()));
+                    // A counter's next value is likely as far away as the last one was.
+                    previous = previous.map(|number: i64| number.wrapping_add(step));
+                    whole.numbers.push(previous.unwrap_or(0));
+                }
+            }
+        }
+        previous.map(|_| whole)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.scale as u8);
+        bits::push_varint(out, self.others.len() as u64);
+        for (index, bits) in &self.others {
+            bits::push_varint(out, *index as u64);
+            out.extend_from_slice(&bits.to_le_bytes());
+        }
+        encode_whole(&self.numbers, out);
+    }
+
+    fn decode(reader: &mut Reader<'_>, count: usize) -> Option<Vec<f64>> {
+        let scale = u32::from(reader.byte()?);
+        if scale > SCALE_MAX {
+            return None;
+        }
+        let others_len = reader.varint()?;
+        let mut others = Vec::new();
+        for _ in 0..others_len {
+            others.push((usize::try_from(reader.varint()?).ok()?, reader.u64()?));
+        }
+        let divisor = 10f64.powi(scale as i32);
+        let numbers = decode_whole(reader, count)?;
+        let mut values: Vec<f64> = if scale == 0 {
+            numbers.into_iter().map(|number| number as f64).collect()
+        } else {
+            numbers.into_iter().map(|number| number as f64 / divisor).collect()
+        };
+        for (index, bits) in others {
+            *values.get_mut(index)? = f64::from_bits(bits);
+        }
+        Some(values)
+    }
+}
+
+/// The whole number that a float is; None for a negative zero, which is none.
+pub(crate) fn whole(value: f64) -> Option<i64> {
+    scaled(value, 0)
+}
+
+/// `value * 10^scale`, if that is whole and leads back to exactly this value.
+fn scaled(value: f64, scale: u32) -> Option<i64> {
+    let factor = 10f64.powi(scale as i32);
+    let number = (value * factor).round();
+    if number.abs() >= WHOLE_MAX || number.is_nan() {
+        return None;
+    }
+    let whole = number as i64;
+    (whole as f64 / factor).to_bits().eq(&value.to_bits()).then_some(whole)
+}
+
+/// The first number, then the differences: above the least of them, above the least but for a few (a counter's
+/// resets), or folded by sign, whichever is shortest.
+fn encode_whole(numbers: &[i64], out: &mut Vec<u8>) {
+    let Some((first, _)) = numbers.split_first() else { return };
+    bits::push_varint(out, zigzag(*first));
+    let differences: Vec<i64> = numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+    if differences.is_empty() {
+        return;
+    }
+    let mut sorted = differences.clone();
+    sorted.sort_unstable();
+    let above = |least: i64| differences.iter().map(move |d| d.wrapping_sub(least) as u64).collect::<Vec<u64>>();
+    let mut best = (sorted[0], above(sorted[0]));
+    let usual = sorted[sorted.len() / 16];
+    if usual != sorted[0] {
+        let candidate = above(usual);
+        if bits::packed_len(&candidate) < bits::packed_len(&best.1) {
+            best = (usual, candidate);
+        }
+    }
+    if sorted[0] < 0 {
+        let folded: Vec<u64> = differences.iter().map(|d| zigzag(*d)).collect();
+        if bits::packed_len(&folded) < bits::packed_len(&best.1) {
+            out.push(FOLDED);
+            return pack(&folded, out);
+        }
+    }
+    out.push(ABOVE);
+    bits::push_varint(out, zigzag(best.0));
+    pack(&best.1, out);
+}
+
+fn decode_whole(reader: &mut Reader<'_>, count: usize) -> Option<Vec<i64>> {
+    let mut numbers = Vec::with_capacity(count.min(1 << 16));
+    if count == 0 {
+        return Some(numbers);
+    }
+    let mut number = unzigzag(reader.varint()?);
+    numbers.push(number);
+    if count == 1 {
+        return Some(numbers);
+    }
+    let least = match reader.byte()? {
+        FOLDED => None,
+        ABOVE => Some(unzigzag(reader.varint()?)),
+        _ => return None,
+    };
+    let packed = unpack(reader, count - 1)?;
+    match least {
+        Some(least) => numbers.extend(packed.into_iter().map(|above| {
+            number = number.wrapping_add(least.wrapping_add(above as i64));
+            number
+        })),
+        None => numbers.extend(packed.into_iter().map(|folded| {
+            number = number.wrapping_add(unzigzag(folded));
+            number
+        })),
+    }
+    Some(numbers)
+}
+
+/// Small numbers of either sign become small numbers.
+pub(crate) fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)) as u64
+}
+
+pub(crate) fn unzigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Writing the log.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use telemetry::Labels;
+
+use super::frame::{HEADER_LEN, Header, push_record};
+use super::record::{self, BatchEncoder};
+
+pub(crate) const LOG_MAGIC: [u8; 8] = *b"picketlg";
+
+/// Records are cut at this size, so that reading needs no more memory than that.
+const RECORD_LEN_TARGET: usize = 1 << 20;
+
+/// The log being written.
+pub(crate) struct Log {
+    pub(crate) number: u64,
+    file: Arc<File>,
+    len: u64,
+    batch: BatchEncoder,
+    buffer: Vec<u8>,
+    /// The logs before, until a checkpoint has replaced them.
+    predecessors: Vec<Arc<File>>,
+    /// A write failed. Nothing may follow a gap; the next checkpoint starts a new log.
+    gap: bool,
+    /// Why what is appended may not survive; cleared by a checkpoint.
+    failure: Option<String>,
+    pub(crate) errors_total: u64,
+    pub(crate) written_total: u64,
+}
+
+impl Log {
+    /// Starts an empty log that is to be read after the one before it if that ends at `continues_at`, or, with zero,
+    /// only after a checkpoint.
+    pub(crate) fn create(path: &Path, number: u64, continues_at: u64) -> io::Result<Self> {
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
+        file.write_all(&Header { magic: LOG_MAGIC, continues_at }.to_bytes())?;
+        Ok(Log::over(file, number, HEADER_LEN as u64))
+    }
+
+    /// Goes on behind the last whole record.
+    pub(crate) fn resume(path: &Path, number: u64, whole_len: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        file.set_len(whole_len)?;
+        Ok(Log::over(file, number, whole_len))
+    }
+
+    pub(crate) fn over(file: File, number: u64, len: u64) -> Self {
+        Log {
+            number,
+            file: Arc::new(file),
+            len,
+            batch: BatchEncoder::default(),
+            buffer: Vec::new(),
+            predecessors: Vec::new(),
+            gap: false,
+            failure: None,
+            errors_total: 0,
+            written_total: 0,
+        }
+    }
+
+    pub(crate) fn series(&mut self, id: u32, labels: &Labels) {
+        self.batch.series(id, labels);
+        self.cut();
+    }
+
+    pub(crate) fn sample(&mut self, id: u32, time: i64, value: f64, previous: Option<f64>) {
+        self.batch.sample(id, time, value, previous);
+        self.cut();
+    }
+
+    pub(crate) fn expiry(&mut self, oldest: i64) {
+        push_record(&mut self.buffer, &record::expiry(oldest));
+        self.flush();
+    }
+
+    fn cut(&mut self) {
+        if self.batch.payload().len() >= RECORD_LEN_TARGET {
+            push_record(&mut self.buffer, self.batch.payload());
+            self.batch.clear();
+        }
+    }
+
+    /// Hands everything to the operating system: from here on it survives the end of this process.
+    pub(crate) fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            push_record(&mut self.buffer, self.batch.payload());
+            self.batch.clear();
+        }
+        if !self.gap {
+            match (&*self.file).write_all(&self.buffer) {
+                Ok(()) => {
+                    self.len += self.buffer.len() as u64;
+                    self.written_total += self.buffer.len() as u64;
+                }
+                Err(error) => self.fail(&error),
+            }
+        }
+        self.buffer.clear();
+        self.buffer.shrink_to(2 * RECORD_LEN_TARGET);
+    }
+
+    pub(crate) fn fail(&mut self, error: &io::Error) {
+        self.errors_total += 1;
+        self.gap = true;
+        self.failure = Some(error.to_string());
+    }
+
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// The files that have to be on disk for everything appended so far to be.
+    pub(crate) fn unsynced(&self) -> impl Iterator<Item = Arc<File>> + use<> {
+        self.predecessors.clone().into_iter().chain([self.file.clone()])
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Goes over to the next log, which keeps this one's counts, and its failure until a checkpoint has made up for
+    /// the gap.
+    pub(crate) fn succeed(&mut self, next: Log) {
+        let mut predecessors = std::mem::take(&mut self.predecessors);
+        if self.failure.is_none() {
+            predecessors.push(self.file.clone());
+        }
+        *self = Log {
+            predecessors,
+            failure: self.failure.take(),
+            errors_total: self.errors_total,
+            written_total: self.written_total,
+            ..next
+        };
+    }
+
+    /// The checkpoint before this log is on disk, and nothing older is needed.
+    pub(crate) fn checkpoint_written(&mut self) {
+        self.predecessors.clear();
+        if !self.gap {
+            self.failure = None;
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What a log's records say: batches of samples, and expiries.
+//!
+//! A sample is written as the difference to what was stored before it, mostly in one to three bytes. Reading a log
+//! therefore has to repeat exactly what was done when it was written.
+
+use telemetry::Labels;
+
+use crate::column::{Reader, push_varint, unzigzag, whole, zigzag};
+
+const BATCH: u8 = 1;
+const EXPIRY: u8 = 2;
+
+// The low bits of an entry's first byte.
+const UNCHANGED: u8 = 0;
+const DIFFERENCE: u8 = 1;
+const CHANGED_BYTES: u8 = 2;
+const NEW_SERIES: u8 = 3;
+const KIND: u8 = 0b11;
+const SAME_TIME: u8 = 0b100;
+const NEXT_ID: u8 = 0b1000;
+/// The high bits hold a difference below this, or say with it that the difference follows.
+const DIFFERENCE_FOLLOWS: u64 = 15;
+
+/// Collects the entries of one record.
+#[derive(Default)]
+pub(crate) struct BatchEncoder {
+    payload: Vec<u8>,
+    last: Position,
+}
+
+/// Against what the next entry is written.
+#[derive(Clone, Copy, Default)]
+struct Position {
+    id: u32,
+    time: i64,
+}
+
+impl BatchEncoder {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.payload.clear();
+        self.last = Position::default();
+    }
+
+    pub(crate) fn series(&mut self, id: u32, labels: &Labels) {
+        self.start();
+        self.payload.push(NEW_SERIES);
+        push_varint(&mut self.payload, u64::from(id));
+        push_varint(&mut self.payload, labels.encoded().len() as u64);
+        self.payload.extend_from_slice(labels.encoded().as_bytes());
+    }
+
+    /// `previous` is the series' newest plain value before this sample.
+    pub(crate) fn sample(&mut self, id: u32, time: i64, value: f64, previous: Option<f64>) {
+        self.start();
+        let previous = previous.unwrap_or(0.0);
+        let mut first = 0;
+        if time == self.last.time {
+            first |= SAME_TIME;
+        }
+        if id == self.last.id.wrapping_add(1) {
+            first |= NEXT_ID;
+        }
+        let difference = whole(previous).zip(whole(value)).map(|(before, now)| zigzag(now - before));
+        let changed = previous.to_bits() ^ value.to_bits();
+        first |= match difference {
+            _ if changed == 0 => UNCHANGED,
+            Some(difference) => DIFFERENCE | (difference.min(DIFFERENCE_FOLLOWS) as u8) << 4,
+            None => CHANGED_BYTES | ((changed.trailing_zeros() / 8) as u8) << 4,
+        };
+        self.payload.push(first);
+        if first & SAME_TIME == 0 {
+            push_varint(&mut self.payload, zigzag(time.wrapping_sub(self.last.time)));
+        }
+        if first & NEXT_ID == 0 {
+            push_varint(&mut self.payload, zigzag(i64::from(id) - i64::from(self.last.id)));
+        }
+        match (first & KIND, difference) {
+            (DIFFERENCE, Some(difference)) if difference >= DIFFERENCE_FOLLOWS => {
+                push_varint(&mut self.payload, difference - DIFFERENCE_FOLLOWS);
+            }
+            (CHANGED_BYTES, _) => {
+                let trailing = changed.trailing_zeros() / 8;
+                self.payload.extend_from_slice(&changed.to_le_bytes()[trailing as usize..]);
+            }
+            _ => {}
+        }
+        self.last = Position { id, time };
+    }
+
+    fn start(&mut self) {
+        if self.payload.is_empty() {
+            self.payload.push(BATCH);
+        }
+    }
+}
+
+pub(crate) fn expiry(oldest: i64) -> Vec<u8> {
+    let mut payload = vec![EXPIRY];
+    push_varint(&mut payload, zigzag(oldest));
+    payload
+}
+
+/// Does again what a log says.
+pub(crate) trait Replay {
+    fn series(&mut self, id: u32, labels: Labels) -> Option<()>;
+    /// The series' newest plain value.
+    fn newest_value(&self, id: u32) -> Option<f64>;
+    fn sample(&mut self, id: u32, time: i64, value: f64) -> Option<()>;
+    fn expire(&mut self, oldest: i64);
+}
+
+/// Reads a record; None if it says what cannot be.
+pub(crate) fn replay(payload: &[u8], state: &mut impl Replay) -> Option<()> {
+    let mut reader = Reader::new(payload);
+    match reader.byte()? {
+        BATCH => replay_batch(&mut reader, state),
+        EXPIRY => {
+            state.expire(unzigzag(reader.varint()?));
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+fn replay_batch(reader: &mut Reader<'_>, state: &mut impl Replay) -> Option<()> {
+    let mut last = Position::default();
+    while !reader.is_empty() {
+        let first = reader.byte()?;
+        if first & KIND == NEW_SERIES {
+            let id = u32::try_from(reader.varint()?).ok()?;
+            let length = usize::try_from(reader.varint()?).ok()?;
+            let text = std::str::from_utf8(reader.take(length)?).ok()?;
+            state.series(id, Labels::from_encoded(text)?)?;
+            continue;
+        }
+        if first & SAME_TIME == 0 {
+            last.time = last.time.wrapping_add(unzigzag(reader.varint()?));
+        }
+        last.id = if first & NEXT_ID != 0 {
+            last.id.wrapping_add(1)
+        } else {
+            u32::try_from(i64::from(last.id).checked_add(unzigzag(reader.varint()?))?).ok()?
+        };
+        let previous = state.newest_value(last.id).unwrap_or(0.0);
+        let value = replay_value(first, previous, reader)?;
+        state.sample(last.id, last.time, value)?;
+    }
+    Some(())
+}
+
+fn replay_value(first: u8, previous: f64, reader: &mut Reader<'_>) -> Option<f64> {
+    match first & KIND {
+        UNCHANGED => Some(previous),
+        DIFFERENCE => {
+            let mut difference = u64::from(first >> 4);
+            if difference == DIFFERENCE_FOLLOWS {
+                difference = difference.checked_add(reader.varint()?)?;
+            }
+            Some(whole(previous)?.checked_add(unzigzag(difference))? as f64)
+        }
+        _ => {
+            let trailing = usize::from(first >> 4);
+            let mut changed = [0; 8];
+            let kept = changed.get_mut(trailing..)?;
+            kept.copy_from_slice(reader.take(kept.len())?);
+            Some(f64::from_bits(previous.to_bits() ^ u64::from_le_bytes(changed)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use telemetry::stale_nan;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard {
+        series: Vec<(u32, Labels)>,
+        samples: Vec<(u32, i64, u64)>,
+    }
+
+    impl Replay for Heard {
+        fn series(&mut self, id: u32, labels: Labels) -> Option<()> {
+            self.series.push((id, labels));
+            Some(())
+        }
+        fn newest_value(&self, id: u32) -> Option<f64> {
+            self.samples.iter().rev().find(|(i, ..)| *i == id).map(|(.., bits)| f64::from_bits(*bits))
+        }
+        fn sample(&mut self, id: u32, time: i64, value: f64) -> Option<()> {
+            self.samples.push((id, time, value.to_bits()));
+            Some(())
+        }
+        fn expire(&mut self, _: i64) {}
+    }
+
+    proptest! {
+        #[test]
+        fn batches_come_back(samples in prop::collection::vec((0..5u32, 0..3i64, prop_oneof![
+            (-20i64..20).prop_map(|v| v as f64), (0..1i64 << 53).prop_map(|v| v as f64), any::<u64>().prop_map(f64::from_bits),
+            Just(stale_nan()), Just(-0.0), Just(0.1), any::<f64>(),
+        ]), 1..50)) {
+            let mut heard = Heard::default();
+            let mut encoder = BatchEncoder::default();
+            let labels = Labels::from_pairs([("a", "b")]);
+            encoder.series(7, &labels);
+            for (id, time, value) in &samples {
+                let previous = heard.newest_value(*id);
+                encoder.sample(*id, i64::MAX - time, *value, previous);
+                heard.samples.push((*id, i64::MAX - time, value.to_bits()));
+            }
+            let mut again = Heard::default();
+            prop_assert_eq!(replay(encoder.payload(), &mut again), Some(()));
+            prop_assert_eq!(again.samples, heard.samples);
+            prop_assert_eq!(again.series, vec![(7, labels)]);
+        }
+
+        #[test]
+        fn nonsense_does_not_panic(payload in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = replay(&payload, &mut Heard::default());
+        }
+    }
+
+    #[test]
+    fn the_next_scrape_of_a_counter_takes_a_byte_per_series() {
+        let mut encoder = BatchEncoder::default();
+        (1..=100).for_each(|id| encoder.sample(id, 1_700_000_000_000, 1005.0, Some(1000.0)));
+        assert!(encoder.payload().len() <= 110, "{}", encoder.payload().len());
+    }
+}

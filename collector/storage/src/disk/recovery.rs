@@ -1,0 +1,111 @@
+//! Opening a directory: the newest checkpoint, then the logs that follow it, as far as they are whole.
+
+use std::fs;
+
+use super::checkpoint;
+use super::frame::Records;
+use super::log::{LOG_MAGIC, Log};
+use super::record::replay;
+use super::{Directory, OpenError, Recovery, io_error};
+use crate::block::TimeColumns;
+use crate::head::{Head, Recovering};
+
+/// The state that the directory holds, with the log open to go on; and the oldest time that is kept.
+pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), OpenError> {
+    directory.remove_unfinished().map_err(io_error("clean up", &directory.path))?;
+    let listing = |prefix| directory.numbers(prefix).map_err(io_error("list", &directory.path));
+    let checkpoint = listing("checkpoint-")?.last().copied();
+    let logs = listing("log-")?;
+    let (mut head, mut oldest) = match checkpoint {
+        Some(number) => from_checkpoint(directory, number)?,
+        None => (Head::default(), i64::MIN),
+    };
+    let start = checkpoint.unwrap_or(0);
+    let newest_log = logs.last().copied();
+    if checkpoint.is_none()
+        && let Some(first) = logs.first().filter(|first| **first > 0)
+    {
+        return Err(OpenError::Damaged { file: directory.log_path(*first), what: "the checkpoint before it is gone" });
+    }
+
+    let mut recovery = Recovery::default();
+    let mut state = Recovering { head: &mut head, oldest };
+    let mut end = LogEnd { number: start, whole_len: 0, is_whole: true };
+    for number in start..=newest_log.unwrap_or(0) {
+        let predecessor_len = (number > start).then_some(end.whole_len);
+        match read_log(directory, number, predecessor_len, &mut state, &mut recovery)? {
+            Some(read) => end = read,
+            None => break,
+        }
+        if !end.is_whole {
+            break;
+        }
+    }
+    oldest = state.oldest;
+    head.index.find_free_ids();
+    recovery.series = head.index.len();
+    for number in logs.into_iter().filter(|number| *number > end.number) {
+        let path = directory.log_path(number);
+        fs::rename(&path, path.with_extension("unreadable")).map_err(io_error("set aside", &path))?;
+        recovery.logs_set_aside += 1;
+    }
+    head.log = Some(open_log(directory, &end)?);
+    Ok((head, oldest, recovery))
+}
+
+fn from_checkpoint(directory: &Directory, number: u64) -> Result<(Head, i64), OpenError> {
+    let path = directory.checkpoint_path(number);
+    let mut columns = TimeColumns::default();
+    let snapshot = checkpoint::read(&path, &mut columns)?;
+    let oldest = snapshot.oldest;
+    let head = Head::restore(snapshot, columns);
+    let head = head.ok_or(OpenError::Damaged { file: path, what: "a series is in it twice" })?;
+    Ok((head, oldest))
+}
+
+/// How far a log could be read.
+struct LogEnd {
+    number: u64,
+    /// Zero where not even its header is whole.
+    whole_len: u64,
+    is_whole: bool,
+}
+
+/// Repeats what a log says; None if there is no such log, or if it does not continue the one before it.
+fn read_log(
+    directory: &Directory,
+    number: u64,
+    predecessor_len: Option<u64>,
+    state: &mut Recovering<'_>,
+    recovery: &mut Recovery,
+) -> Result<Option<LogEnd>, OpenError> {
+    let path = directory.log_path(number);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut records = Records::open(&path, LOG_MAGIC)?;
+    let continues_at = records.header.map(|header| header.continues_at);
+    if predecessor_len.is_some() && continues_at != predecessor_len {
+        return Ok(None);
+    }
+    let mut whole_len = records.whole_len();
+    while let Some(payload) = records.next().map_err(io_error("read", &path))? {
+        if replay(payload, state).is_none() {
+            break;
+        }
+        whole_len = records.whole_len();
+        recovery.log_records += 1;
+    }
+    recovery.cut_bytes += records.file_len() - whole_len;
+    Ok(Some(LogEnd { number, whole_len, is_whole: whole_len == records.file_len() && whole_len > 0 }))
+}
+
+fn open_log(directory: &Directory, end: &LogEnd) -> Result<Log, OpenError> {
+    let path = directory.log_path(end.number);
+    if end.whole_len > 0 {
+        return Log::resume(&path, end.number, end.whole_len).map_err(io_error("open", &path));
+    }
+    let log = Log::create(&path, end.number, 0).map_err(io_error("create", &path))?;
+    directory.sync().map_err(io_error("sync", &directory.path))?;
+    Ok(log)
+}

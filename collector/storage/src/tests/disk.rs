@@ -1,0 +1,254 @@
+//! The store on disk is tested by ending it in the middle.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::disk::log::Log;
+
+fn open(directory: &Path) -> (Storage, Recovery) {
+    Storage::open(directory, config()).unwrap()
+}
+
+fn config() -> Config {
+    Config { retention: Duration::from_secs(3600), ..Config::default() }
+}
+
+fn everything(storage: &Storage) -> Vec<(Labels, Vec<(i64, u64)>)> {
+    selected(storage, &[], i64::MIN, i64::MAX)
+}
+
+/// The newest log in the directory.
+fn newest_log(directory: &Path) -> PathBuf {
+    let logs = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    logs.filter(|path| path.to_str().unwrap().contains("log-")).max().unwrap()
+}
+
+fn copy_directory(from: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+/// A few rounds of counters, gauges, late joiners and ends; every round one batch.
+fn rounds(count: i64) -> Vec<Vec<Sample>> {
+    let labels = |i: i64| series(&[("__name__", "m"), ("i", &i.to_string()), ("zone", ["a", "é"][i as usize % 2])]);
+    let value = |i: i64, round: i64| match i % 4 {
+        0 => (round * 7 * i) as f64,
+        1 => (round as f64).sqrt(),
+        2 if round % 9 == 8 => stale_nan(),
+        _ => 1.5,
+    };
+    let batch = |round: i64| (0..4 + round / 10).map(|i| sample(&labels(i), round * 15_000, value(i, round))).collect();
+    (0..count).map(batch).collect()
+}
+
+#[test]
+fn a_log_cut_anywhere_loses_only_what_was_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, recovery) = open(directory.path());
+    assert_eq!(recovery, Recovery::default());
+    // After each batch: how long the log is, and what the store holds.
+    let mut history = vec![(0, Vec::new())];
+    for (round, batch) in rounds(60).iter().enumerate() {
+        storage.append(batch, Timestamp(round as i64 * 15_000));
+        if round == 30 {
+            storage.checkpoint().unwrap().unwrap();
+            history.clear();
+        }
+        history.push((storage.stats().log.unwrap().len_bytes, everything(&storage)));
+    }
+    drop(storage);
+
+    let log = fs::read(newest_log(directory.path())).unwrap();
+    assert_eq!(log.len() as u64, history.last().unwrap().0);
+    for cut in 0..=log.len() {
+        let copy = copy_directory(directory.path());
+        let copied = newest_log(copy.path());
+        fs::write(&copied, &log[..cut]).unwrap();
+        let (storage, recovery) = open(copy.path());
+        // Below the header's length the log counts as empty, which is the state of the checkpoint.
+        let (whole, expected) = history.iter().rev().find(|(len, _)| *len <= cut as u64).unwrap_or(&history[0]);
+        assert!(everything(&storage) == *expected, "cut at {cut}: the store differs from what was acknowledged");
+        assert_eq!(recovery.cut_bytes, (cut as u64).saturating_sub(if cut < 24 { 0 } else { *whole }), "cut at {cut}");
+
+        // And it goes on from there, also across another restart.
+        let next = sample(&series(&[("after", "cut")]), 1_000_000, 3.0);
+        assert_eq!(storage.append(std::slice::from_ref(&next), Timestamp(1_000_000)).appended, 1);
+        let after = everything(&storage);
+        drop(storage);
+        if cut % 7 == 0 {
+            let (storage, recovery) = open(copy.path());
+            assert_eq!((everything(&storage) == after, recovery.cut_bytes), (true, 0), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_ends_the_log_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let mut states = vec![everything(&storage)];
+    for (round, batch) in rounds(12).iter().enumerate() {
+        storage.append(batch, Timestamp(round as i64 * 15_000));
+        states.push(everything(&storage));
+    }
+    drop(storage);
+    let log = fs::read(newest_log(directory.path())).unwrap();
+    for position in (24..log.len()).step_by(3) {
+        let copy = copy_directory(directory.path());
+        let mut damaged = log.clone();
+        damaged[position] ^= 1 << (position % 8);
+        fs::write(newest_log(copy.path()), damaged).unwrap();
+        let (storage, recovery) = open(copy.path());
+        assert!(recovery.cut_bytes > 0, "bit {position}");
+        assert!(states.contains(&everything(&storage)), "bit {position}: something was invented");
+    }
+}
+
+#[test]
+fn what_power_loss_leaves_is_read_as_far_as_it_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let batches = rounds(3);
+    storage.append(&batches[0], Timestamp(0));
+    storage.sync().unwrap();
+    let synced = everything(&storage);
+    let synced_len = storage.stats().log.unwrap().len_bytes as usize;
+    storage.append(&batches[1], Timestamp(15_000));
+    storage.append(&batches[2], Timestamp(30_000));
+    drop(storage);
+    // The file has its full length, but the pages after the last sync were never written.
+    let path = newest_log(directory.path());
+    let mut log = fs::read(&path).unwrap();
+    log[synced_len..].fill(0);
+    fs::write(&path, log).unwrap();
+    assert!(everything(&open(directory.path()).0) == synced);
+}
+
+#[test]
+fn a_log_behind_a_shortened_one_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let batches = rounds(4);
+    storage.append(&batches[0], Timestamp(0));
+    let first = everything(&storage);
+    storage.append(&batches[1], Timestamp(15_000));
+    let old = copy_directory(directory.path());
+    storage.checkpoint().unwrap().unwrap();
+    storage.append(&batches[2], Timestamp(30_000));
+    let all = everything(&storage);
+    drop(storage);
+
+    // As if the process had ended before the checkpoint was in its place: both logs are read.
+    let both = copy_directory(old.path());
+    fs::copy(newest_log(directory.path()), both.path().join("log-00000001")).unwrap();
+    let (storage, recovery) = open(both.path());
+    assert!(everything(&storage) == all && recovery.logs_set_aside == 0);
+    drop(storage);
+
+    // As if the first log's last record had been lost with the power: the second log does not fit.
+    let shortened = copy_directory(old.path());
+    fs::copy(newest_log(directory.path()), shortened.path().join("log-00000001")).unwrap();
+    let log = shortened.path().join("log-00000000");
+    let len = fs::metadata(&log).unwrap().len();
+    fs::File::options().write(true).open(&log).unwrap().set_len(len - 1).unwrap();
+    let (storage, recovery) = open(shortened.path());
+    assert!(everything(&storage) == first && recovery.logs_set_aside == 1);
+}
+
+#[test]
+fn a_checkpoint_holds_everything_and_replaces_the_logs_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    for (round, batch) in rounds(300).iter().enumerate() {
+        storage.append(batch, Timestamp(round as i64 * 15_000));
+    }
+    storage.expire(Timestamp(299 * 15_000));
+    let before = everything(&storage);
+    let checkpoint = storage.checkpoint().unwrap().unwrap();
+    assert_eq!(checkpoint.series, storage.stats().series);
+    assert_eq!(storage.checkpoint().unwrap().unwrap().series, checkpoint.series);
+    drop(storage);
+    let mut files: Vec<_> =
+        fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ["LOCK", "checkpoint-00000002", "log-00000002"]);
+    let (storage, recovery) = open(directory.path());
+    assert!(everything(&storage) == before);
+    assert_eq!((recovery.series, recovery.log_records, recovery.cut_bytes), (checkpoint.series, 0, 0));
+    // What had expired stays so, even for a reader that asks for it.
+    let oldest = (Timestamp(299 * 15_000) - config().retention).0;
+    assert!(before.iter().all(|(_, samples)| samples.iter().all(|(time, _)| *time >= oldest)));
+}
+
+#[test]
+fn a_directory_is_used_by_one_store_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let error = Storage::open(directory.path(), config()).err().unwrap();
+    assert!(matches!(error, OpenError::Locked(_)));
+    let expected = format!(
+        "data directory {} is in use by another process; stop it or use another directory",
+        directory.path().display()
+    );
+    assert_eq!(error.to_string(), expected);
+    drop(storage);
+    open(directory.path());
+}
+
+#[test]
+fn files_that_must_not_be_guessed_at_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    storage.append(&rounds(1)[0], Timestamp(0));
+    storage.checkpoint().unwrap();
+    drop(storage);
+    let message = |directory: &Path| Storage::open(directory, config()).err().unwrap().to_string();
+
+    let newer = copy_directory(directory.path());
+    let log = newest_log(newer.path());
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[8] = 9;
+    fs::write(&log, bytes).unwrap();
+    assert!(message(newer.path()).contains("log-00000001 has format version 9, this program reads version 1"));
+
+    let checkpoint = |directory: &Path| directory.join("checkpoint-00000001");
+    let short = copy_directory(directory.path());
+    let bytes = fs::read(checkpoint(short.path())).unwrap();
+    fs::write(checkpoint(short.path()), &bytes[..bytes.len() - 3]).unwrap();
+    assert!(message(short.path()).contains("checkpoint-00000001 is damaged (it ends too early)"));
+
+    let gone = copy_directory(directory.path());
+    fs::remove_file(checkpoint(gone.path())).unwrap();
+    assert!(message(gone.path()).contains("log-00000001 is damaged (the checkpoint before it is gone)"));
+}
+
+#[test]
+fn a_full_disk_keeps_samples_in_memory_until_a_checkpoint_makes_up_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let batches = rounds(4);
+    storage.append(&batches[0], Timestamp(0));
+    // Every write to this device fails for want of space.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    storage.write().log = Some(Log::over(full, 0, 1000));
+    assert_eq!(storage.append(&batches[1], Timestamp(15_000)).appended, batches[1].len());
+    assert_eq!(storage.append(&batches[2], Timestamp(30_000)).appended, batches[2].len());
+    let log = storage.stats().log.unwrap();
+    assert!(log.failure.is_some_and(|failure| failure.contains("No space left")));
+    assert_eq!(log.errors_total, 1);
+    assert!(storage.sync().is_err() && storage.checkpoint_due());
+
+    storage.checkpoint().unwrap().unwrap();
+    assert_eq!(storage.stats().log.unwrap().failure, None);
+    storage.sync().unwrap();
+    storage.append(&batches[3], Timestamp(45_000));
+    let all = everything(&storage);
+    assert_eq!(all.len(), 4);
+    drop(storage);
+    assert!(everything(&open(directory.path()).0) == all);
+}
