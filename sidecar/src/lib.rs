@@ -13,3 +13,4 @@ pub mod inputs;
 pub mod outputs;
 pub mod pipeline;
 pub mod recent;
+pub mod watchdog;

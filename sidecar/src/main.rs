@@ -13,6 +13,7 @@ use service::logging::Logging;
 use sidecar::app::App;
 use sidecar::config::Config;
 use sidecar::fake_ecs::{self, FakeTask};
+use sidecar::watchdog;
 
 const AFTER_HELP: &str = "\
 In a task definition the sidecar needs nothing but its image; it finds the task's metadata by itself, the app's metrics \
@@ -113,6 +114,8 @@ fn run(config: ConfigFile) -> Result<(), Exit> {
     let config = Config::load(config.file.as_deref(), &ProcessEnv);
     block_on(async {
         let shutdown = Shutdown::on_signals()?;
+        // Beats to the very end: stopping may get stuck too.
+        service::task::spawn("heartbeat", watchdog::start(Shutdown::new())?);
         App::bind(config).await?.run(shutdown).await
     })
 }

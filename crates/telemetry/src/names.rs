@@ -90,6 +90,8 @@ pub mod ecs {
 pub mod sidecar {
     pub const BUILD_INFO: &str = "sidecar_build_info";
     pub const CONFIG_PROBLEMS: &str = "sidecar_config_problems";
+    /// Time in which the sidecar wanted a CPU and had none: Fargate's own throttling figures are always 0.
+    pub const CPU_WAIT_SECONDS_TOTAL: &str = "sidecar_cpu_wait_seconds_total";
     pub const ECS_METADATA_UP: &str = "sidecar_ecs_metadata_up";
     pub const ECS_METADATA_FAILURES_TOTAL: &str = "sidecar_ecs_metadata_failures_total";
     pub const APP_SCRAPE_UP: &str = "sidecar_app_scrape_up";
