@@ -5,6 +5,7 @@
 mod process;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -43,6 +44,8 @@ pub enum PidSource {
     Pid(u32),
     /// Read anew each time, so that the process may come later or be replaced.
     File(PathBuf),
+    /// Whichever process listens there.
+    Listener(SocketAddr),
 }
 
 /// The account that the local AWS knows.
@@ -53,16 +56,19 @@ const MEMORY_MIB: u64 = 512;
 const STORAGE_UTILIZED_MIB: u64 = 427;
 const STORAGE_RESERVED_MIB: u64 = 20_496;
 
-/// Parses `NAME=PID_OR_FILE`.
+/// Parses `NAME=PID`, `NAME=IP:PORT` or `NAME=FILE`.
 ///
 /// # Errors
 /// Says how it is written.
 pub fn parse_container(text: &str) -> Result<ContainerSource, String> {
-    let (name, source) = text
-        .split_once('=')
-        .filter(|(n, s)| !n.is_empty() && !s.is_empty())
-        .ok_or_else(|| "write NAME=PID or NAME=PIDFILE, for example app=4711 or app=/run/app.pid".to_owned())?;
-    let pid = source.parse().map_or_else(|_| PidSource::File(source.into()), PidSource::Pid);
+    const USAGE: &str =
+        "write NAME=PID, NAME=IP:PORT or NAME=FILE, for example app=4711, app=127.0.0.1:3000 or app=/run/app.pid";
+    let (name, source) = text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or(USAGE)?;
+    let pid = match (source.parse(), source.parse()) {
+        (Ok(pid), _) => PidSource::Pid(pid),
+        (_, Ok(addr)) => PidSource::Listener(addr),
+        _ => PidSource::File(source.into()),
+    };
     Ok(ContainerSource { name: name.to_owned(), pid })
 }
 
@@ -124,7 +130,7 @@ impl FakeTask {
     }
 
     /// What `ECS_CONTAINER_METADATA_URI_V4` says in the task.
-    pub fn uri(&self, addr: std::net::SocketAddr) -> String {
+    pub fn uri(&self, addr: SocketAddr) -> String {
         format!("http://{addr}/v4/{}", self.0.config.task_id)
     }
 
@@ -279,6 +285,7 @@ impl PidSource {
         match self {
             PidSource::Pid(pid) => Some(*pid),
             PidSource::File(path) => std::fs::read_to_string(path).ok()?.trim().parse().ok(),
+            PidSource::Listener(addr) => process::listening_on(*addr),
         }
     }
 }
@@ -306,4 +313,40 @@ async fn own_stats(State(task): State<FakeTask>, Path(id): Path<String>) -> Resp
 
 fn not_found() -> Response {
     (StatusCode::NOT_FOUND, "no such container").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_named_with_its_process() {
+        let pid = |text| parse_container(text).map(|c| c.pid);
+        assert_eq!(pid("app=4711"), Ok(PidSource::Pid(4711)));
+        assert_eq!(pid("app=127.0.0.1:3000"), Ok(PidSource::Listener(([127, 0, 0, 1], 3000).into())));
+        assert_eq!(pid("app=/run/app.pid"), Ok(PidSource::File("/run/app.pid".into())));
+        assert!(pid("app").is_err() && pid("=1").is_err() && pid("app=").is_err());
+    }
+
+    #[test]
+    fn the_process_behind_a_port_is_found_and_its_absence_is_a_container_that_does_not_run() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port 0");
+        let addr = listener.local_addr().expect("bound");
+        let source = |name: &str, pid| ContainerSource { name: name.to_owned(), pid };
+        let task = FakeTask::new(Config {
+            service: "order".into(),
+            cluster: "main".into(),
+            family: "order".into(),
+            region: "us-east-1".into(),
+            task_id: "ab".into(),
+            containers: vec![source("app", PidSource::Listener(addr)), source("gone", PidSource::File("/none".into()))],
+            refresh: Duration::from_secs(10),
+        });
+        let stats = task.stats();
+        assert!(stats["ab-1000000007"]["memory_stats"]["usage"].as_u64() > Some(1 << 20), "{stats:?}");
+        assert_eq!(stats["ab-2000000014"], Value::Null);
+        let described = task.task();
+        assert_eq!(described["Containers"][0]["KnownStatus"], "RUNNING");
+        assert_eq!(described["Containers"][1]["KnownStatus"], "PULLED");
+    }
 }

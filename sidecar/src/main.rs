@@ -90,9 +90,9 @@ struct FakeEcs {
     /// 32 hex digits; made up where not given
     #[arg(long, value_parser = fake_ecs::parse_task_id)]
     task_id: Option<String>,
-    /// A container whose CPU and memory are those of a process, by its id or by a file that holds it; repeatable.
-    /// Without any there is one container, this process
-    #[arg(long = "container", value_name = "NAME=PID_OR_FILE", value_parser = fake_ecs::parse_container)]
+    /// A container whose CPU and memory are those of a process: its id, the address it listens on, or a file that
+    /// holds its id; repeatable. Without any there is one container, this process
+    #[arg(long = "container", value_name = "NAME=PID|IP:PORT|FILE", value_parser = fake_ecs::parse_container)]
     containers: Vec<fake_ecs::ContainerSource>,
     /// How often the figures are read; Fargate does so every 10 s
     #[arg(long, default_value = "10s", value_parser = telemetry::duration::parse)]

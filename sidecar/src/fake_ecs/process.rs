@@ -1,6 +1,7 @@
 //! CPU, memory and I/O of a process from /proc, in the shape of Docker's statistics.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -86,6 +87,27 @@ impl Figures {
             self.networks.iter().map(|(name, counters)| (name.clone(), Value::Object(object(counters)))).collect(),
         )
     }
+}
+
+/// The process that listens on `addr`, or on its port on every address: the socket's inode from
+/// /proc/net/tcp, and the process that has it open. None for what another user runs.
+pub(super) fn listening_on(addr: SocketAddr) -> Option<u32> {
+    let SocketAddr::V4(addr) = addr else { return None };
+    // The kernel prints the address as it lies in memory.
+    let local = |ip: Ipv4Addr| format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), addr.port());
+    let wanted = [local(*addr.ip()), local(Ipv4Addr::UNSPECIFIED)];
+    let sockets = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let inode = sockets.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let listens = fields.get(3) == Some(&"0A") && wanted.iter().any(|w| fields.get(1) == Some(&w.as_str()));
+        listens.then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
+    })?;
+    let link = format!("socket:[{inode}]");
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let mut files = std::fs::read_dir(entry.path().join("fd")).ok()?.flatten();
+        files.any(|file| std::fs::read_link(file.path()).is_ok_and(|l| l.as_os_str() == link.as_str())).then_some(pid)
+    })
 }
 
 /// proc_net_dev(5): receive bytes, packets, errs, drop … transmit bytes, packets, errs, drop. Loopback

@@ -70,8 +70,9 @@ impl Config {
 }
 
 impl AppMetrics {
-    /// The app's families, read now or less than a second ago; none where they could not be read.
-    pub async fn families(&self) -> Arc<Vec<Family>> {
+    /// The app's families, read now or less than a second ago; none where they could not be read in time.
+    /// `patience` is how long the one who asks us will wait, where it said so.
+    pub async fn families(&self, patience: Option<Duration>) -> Arc<Vec<Family>> {
         let Some(url) = &self.url else { return Arc::default() };
         // Whoever comes second waits for the first one's reading.
         let mut last = self.last.lock().await;
@@ -79,8 +80,9 @@ impl AppMetrics {
             return last.families.clone();
         }
         let begun = Instant::now();
-        let read = tokio::time::timeout(self.timeout, self.read(url)).await;
-        let read = read.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {:?}", self.timeout)));
+        let timeout = patience.map_or(self.timeout, |patience| patience.min(self.timeout));
+        let read = tokio::time::timeout(timeout, self.read(url)).await;
+        let read = read.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {timeout:?}")));
         self.duration.set(begun.elapsed().as_secs_f64());
         last.at = Some(Instant::now());
         match read {

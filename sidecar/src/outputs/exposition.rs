@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -54,10 +55,11 @@ impl Exposition {
         Router::new().route("/metrics", get(answer)).with_state(self.clone())
     }
 
-    pub async fn text(&self, format: Format) -> String {
+    /// The whole exposition; `patience` is how long the one who asks will wait.
+    pub async fn text(&self, format: Format, patience: Option<Duration>) -> String {
         let Inner { standard, app, task, own, refused } = &*self.0;
         // The app first: reading it changes what we have to say of ourselves.
-        let app = app.families().await;
+        let app = app.families(patience).await;
         let task = task.families();
         let mut writer = Writer::new(format);
         let mut written: HashSet<&str> = HashSet::new();
@@ -80,7 +82,15 @@ impl Exposition {
 async fn answer(State(exposition): State<Exposition>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let format = Format::negotiate(accept);
-    ([(CONTENT_TYPE, format.content_type())], exposition.text(format).await).into_response()
+    let text = exposition.text(format, patience(&headers)).await;
+    ([(CONTENT_TYPE, format.content_type())], text).into_response()
+}
+
+/// Prometheus says how long it will wait; a fifth of that is left for the way back, so that an app that
+/// hangs costs its own metrics and not everybody's.
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get("x-prometheus-scrape-timeout-seconds")?.to_str().ok()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds * 0.8).ok()
 }
 
 /// Our own metrics as families. The process' figures carry every client's names, which the app uses too.

@@ -1,12 +1,14 @@
 //! What comes in, comes out: metrics, health, log lines, traces.
 
+use axum::Router;
+use axum::routing::get;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use std::io::Write;
-use telemetry::exposition::{self, Format};
+use telemetry::exposition;
 
-use crate::setup::{Backend, FakeApp, Sidecar, TASK_ID, eventually, serve_metadata};
+use crate::setup::{Backend, FakeApp, Sidecar, TASK_ID, eventually, serve, serve_metadata};
 
 /// A request with this many spans.
 pub(crate) fn trace_request(spans: usize) -> Vec<u8> {
@@ -55,12 +57,22 @@ async fn metrics_of_the_app_and_the_task_carry_the_standard_labels_in_both_forma
     let request = reqwest::Client::new().get(format!("{}/metrics", sidecar.url));
     let answer = request.header("accept", "application/openmetrics-text;version=1.0.0").send().await.expect("answers");
     assert!(answer.headers()["content-type"].to_str().expect("text").starts_with("application/openmetrics-text"));
-    let families = exposition::parse(&answer.text().await.expect("text"), Format::OpenMetrics).expect("parses");
-    let mut names: Vec<&str> = families.iter().map(|f| f.name.as_str()).collect();
-    let count = names.len();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), count, "no family appears twice");
+    let text = answer.text().await.expect("text");
+    exposition::strict::check(text.as_bytes()).expect("OpenMetrics 1.0");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_that_hangs_costs_its_own_metrics_alone() {
+    let hangs = Router::new().route("/metrics", get(std::future::pending::<&str>));
+    let metrics_url = format!("http://{}/metrics", serve(hangs).await);
+    let sidecar = Sidecar::start(&[("SIDECAR_APP_METRICS_URL", &metrics_url), ("SIDECAR_APP_HEALTH_URL", "off")]).await;
+    let request = reqwest::Client::new().get(format!("{}/metrics", sidecar.url));
+    let begun = std::time::Instant::now();
+    let answer = request.header("x-prometheus-scrape-timeout-seconds", "0.5").send().await.expect("answers");
+    let text = answer.text().await.expect("text");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "not the five seconds of the default");
+    assert!(text.contains("\nsidecar_app_scrape_up{environment=\"dev\",service=\"unknown\",task_id=\"unknown\"} 0\n"));
     sidecar.stop().await;
 }
 
