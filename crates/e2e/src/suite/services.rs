@@ -95,7 +95,11 @@ impl Suite {
             "--cluster",
             CLUSTER,
             "--task-id",
-            "{task_id}"
+            "{task_id}",
+            "--container",
+            "app={task_ip}:3000",
+            "--container",
+            "sidecar={task_ip}:9464"
         ]);
         let containers = json!([
             {
