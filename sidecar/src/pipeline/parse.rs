@@ -5,11 +5,13 @@
 //! level, time and trace id recognised where they stand.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use telemetry::Timestamp;
-use telemetry::log_record::{Level, LogRecord};
+use telemetry::log_record::{Level, LogRecord, RequestContext};
 use telemetry::trace::{SpanId, TraceId};
 
 /// Who wrote the lines; fills what a foreign line does not say.
@@ -30,19 +32,57 @@ pub struct Parsed {
     pub trace_id: Option<TraceId>,
 }
 
-/// The fields without which a line is not in the platform's layout.
+/// [`LogRecord`] as it must be for every reader of the platform's lines, borrowed and without what the
+/// pipeline does not need. A line that does not fit here would spoil an answer that is made of such lines.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct Layout<'a> {
     #[serde(borrow)]
     timestamp: Cow<'a, str>,
     #[serde(borrow)]
     level: Cow<'a, str>,
     #[serde(borrow, rename = "service")]
     _service: Cow<'a, str>,
+    #[serde(borrow, rename = "version")]
+    _version: Cow<'a, str>,
+    #[serde(borrow, rename = "environment")]
+    _environment: Cow<'a, str>,
     #[serde(borrow, rename = "message")]
     _message: Cow<'a, str>,
     #[serde(default)]
     trace_id: Option<String>,
+    #[serde(default, rename = "span_id")]
+    _span_id: Option<String>,
+    #[serde(default, rename = "parent_span_id")]
+    _parent_span_id: Option<String>,
+    #[serde(default, rename = "request")]
+    _request: Option<RequestContext>,
+    #[serde(default, rename = "data")]
+    _data: Object,
+    #[serde(default, rename = "duration_ms")]
+    _duration_ms: Option<f64>,
+}
+
+/// Any JSON object, unread.
+#[derive(Default)]
+struct Object;
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Object)
+    }
 }
 
 /// Parses `line` (without its newline), which was read at `now`. None for an empty line.
@@ -59,7 +99,7 @@ pub fn parse(line: &[u8], author: &Author, now: Timestamp) -> Option<Parsed> {
 }
 
 fn platform_line(text: &str) -> Option<Parsed> {
-    let head: Head<'_> = serde_json::from_str(text).ok()?;
+    let head: Layout<'_> = serde_json::from_str(text).ok()?;
     // The layout has lower-case names of five levels; anything else is somebody else's JSON.
     let level = Level::ALL.into_iter().find(|level| level.as_str() == head.level)?;
     let timestamp = Timestamp::parse_rfc3339(&head.timestamp)?;
@@ -77,17 +117,36 @@ fn wrap_json(text: &str, author: &Author, now: Timestamp) -> Option<Parsed> {
     let mut id = |names: &[&str]| take(&mut fields, names).and_then(|v| v.as_str().map(str::to_ascii_lowercase));
     let trace_id = id(&["trace_id", "traceId", "traceid", "trace.id"]).and_then(|id| TraceId::parse(&id));
     let span_id = id(&["span_id", "spanId", "spanid", "span.id"]).and_then(|id| SpanId::parse(&id));
+    let parent_span_id = id(&["parent_span_id", "parentSpanId"]).and_then(|id| SpanId::parse(&id));
+    let request = fields.get("request").and_then(|request| RequestContext::deserialize(request).ok());
+    if request.is_some() {
+        fields.remove("request");
+    }
+    let empty = empty_record(author, timestamp, level);
     let record = LogRecord {
+        service: take_text(&mut fields, "service").unwrap_or(empty.service),
+        version: take_text(&mut fields, "version").unwrap_or(empty.version),
+        environment: take_text(&mut fields, "environment").unwrap_or(empty.environment),
         trace_id: trace_id.map(|id| id.to_string()),
         span_id: span_id.map(|id| id.to_string()),
+        parent_span_id: parent_span_id.map(|id| id.to_string()),
+        request,
         message: match message {
             Some(Value::String(message)) => message,
             Some(other) => other.to_string(),
             None => String::new(),
         },
         duration_ms: take(&mut fields, &["duration_ms"]).and_then(|v| v.as_f64()),
-        data: fields,
-        ..empty_record(author, timestamp, level)
+        data: match fields.remove("data") {
+            Some(Value::Object(data)) if fields.is_empty() => data,
+            Some(data) => {
+                fields.insert("data".to_owned(), data);
+                fields
+            }
+            None => fields,
+        },
+        timestamp: empty.timestamp,
+        level: empty.level,
     };
     Some(finish(record, level, timestamp, trace_id))
 }
@@ -123,6 +182,12 @@ fn finish(record: LogRecord, level: Level, timestamp: Timestamp, trace_id: Optio
 /// Removes and returns the first of `names` that is there.
 fn take(fields: &mut Map<String, Value>, names: &[&str]) -> Option<Value> {
     names.iter().find_map(|name| fields.remove(*name))
+}
+
+/// Removes and returns a text; anything else stays.
+fn take_text(fields: &mut Map<String, Value>, name: &str) -> Option<String> {
+    fields.get(name)?.as_str()?;
+    fields.remove(name)?.as_str().map(str::to_owned)
 }
 
 fn level_of(value: &Value) -> Option<Level> {
@@ -196,6 +261,7 @@ fn trace_id_in_text(text: &str) -> Option<TraceId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const NOW: Timestamp = Timestamp(1_705_314_600_000);
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -243,6 +309,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_almost_the_platform_s_layout_is_completed_so_that_every_reader_can_read_it() {
+        // No version and no environment; data that is no object.
+        let line = r#"{"timestamp":"2024-01-15T10:29:00.000Z","level":"warn","service":"user","message":"m",
+            "request":{"id":"r1","method":"GET","path":"/"},"data":null}"#;
+        let completed = record(line);
+        assert_eq!((completed.service.as_str(), completed.version.as_str()), ("user", "1.2.0"));
+        assert_eq!(completed.timestamp, "2024-01-15T10:29:00.000Z");
+        assert_eq!(completed.request.map(|r| r.path).as_deref(), Some("/"));
+        assert_eq!(Value::Object(completed.data), serde_json::json!({"data": null}));
+    }
+
+    #[test]
     fn plain_text_is_wrapped_with_its_level_recognised() {
         for (line, level) in [
             ("plain words about an error", "info"),
@@ -273,5 +351,45 @@ mod tests {
     fn bytes_that_are_no_text_are_kept_readable_and_empty_lines_vanish() {
         assert_eq!(parse(b"caf\xff", &author(), NOW).map(|p| p.line.contains("caf\u{fffd}")), Some(true));
         assert_eq!(parse(b" \r\n", &author(), NOW), None);
+    }
+
+    /// A JSON value of any kind, two levels deep.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,20}".prop_map(Value::from),
+            Just(Value::from("2024-01-15T10:30:00Z")),
+            Just(Value::from("error")),
+            Just(Value::from(TRACE)),
+        ];
+        leaf.prop_recursive(2, 8, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map("[a-z]{1,6}|id|method|path", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_leaves_as_a_record_that_every_reader_can_read(
+            fields in prop::collection::hash_map(
+                "timestamp|level|service|version|environment|message|msg|trace_id|span_id|request|data|duration_ms|time|x",
+                any_json(),
+                0..10,
+            ),
+            text in "\\PC*",
+        ) {
+            for line in [Value::Object(fields.into_iter().collect()).to_string(), text] {
+                if let Some(parsed) = parse(line.as_bytes(), &author(), NOW) {
+                    let record: Result<LogRecord, _> = serde_json::from_str(&parsed.line);
+                    prop_assert!(record.is_ok(), "{} from {line}: {:?}", parsed.line, record.err());
+                }
+            }
+        }
     }
 }
