@@ -104,11 +104,12 @@ impl Suite {
         let containers = json!([
             {
                 "name": "app", "image": "platform-api:demo", "port": 3000, "command": app,
-                "env": self.app_environment(database_url),
+                "env": self.app_environment(database_url), "stop_timeout": "8s",
                 "health_check": {"command": ["CMD", platform, "healthcheck", "--addr", "{task_ip}:3000"], "interval": "5s"},
             },
             {
                 "name": "sidecar", "image": "sidecar:demo", "port": 9464, "command": [sidecar, "run"], "essential": false,
+                "docker_labels": {"PROMETHEUS_EXPORTER_PORT": "9464"}, "stop_timeout": "8s",
                 "env": {
                     "ENVIRONMENT": "dev",
                     "SIDECAR_SERVICE": name,
@@ -119,6 +120,7 @@ impl Suite {
                     "SIDECAR_LOG_FILES": "{log_dir}/{service}-{task_id}-app.log",
                     "ECS_CONTAINER_METADATA_URI_V4": "http://{task_ip}:51679/v4/{task_id}",
                     "OTEL_EXPORTER_OTLP_ENDPOINT": format!("http://{traces}"),
+                    "SIDECAR_STOP_TIMEOUT": "6s",
                 },
             },
             {"name": "metadata", "image": "sidecar:demo", "port": 51679, "command": metadata, "essential": false},
@@ -133,10 +135,12 @@ impl Suite {
             "ENVIRONMENT": "dev",
             "LOG_LEVEL": "info",
             "DATABASE_URL": database_url,
-            "JWT_PRIVATE_KEY_PATH": self.workplace.dir.join("keys/jwt-private.pem"),
-            "JWT_PUBLIC_KEY_PATH": self.workplace.dir.join("keys/jwt-public.pem"),
+            "JWT_PRIVATE_KEY_PATH": self.workplace.dir.join("keys/private.pem"),
+            "JWT_PUBLIC_KEY_PATH": self.workplace.dir.join("keys/public.pem"),
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://{task_ip}:4318",
             "FAULT_INJECTION": "enabled",
+            // There is no load balancer that needs time to notice.
+            "DRAIN_DELAY": "0s",
         });
         for service in SERVICES {
             environment[format!("SERVICE_URL_{}", service.to_uppercase())] = self.service_url(service).into();
