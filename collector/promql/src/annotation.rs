@@ -38,7 +38,6 @@ enum Detail {
 
 /// How histograms were combined when something about it is worth saying.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "native histograms as operands come next")]
 pub(crate) enum Operation {
     Addition,
     Subtraction,
@@ -69,7 +68,6 @@ fn number(value: f64) -> String {
     format_general(value)
 }
 
-#[expect(dead_code, reason = "native histograms as operands come next")]
 impl Annotations {
     fn add(&mut self, level: Level, message: String, span: Span) {
         self.notes.insert(message, Note { level, span, detail: Detail::None });

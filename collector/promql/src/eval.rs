@@ -5,10 +5,14 @@ mod aggregate;
 mod binary;
 mod call;
 pub(crate) mod date;
-mod kahan;
+mod histogram_call;
+
 mod labels;
+mod native;
+mod native_rate;
 mod over_time;
 mod quantile;
+pub(crate) use quantile::almost_equal;
 mod rate;
 mod select;
 mod topk;
@@ -21,7 +25,7 @@ use telemetry::{Labels, Timestamp};
 use crate::annotation::Annotations;
 use crate::ast::*;
 use crate::engine::{EvalError, Limits, Options, Stop};
-use crate::histogram::Histogram;
+use crate::histogram::{CounterResetHint, Histogram};
 use crate::source::Source;
 use crate::value::Stats;
 
@@ -365,7 +369,9 @@ impl<'a> Evaluator<'a> {
             for cell in grid.cells.iter_mut().flatten() {
                 match cell {
                     Cell::Float(value) => *value = -*value,
-                    Cell::Histogram(_) => {}
+                    Cell::Histogram(histogram) => {
+                        Arc::make_mut(histogram).scale(-1.0);
+                    }
                 }
             }
         }
@@ -438,11 +444,19 @@ fn ranges_of_grid(grid: Grid, window: Window) -> Vec<RangeSeries> {
             let timestamp = Timestamp::from_millis(window.at(step));
             match cell {
                 Some(Cell::Float(value)) => series.floats.push((timestamp, value)),
-                Some(Cell::Histogram(histogram)) => series.histograms.push((timestamp, histogram)),
+                Some(Cell::Histogram(histogram)) => series.histograms.push((timestamp, without_reset_hint(histogram))),
                 None => {}
             }
         }
         series
     };
     grid.rows.into_iter().map(to_range).collect()
+}
+
+/// A subquery may pass over samples or repeat them, so what they say of the sample before no longer holds.
+fn without_reset_hint(mut histogram: Arc<Histogram>) -> Arc<Histogram> {
+    if matches!(histogram.counter_reset_hint, CounterResetHint::CounterReset | CounterResetHint::NotCounterReset) {
+        Arc::make_mut(&mut histogram).counter_reset_hint = CounterResetHint::Unknown;
+    }
+    histogram
 }

@@ -167,7 +167,6 @@ pub(crate) fn lex(text: &str) -> Vec<Token> {
 }
 
 /// Scans a series description: `metric{label="x"} 1 2+1x5 _ stale {{count:3}}`.
-#[expect(dead_code, reason = "the reader of series descriptions comes next")]
 pub(crate) fn lex_series(text: &str) -> Vec<Token> {
     run(text, true)
 }

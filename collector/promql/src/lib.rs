@@ -21,11 +21,17 @@ mod annotation;
 mod engine;
 mod eval;
 pub mod histogram;
+mod kahan;
 mod value;
+
+pub mod promqltest;
 
 pub use engine::{Engine, EvalError, Limits, Options, Stop};
 pub use histogram::Histogram;
-pub use parse::{Expr, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, Syntax, parse, parse_selector, parse_with};
+pub use parse::{
+    Expr, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, SeriesDescription, SeriesValue, Syntax, parse, parse_selector,
+    parse_series, parse_with,
+};
 pub use source::{PointSeries, Series, Source, SourceError};
 pub use text::format_value;
 pub use value::{Answer, MatrixSeries, Stats, Value, VectorSample};

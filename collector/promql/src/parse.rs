@@ -5,11 +5,13 @@ mod check;
 mod duration;
 mod expr;
 mod selector;
+mod series;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use duration::MAX_SECONDS;
+pub use series::{SeriesDescription, SeriesValue, parse_series};
 
 use crate::ast::{Node, Span, ValueType};
 use crate::lex::{Tok, Token, lex};

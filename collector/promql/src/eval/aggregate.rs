@@ -1,16 +1,21 @@
 //! Aggregations that give one value per group: sum, avg, count, min, max, group, stddev, stdvar, quantile, and
 //! count_values.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use telemetry::Labels;
 use telemetry::labels::METRIC_NAME;
 
-use super::kahan::{KahanSum, Mean};
+use super::native::HistogramTotal;
 use super::quantile::quantile;
 use super::{Cell, Evaluator, Grid, GridBuilder, Row, Window};
+use crate::annotation::{Annotations, Operation};
 use crate::ast::*;
 use crate::engine::EvalError;
+use crate::histogram::Histogram;
+use crate::kahan::{KahanSum, Mean};
 use crate::text::format_plain;
 
 /// The group of each series.
@@ -61,6 +66,11 @@ struct Gathered {
     count: f64,
     drop_name: bool,
     floats: Floats,
+    has_float: bool,
+    has_histogram: bool,
+    /// Histograms whose buckets are of different kinds were met: there is no result.
+    incompatible: bool,
+    histograms: Option<Box<HistogramTotal>>,
 }
 
 #[derive(Default)]
@@ -81,7 +91,11 @@ enum Floats {
 impl Gathered {
     fn add(&mut self, op: AggregateOp, value: f64) {
         use AggregateOp::*;
+        if self.incompatible {
+            return;
+        }
         self.count += 1.0;
+        self.has_float = true;
         match (&mut self.floats, op) {
             (floats @ Floats::None, _) => {
                 *floats = match op {
@@ -109,12 +123,76 @@ impl Gathered {
         }
     }
 
+    /// Adds a histogram; false where the aggregation passes it over.
+    fn add_histogram(
+        &mut self,
+        n: &Aggregate,
+        histogram: &Histogram,
+        metric: &str,
+        annotations: &mut Annotations,
+    ) -> bool {
+        use AggregateOp::*;
+        match n.op {
+            Sum | Avg => {}
+            Count | Group => {
+                self.count += 1.0;
+                return true;
+            }
+            op => {
+                annotations.histogram_ignored_in_aggregation(op.name(), n.expr.span());
+                return false;
+            }
+        }
+        if self.incompatible {
+            return true;
+        }
+        self.count += 1.0;
+        self.has_histogram = true;
+        let combined = match &mut self.histograms {
+            Some(total) if n.op == Sum => total.add(histogram),
+            Some(total) => total.add_to_mean(histogram, self.count),
+            // After a float there will be no result anyway.
+            None if self.has_float => return true,
+            slot @ None => {
+                *slot = Some(Box::new(HistogramTotal::starting_with(histogram)));
+                return true;
+            }
+        };
+        match combined {
+            Ok(combined) if combined.bounds_reconciled => {
+                annotations.mismatched_custom_buckets(Operation::Aggregation, n.expr.span());
+            }
+            Ok(_) => {}
+            Err(_) => {
+                annotations.mixed_schemas(metric, n.expr.span());
+                self.incompatible = true;
+            }
+        }
+        true
+    }
+
+    fn cell(mut self, n: &Aggregate, param: f64, annotations: &mut Annotations) -> Option<Cell> {
+        if self.has_float && self.has_histogram {
+            annotations.mixed_floats_histograms_in_aggregation(n.expr.span());
+            return None;
+        }
+        if self.incompatible {
+            return None;
+        }
+        let Some(total) = self.histograms.take() else { return self.result(n.op, param).map(Cell::Float) };
+        total.hints.note(annotations, n.expr.span());
+        let mut histogram = if n.op == AggregateOp::Sum { total.sum() } else { total.mean(self.count) };
+        histogram.compact();
+        Some(Cell::Histogram(Arc::new(histogram)))
+    }
+
     fn result(self, op: AggregateOp, param: f64) -> Option<f64> {
         if op == AggregateOp::Count {
             return (self.count > 0.0).then_some(self.count);
         }
         Some(match self.floats {
-            Floats::None => return None,
+            // Groups of histograms alone.
+            Floats::None => return (op == AggregateOp::Group && self.count > 0.0).then_some(1.0),
             Floats::Sum(sum) => sum.value(),
             Floats::Mean(mean) => mean.value(),
             Floats::Single(value) => value,
@@ -160,7 +238,12 @@ impl Evaluator<'_> {
                 let state = &mut gathered[group * steps + step];
                 match cell {
                     Cell::Float(value) => state.add(n.op, *value),
-                    Cell::Histogram(_) => continue,
+                    Cell::Histogram(histogram) => {
+                        let metric = input.rows[row].labels.metric_name().unwrap_or_default();
+                        if !state.add_histogram(n, histogram, metric, &mut self.annotations) {
+                            continue;
+                        }
+                    }
                 }
                 state.drop_name |= input.rows[row].drop_name;
             }
@@ -171,8 +254,9 @@ impl Evaluator<'_> {
             let row = grid.push_row(Row { labels, drop_name: false });
             for (step, state) in gathered.by_ref().take(steps).enumerate() {
                 let drop_name = state.drop_name;
-                if let Some(value) = state.result(n.op, params[step]) {
-                    grid.cells[row * steps + step] = Some(Cell::Float(value));
+                let cell = state.cell(n, params[step], &mut self.annotations);
+                if cell.is_some() {
+                    grid.cells[row * steps + step] = cell;
                     grid.rows[row].drop_name = drop_name;
                 }
             }
@@ -213,7 +297,7 @@ impl Evaluator<'_> {
                 .filter_map(|row| {
                     let value = match input.cell(row, step)? {
                         Cell::Float(value) => format_plain(*value),
-                        Cell::Histogram(_) => return None,
+                        Cell::Histogram(histogram) => histogram.to_string(),
                     };
                     Some(input.rows[row].labels.with(&label, &value))
                 })

@@ -1,12 +1,16 @@
 //! Binary operations: arithmetic, comparison and set operators between scalars and instant vectors.
 
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashSet};
 use telemetry::Labels;
 use telemetry::labels::METRIC_NAME;
 
 use super::{Cell, Evaluator, Grid, GridBuilder, Window, is_metadata_label};
+use crate::annotation::Operation;
 use crate::ast::*;
 use crate::engine::EvalError;
+use crate::histogram::{CounterResetHint, Histogram, Keep};
 
 /// What an operation between two cells gives.
 pub(super) struct Outcome {
@@ -189,11 +193,65 @@ impl Evaluator<'_> {
                 let value = if op.is_comparison() { a } else { scalar_operation(op, a, b) };
                 Some(Outcome { cell: Cell::Float(value), keep })
             }
-            _ => {
-                self.annotations.incompatible_types(kind(left), op.symbol(), kind(right), span);
-                None
+            (Cell::Histogram(a), Cell::Histogram(b)) => self.histograms(op, a, b, span),
+            (Cell::Histogram(histogram), Cell::Float(value)) => {
+                let mut result = (**histogram).clone();
+                match op {
+                    BinaryOp::Mul => result.scale(*value).compact(),
+                    BinaryOp::Div => result.divide(*value).compact(),
+                    BinaryOp::TrimUpper => result.trim(*value, Keep::Below),
+                    BinaryOp::TrimLower => result.trim(*value, Keep::Above),
+                    _ => return self.incompatible(op, left, right, span),
+                };
+                Some(Outcome { cell: Cell::Histogram(Arc::new(result)), keep: true })
+            }
+            (Cell::Float(value), Cell::Histogram(histogram)) => {
+                if op != BinaryOp::Mul {
+                    return self.incompatible(op, left, right, span);
+                }
+                let mut result = (**histogram).clone();
+                result.scale(*value).compact();
+                Some(Outcome { cell: Cell::Histogram(Arc::new(result)), keep: true })
             }
         }
+    }
+
+    fn incompatible(&mut self, op: BinaryOp, left: &Cell, right: &Cell, span: Span) -> Option<Outcome> {
+        self.annotations.incompatible_types(kind(left), op.symbol(), kind(right), span);
+        None
+    }
+
+    fn histograms(&mut self, op: BinaryOp, a: &Arc<Histogram>, b: &Arc<Histogram>, span: Span) -> Option<Outcome> {
+        let operation = match op {
+            BinaryOp::Add => Operation::Addition,
+            BinaryOp::Sub => Operation::Subtraction,
+            BinaryOp::Eqlc | BinaryOp::Neq => {
+                let keep = a.same_value(b) == (op == BinaryOp::Eqlc);
+                return Some(Outcome { cell: Cell::Histogram(a.clone()), keep });
+            }
+            _ => {
+                self.annotations.incompatible_types("histogram", op.symbol(), "histogram", span);
+                return None;
+            }
+        };
+        let mut result = (**a).clone();
+        let combined = if op == BinaryOp::Add { result.add(b) } else { result.sub(b) };
+        let Ok(combined) = combined else {
+            self.annotations.incompatible_buckets(op.symbol(), span);
+            return None;
+        };
+        if combined.bounds_reconciled {
+            self.annotations.mismatched_custom_buckets(operation, span);
+        }
+        if combined.reset_collision {
+            self.annotations.counter_reset_collision(operation, span);
+            return None;
+        }
+        if op == BinaryOp::Sub {
+            result.counter_reset_hint = CounterResetHint::Gauge;
+        }
+        result.compact();
+        Some(Outcome { cell: Cell::Histogram(Arc::new(result)), keep: true })
     }
 }
 

@@ -1,13 +1,8 @@
 //! Function calls on scalars and instant vectors.
 
-use hashbrown::HashMap;
-use telemetry::Labels;
-use telemetry::labels::METRIC_NAME;
-
 use super::labels::{absent_labels, reordered};
-use super::quantile::{Bucket, bucket_fraction, bucket_quantile};
 use super::topk::sort_from_last;
-use super::{Cell, Evaluator, Grid, GridBuilder, Row, Window, date};
+use super::{Cell, Evaluator, Grid, Row, Window, date};
 use crate::ast::*;
 use crate::engine::EvalError;
 
@@ -37,8 +32,11 @@ impl Evaluator<'_> {
             "minute" | "hour" | "day_of_week" | "day_of_month" | "day_of_year" | "days_in_month" | "month" | "year" => {
                 self.date_part(n, window)
             }
-            "histogram_quantile" => self.histogram_quantile(n, window),
+            "histogram_quantile" | "histogram_quantiles" => self.histogram_quantiles(n, window),
             "histogram_fraction" => self.histogram_fraction(n, window),
+            "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev" | "histogram_stdvar" => {
+                self.histogram_property(n, window)
+            }
             _ => match float_function(name) {
                 Some(function) => self.map_floats(&n.args[0], window, |_, value| function(value)),
                 None => Err(EvalError::Query(format!("function {name} is not supported"))),
@@ -207,95 +205,6 @@ impl Evaluator<'_> {
             None => Ok(Grid::scalar(window.steps(), |step| date::part(name, window.at(step).div_euclid(1000) as f64))),
         }
     }
-
-    fn histogram_quantile(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
-        let quantiles = self.eval(&n.args[0], window)?;
-        let input = self.eval(&n.args[1], window)?;
-        let classic = ClassicHistograms::new(self, &input, n.args[1].span());
-        let mut builder = GridBuilder::new(window);
-        for step in 0..window.steps() {
-            let q = quantiles.scalar_at(step);
-            if !(0.0..=1.0).contains(&q) {
-                self.annotations.invalid_quantile(q, n.args[0].span());
-            }
-            for group in 0..classic.labels.len() {
-                let Some(buckets) = classic.buckets(&input, group, step) else { continue };
-                let (value, forced) = bucket_quantile(q, buckets);
-                let labels = &classic.labels[group];
-                if let Some(forced) = forced {
-                    let metric = labels.get(METRIC_NAME).unwrap_or_default();
-                    let bounds = (forced.min_bucket, forced.max_bucket);
-                    let (span, ts) = (n.args[1].span(), window.at(step));
-                    self.annotations.forced_monotonicity(metric, span, ts, bounds, forced.max_diff);
-                }
-                builder.emit(step, labels, true, Cell::Float(value))?;
-            }
-        }
-        Ok(builder.finish())
-    }
-
-    fn histogram_fraction(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
-        let (lower, upper) = (self.eval(&n.args[0], window)?, self.eval(&n.args[1], window)?);
-        let input = self.eval(&n.args[2], window)?;
-        let classic = ClassicHistograms::new(self, &input, n.args[2].span());
-        let mut builder = GridBuilder::new(window);
-        for step in 0..window.steps() {
-            for group in 0..classic.labels.len() {
-                let Some(buckets) = classic.buckets(&input, group, step) else { continue };
-                let value = bucket_fraction(lower.scalar_at(step), upper.scalar_at(step), buckets);
-                builder.emit(step, &classic.labels[group], true, Cell::Float(value))?;
-            }
-        }
-        Ok(builder.finish())
-    }
-}
-
-/// The rows of a vector that are buckets of classic histograms, by histogram.
-struct ClassicHistograms {
-    /// Labels of each histogram: those of its buckets without `le`.
-    labels: Vec<Labels>,
-    /// Row and upper bound of each histogram's buckets.
-    rows: Vec<Vec<(usize, f64)>>,
-}
-
-impl ClassicHistograms {
-    fn new(evaluator: &mut Evaluator<'_>, input: &Grid, span: Span) -> Self {
-        let mut histograms = ClassicHistograms { labels: Vec::new(), rows: Vec::new() };
-        let mut numbers: HashMap<Labels, usize> = HashMap::new();
-        for (index, row) in input.rows.iter().enumerate() {
-            if !input.row(index).iter().any(|cell| matches!(cell, Some(Cell::Float(_)))) {
-                continue;
-            }
-            let bound = row.labels.get("le").unwrap_or_default();
-            let Some(upper_bound) = parse_bound(bound) else {
-                let metric = row.labels.get(METRIC_NAME).unwrap_or_default();
-                evaluator.annotations.bad_bucket_label(metric, bound, span);
-                continue;
-            };
-            let labels = row.labels.retain(|name| name != "le");
-            let next = histograms.labels.len();
-            let number = *numbers.entry(labels.clone()).or_insert(next);
-            if number == next {
-                histograms.labels.push(labels);
-                histograms.rows.push(Vec::new());
-            }
-            histograms.rows[number].push((index, upper_bound));
-        }
-        histograms
-    }
-
-    fn buckets(&self, input: &Grid, group: usize, step: usize) -> Option<Vec<Bucket>> {
-        let bucket = |(row, upper_bound): &(usize, f64)| match input.cell(*row, step) {
-            Some(Cell::Float(count)) => Some(Bucket { upper_bound: *upper_bound, count: *count }),
-            _ => None,
-        };
-        let buckets: Vec<Bucket> = self.rows[group].iter().filter_map(bucket).collect();
-        (!buckets.is_empty()).then_some(buckets)
-    }
-}
-
-fn parse_bound(text: &str) -> Option<f64> {
-    text.parse().ok()
 }
 
 fn float_function(name: &str) -> Option<fn(f64) -> f64> {

@@ -9,7 +9,7 @@ use super::{Evaluator, Grid, Window};
 use crate::ast::*;
 use crate::engine::EvalError;
 
-fn text(node: &Node) -> Result<&str, EvalError> {
+pub(super) fn text(node: &Node) -> Result<&str, EvalError> {
     match node.unwrap_parens() {
         Node::String(literal) => Ok(&literal.value),
         other => Err(EvalError::Query(format!("expected a string, got {other}"))),

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, Timestamp};
 
-use super::kahan::{KahanSum, Mean};
 use super::labels::absent_labels;
+use super::native::HistogramTotal;
 use super::quantile::quantile;
 use super::{Cell, Evaluator, Grid, RangeSeries, RangeVector, Row, Window};
+use crate::annotation::Operation;
 use crate::ast::*;
 use crate::engine::EvalError;
 use crate::histogram::Histogram;
+use crate::kahan::{KahanSum, Mean};
 
 /// What a function over a range needs to know besides the samples.
 pub(super) struct RangeCall<'a> {
@@ -27,7 +29,6 @@ pub(super) struct Slice<'a> {
     pub floats: &'a [(Timestamp, f64)],
     pub histograms: &'a [(Timestamp, Arc<Histogram>)],
     pub float_starts: &'a [i64],
-    #[expect(dead_code, reason = "native histograms as operands come next")]
     pub histogram_starts: &'a [i64],
     pub start: i64,
     pub end: i64,
@@ -214,6 +215,9 @@ impl Evaluator<'_> {
             self.annotations.mixed_floats_histograms(slice.metric(), call.span);
             return None;
         }
+        if !slice.histograms.is_empty() {
+            return self.histogram_total_or_mean(call, slice);
+        }
         let (_, first) = *slice.floats.first()?;
         let value = if call.name == "avg_over_time" {
             let mut mean = Mean::starting_at(first);
@@ -225,6 +229,28 @@ impl Evaluator<'_> {
             if sum.sum.is_infinite() { sum.sum } else { sum.value() }
         };
         Some(Cell::Float(value))
+    }
+
+    fn histogram_total_or_mean(&mut self, call: &RangeCall<'_>, slice: &Slice<'_>) -> Option<Cell> {
+        let mean = call.name == "avg_over_time";
+        let mut total = HistogramTotal::starting_with(&slice.histograms[0].1);
+        let mut reconciled = false;
+        for (i, (_, histogram)) in slice.histograms.iter().enumerate().skip(1) {
+            let combined = if mean { total.add_to_mean(histogram, (i + 1) as f64) } else { total.add(histogram) };
+            match combined {
+                Ok(combined) => reconciled |= combined.bounds_reconciled,
+                Err(_) => {
+                    self.annotations.mixed_schemas(slice.metric(), call.span);
+                    return None;
+                }
+            }
+        }
+        total.hints.note(&mut self.annotations, call.span);
+        if reconciled {
+            self.annotations.mismatched_custom_buckets(Operation::Aggregation, call.span);
+        }
+        let count = slice.histograms.len() as f64;
+        Some(Cell::Histogram(Arc::new(if mean { total.mean(count) } else { total.sum() })))
     }
 
     /// Notes histograms beside too few floats; true where there are too few.

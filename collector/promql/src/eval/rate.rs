@@ -1,10 +1,13 @@
 //! How a range rises: rate, increase, delta, irate, idelta; resets and changes.
 
+use std::sync::Arc;
+
 use telemetry::Timestamp;
 
-use super::Cell;
-use super::Evaluator;
+use super::native_rate::starts_anew;
 use super::over_time::{RangeCall, Slice};
+use super::{Cell, Evaluator};
+use crate::annotation::Operation;
 
 /// A sample that starts later than the one before it ended says that the counter began anew in between.
 pub(super) fn is_start_reset(prev_start: i64, prev_ts: i64, start: i64, ts: i64) -> bool {
@@ -98,7 +101,37 @@ impl Evaluator<'_> {
             self.annotations.mixed_floats_histograms(slice.metric(), call.span);
             return None;
         }
-        self.extrapolated_floats(call, slice, counter, per_second)
+        if slice.histograms.is_empty() {
+            self.extrapolated_floats(call, slice, counter, per_second)
+        } else {
+            self.extrapolated_histograms(call, slice, counter, per_second)
+        }
+    }
+
+    fn extrapolated_histograms(
+        &mut self,
+        call: &RangeCall<'_>,
+        slice: &Slice<'_>,
+        counter: bool,
+        per_second: bool,
+    ) -> Option<Cell> {
+        let points = slice.histograms;
+        let ((first_ts, first), (last_ts, _)) = (points.first()?, points.last()?);
+        let mut rise = if points.len() > 1 { Some(self.histogram_rise(call, slice, counter)?) } else { None };
+        let extent = Extent::new(slice, *first_ts, *last_ts, points.len(), slice.histogram_starts, counter);
+        if extent.start.is_some() {
+            match &mut rise {
+                Some(rise) => self.combine(call, slice, rise, first, Operation::Addition)?,
+                none => *none = Some((**first).clone()),
+            }
+        }
+        let mut rise = rise?;
+        let to_zero = |sampled: f64| {
+            (counter && rise.count > 0.0 && first.count >= 0.0).then(|| sampled * (first.count / rise.count))
+        };
+        let factor = extent.factor(slice, per_second, to_zero);
+        rise.scale(factor);
+        Some(Cell::Histogram(Arc::new(rise)))
     }
 
     fn extrapolated_floats(
@@ -141,31 +174,102 @@ impl Evaluator<'_> {
         if slice.floats.len() + slice.histograms.len() < 2 {
             return None;
         }
-        if !slice.histograms.is_empty() {
-            self.annotations.mixed_floats_histograms(slice.metric(), call.span);
-            return None;
-        }
-        let last = slice.floats.len() - 1;
-        let ((prev_ts, prev), (ts, value)) = (slice.floats[last - 1], slice.floats[last]);
-        let interval = ts.as_millis() - prev_ts.as_millis();
+        let latest = last_two(slice);
+        let interval = latest[1].0 - latest[0].0;
         if interval == 0 {
             return None;
         }
-        let rise = if counter && float_reset(slice, last) { value } else { value - prev };
-        Some(Cell::Float(if counter { rise / (interval as f64 / 1000.0) } else { rise }))
+        let seconds = interval as f64 / 1000.0;
+        match (latest[0].1, latest[1].1) {
+            (Kind::Float, Kind::Float) => {
+                let last = slice.floats.len() - 1;
+                let (previous, value) = (slice.floats[last - 1].1, slice.floats[last].1);
+                let rise = if counter && float_reset(slice, last) { value } else { value - previous };
+                Some(Cell::Float(if counter { rise / seconds } else { rise }))
+            }
+            (Kind::Histogram, Kind::Histogram) => {
+                let mut rise = self.instant_histogram_rise(call, slice, counter)?;
+                if counter {
+                    rise.divide(seconds);
+                }
+                Some(Cell::Histogram(Arc::new(rise)))
+            }
+            _ => {
+                self.annotations.mixed_floats_histograms(slice.metric(), call.span);
+                None
+            }
+        }
     }
 
     pub(super) fn resets(&mut self, slice: &Slice<'_>) -> Option<Cell> {
-        let resets = (1..slice.floats.len()).filter(|i| float_reset(slice, *i)).count();
-        (!slice.floats.is_empty()).then_some(Cell::Float(resets as f64))
+        let reset = |a: Point, b: Point| match (a, b) {
+            (Point::Float(_), Point::Float(i)) => float_reset(slice, i),
+            (Point::Histogram(i), Point::Histogram(j)) => {
+                starts_anew(slice, j) || slice.histograms[j].1.is_reset_after(&slice.histograms[i].1)
+            }
+            _ => true,
+        };
+        count_pairs(slice, reset)
     }
 
     pub(super) fn changes(&mut self, slice: &Slice<'_>) -> Option<Cell> {
-        let changed = |pair: &&[(Timestamp, f64)]| {
-            let (a, b) = (pair[0].1, pair[1].1);
-            a != b && !(a.is_nan() && b.is_nan())
+        let changed = |a: Point, b: Point| match (a, b) {
+            (Point::Float(i), Point::Float(j)) => {
+                let (a, b) = (slice.floats[i].1, slice.floats[j].1);
+                a != b && !(a.is_nan() && b.is_nan())
+            }
+            (Point::Histogram(i), Point::Histogram(j)) => !slice.histograms[j].1.same_value(&slice.histograms[i].1),
+            _ => true,
         };
-        let changes = slice.floats.windows(2).filter(changed).count();
-        (!slice.floats.is_empty()).then_some(Cell::Float(changes as f64))
+        count_pairs(slice, changed)
     }
+}
+
+/// A sample of a slice by its index among its kind.
+#[derive(Clone, Copy)]
+enum Point {
+    Float(usize),
+    Histogram(usize),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Float,
+    Histogram,
+}
+
+/// Times and kinds of the last two samples, in their order.
+fn last_two(slice: &Slice<'_>) -> [(i64, Kind); 2] {
+    let floats = slice.floats.iter().rev().take(2).map(|(ts, _)| (ts.as_millis(), Kind::Float));
+    let histograms = slice.histograms.iter().rev().take(2).map(|(ts, _)| (ts.as_millis(), Kind::Histogram));
+    let mut latest: Vec<(i64, Kind)> = floats.chain(histograms).collect();
+    latest.sort_by_key(|(ts, _)| std::cmp::Reverse(*ts));
+    [latest[1], latest[0]]
+}
+
+/// For how many neighbours in time `test` holds; nothing without samples.
+fn count_pairs(slice: &Slice<'_>, test: impl Fn(Point, Point) -> bool) -> Option<Cell> {
+    let (mut float, mut histogram) = (0, 0);
+    let mut previous = None;
+    let mut count = 0;
+    loop {
+        let next_float = slice.floats.get(float).map(|(ts, _)| *ts);
+        let next_histogram = slice.histograms.get(histogram).map(|(ts, _)| *ts);
+        let point = match (next_float, next_histogram) {
+            (None, None) => break,
+            (Some(f), h) if h.is_none_or(|h| f < h) => {
+                float += 1;
+                Point::Float(float - 1)
+            }
+            _ => {
+                histogram += 1;
+                Point::Histogram(histogram - 1)
+            }
+        };
+        if previous.is_some_and(|previous| test(previous, point)) {
+            count += 1;
+        }
+        previous = Some(point);
+    }
+    previous.map(|_| Cell::Float(f64::from(count)))
 }
