@@ -15,6 +15,7 @@ use crate::config::{Config, LogsOutput};
 use crate::identity::Identity;
 use crate::inputs::ecs_task::ending::others_have_ended;
 use crate::inputs::file_tail::STOP_QUIET;
+use crate::inputs::fluent_forward;
 use crate::outputs::exposition::Exposition;
 use crate::outputs::stdout;
 use crate::pipeline::account::Account;
@@ -33,6 +34,7 @@ pub struct App {
     config: Config,
     listener: TcpListener,
     otlp_listener: Option<TcpListener>,
+    fluent_listeners: fluent_forward::Listeners,
 }
 
 impl App {
@@ -49,7 +51,8 @@ impl App {
                 Err(error) => config.problems.push(format!("no traces are taken in: {error:#}")),
             }
         }
-        Ok(App { config, listener, otlp_listener })
+        let fluent_listeners = config.fluent.bind(&mut config.problems).await;
+        Ok(App { config, listener, otlp_listener, fluent_listeners })
     }
 
     /// Where metrics, health and recent lines are served.
@@ -62,12 +65,17 @@ impl App {
         self.otlp_listener.as_ref().map(|l| l.local_addr().expect("a bound listener has an address"))
     }
 
+    /// Where log events are taken in by Fluent Forward.
+    pub fn fluent_addr(&self) -> Option<SocketAddr> {
+        self.fluent_listeners.tcp_addr()
+    }
+
     /// Runs until `order` is given, then empties itself within the time to stop.
     ///
     /// # Errors
     /// When a part of it failed; it has stopped in order all the same.
     pub async fn run(self, order: Shutdown) -> anyhow::Result<()> {
-        let App { config, listener, otlp_listener } = self;
+        let App { config, listener, otlp_listener, fluent_listeners } = self;
         for problem in &config.problems {
             tracing::error!(problem, "configuration fault, running degraded");
         }
@@ -114,6 +122,9 @@ impl App {
                 Ok(())
             }
         });
+        if let Some(forward) = fluent_listeners.build(intake.clone(), &metrics) {
+            inputs.spawn("fluent_forward", forward.run(quiet.clone()));
+        }
         if let Some(tail) = config.logs.build(intake, &metrics) {
             inputs.spawn("file_tail", tail.run(quiet));
         }

@@ -13,7 +13,7 @@ use service::config::{Env, Secret, byte_size};
 use telemetry::duration;
 
 use self::settings::{File, Settings};
-use crate::inputs::{app_metrics, ecs_task, file_tail, otlp};
+use crate::inputs::{app_metrics, ecs_task, file_tail, fluent_forward, otlp};
 use crate::outputs::{cloudwatch_logs, otlp as otlp_out};
 use crate::{health, recent};
 
@@ -30,6 +30,7 @@ pub struct Config {
     pub app_metrics: app_metrics::Config,
     pub health: health::Config,
     pub logs: file_tail::Config,
+    pub fluent: fluent_forward::Config,
     pub recent: recent::Config,
     pub logs_output: LogsOutput,
     pub logs_queue_bytes: usize,
@@ -122,6 +123,7 @@ fn build(s: &mut Settings<'_>, file: &File) -> Config {
             interval: s.duration("SIDECAR_APP_HEALTH_INTERVAL", &file.app.health_interval, "5s"),
         },
         logs: logs(s, file),
+        fluent: fluent(s, file),
         recent: recent::Config::default(),
         logs_output: logs_output(s, file),
         logs_queue_bytes: s.bytes("SIDECAR_LOG_QUEUE", &file.logs.queue, "8MiB"),
@@ -156,6 +158,18 @@ fn logs(s: &mut Settings<'_>, file: &File) -> file_tail::Config {
         from_beginning,
         line_bytes_max: s.bytes("SIDECAR_LOG_LINE_MAX", &file.logs.line_max, "256KiB").max(1),
     }
+}
+
+fn fluent(s: &mut Settings<'_>, file: &File) -> fluent_forward::Config {
+    let listen = s.optional("SIDECAR_FLUENT_LISTEN", &file.logs.fluent_listen).filter(|text| text != OFF);
+    let listen = listen.and_then(|text| {
+        s.parsed("SIDECAR_FLUENT_LISTEN (logs.fluent_listen)", &text, OFF, |text| match text {
+            OFF => Ok(None),
+            text => text.parse::<SocketAddr>().map(Some),
+        })
+    });
+    let socket = s.optional("SIDECAR_FLUENT_SOCKET", &file.logs.fluent_socket).filter(|text| text != OFF);
+    fluent_forward::Config { listen, socket: socket.map(Into::into) }
 }
 
 fn logs_output(s: &mut Settings<'_>, file: &File) -> LogsOutput {

@@ -9,6 +9,7 @@ pub mod account;
 pub mod batch;
 pub mod intake;
 pub mod parse;
+pub mod partials;
 pub mod queue;
 pub mod redact;
 pub mod spans;

@@ -109,6 +109,8 @@ pub mod sidecar {
     pub const LOG_LINES_TRUNCATED_TOTAL: &str = "sidecar_log_lines_truncated_total";
     pub const LOG_VALUES_REDACTED_TOTAL: &str = "sidecar_log_values_redacted_total";
     pub const LOG_FILES_OPEN: &str = "sidecar_log_files_open";
+    pub const FORWARD_CONNECTIONS: &str = "sidecar_forward_connections";
+    pub const FORWARD_REFUSED_TOTAL: &str = "sidecar_forward_refused_total";
     pub const LOG_OUTPUT_RETRIES_TOTAL: &str = "sidecar_log_output_retries_total";
     /// in = delivered + waiting + dropped, at every moment.
     pub const SPANS_IN_TOTAL: &str = "sidecar_spans_in_total";

@@ -56,6 +56,10 @@ pub(super) struct Logs {
     pub(super) files: Vec<String>,
     /// `SIDECAR_LOG_START`: `end` or `beginning` of files that are there at the start.
     pub(super) start: Option<String>,
+    /// `SIDECAR_FLUENT_LISTEN`: Fluent Forward by TCP, usually `127.0.0.1:24224`.
+    pub(super) fluent_listen: Option<String>,
+    /// `SIDECAR_FLUENT_SOCKET`: Fluent Forward by unix socket, under FireLens `/var/run/fluent.sock`.
+    pub(super) fluent_socket: Option<String>,
     /// `SIDECAR_LOG_LINE_MAX`.
     pub(super) line_max: Option<String>,
     /// `SIDECAR_LOGS_OUTPUT`: `cloudwatch`, `stdout` or `none`.

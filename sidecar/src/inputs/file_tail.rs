@@ -16,7 +16,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
 use service::metrics::Metrics;
-use telemetry::Timestamp;
 use telemetry::names::{sidecar as names, without_total};
 use tokio::time::Instant;
 
@@ -124,15 +123,10 @@ async fn accept(intake: &Intake, lines: Vec<Vec<u8>>) {
     if lines.is_empty() {
         return;
     }
-    let now = now();
+    let now = super::now();
     for line in lines {
         intake.accept(&line, now, WhenFull::Wait).await;
     }
-}
-
-fn now() -> Timestamp {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// File systems may hang (EFS does): never on the thread that answers health checks.

@@ -1,0 +1,121 @@
+//! A connection, from bytes to records.
+
+use service::task;
+use tokio::io::DuplexStream;
+
+use super::*;
+use crate::pipeline::account::Account;
+use crate::pipeline::intake::Record;
+use crate::pipeline::parse::Author;
+use crate::pipeline::queue::{Queue, QueueMetrics};
+use crate::recent::Recent;
+
+struct Setup {
+    client: DuplexStream,
+    served: tokio::task::JoinHandle<()>,
+    queue: Queue<Record>,
+    refused: Counter,
+    order: Shutdown,
+}
+
+fn connect() -> Setup {
+    let metrics = Metrics::new();
+    let queue = Queue::new("logs", 1 << 20, &QueueMetrics::default());
+    let author = Author { service: "order".into(), version: "1".into(), environment: "prod".into() };
+    let account = Account::of_logs(&metrics, "test");
+    let intake = Intake::new(author, account, Recent::new(Default::default()), queue.clone(), &metrics);
+    let refused = Counter::default();
+    let connection = Connection { intake, open: Gauge::default(), refused: refused.clone() };
+    let (client, server) = tokio::io::duplex(64);
+    let order = Shutdown::new();
+    let served = task::spawn("connection", connection.serve(server, order.clone()));
+    Setup { client, served, queue, refused, order }
+}
+
+/// The messages of the records in the queue.
+fn messages(queue: &Queue<Record>) -> Vec<String> {
+    let mut messages = Vec::new();
+    while let Some(record) = queue.try_next() {
+        let json: serde_json::Value = serde_json::from_str(&record.line).expect("JSON");
+        messages.push(json["message"].as_str().expect("text").to_owned());
+        record.ticket.delivered();
+    }
+    messages
+}
+
+/// A message as Fargate's log driver writes one: time 1, the pairs, no options.
+fn event(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[0xd9, text.len() as u8], text.as_bytes()].concat();
+    let mut message = [&[0x94][..], &text("app"), &[0x01, 0x80 | pairs.len() as u8]].concat();
+    for (key, value) in pairs {
+        message.extend(text(key));
+        message.extend(text(value));
+    }
+    message.push(0x80);
+    message
+}
+
+#[tokio::test]
+async fn lines_are_taken_however_the_bytes_are_cut_and_pieces_are_joined() {
+    let Setup { mut client, served, queue, .. } = connect();
+    let piece =
+        |text, last| event(&[("log", text), ("partial_message", "true"), ("partial_id", "a"), ("partial_last", last)]);
+    let bytes = [
+        event(&[("log", "first"), ("source", "stdout")]),
+        vec![0xc0],
+        piece("a long ", "false"),
+        event(&[("log", "between")]),
+        piece("line", "true"),
+        event(&[("msg", "structured")]),
+        piece("never finished", "false"),
+    ]
+    .concat();
+    for byte in bytes {
+        client.write_all(&[byte]).await.expect("read");
+    }
+    drop(client);
+    served.await.expect("ends with the stream");
+    assert_eq!(messages(&queue), ["first", "between", "a long line", "structured", "never finished"]);
+}
+
+#[tokio::test]
+async fn a_message_that_asks_for_it_is_acknowledged_when_it_was_taken() {
+    let Setup { mut client, queue, .. } = connect();
+    // ["app", [[1, {"log": "x"}]], {"chunk": "id"}]
+    let message =
+        [&[0x93, 0xa3][..], b"app", &[0x91, 0x92, 0x01, 0x81, 0xa3], b"log\xa1x", &[0x81, 0xa5], b"chunk\xa2id"];
+    client.write_all(&message.concat()).await.expect("read");
+    let mut answer = [0; 8];
+    client.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"\x81\xa3ack\xa2id");
+    assert_eq!(messages(&queue), ["x"]);
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_counted_and_what_is_no_messagepack_ends_the_connection() {
+    let Setup { mut client, served, queue, refused, .. } = connect();
+    client.write_all(&[0x92, 0x01, 0x02]).await.expect("read");
+    client.write_all(&event(&[("log", "after")])).await.expect("read");
+    client.write_all(&[0xc1]).await.expect("read");
+    served.await.expect("ends");
+    assert_eq!((messages(&queue), refused.get()), (vec!["after".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn a_message_that_announces_too_much_ends_the_connection() {
+    let Setup { mut client, served, .. } = connect();
+    client.write_all(&[0x92, 0xdb, 0x7f, 0xff, 0xff, 0xff]).await.expect("read");
+    served.await.expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_order_to_stop_a_connection_is_read_until_it_is_quiet() {
+    let Setup { mut client, served, queue, order, .. } = connect();
+    order.request();
+    tokio::time::sleep(STOP_QUIET / 2).await;
+    client.write_all(&event(&[("log", "late")])).await.expect("still read");
+    tokio::time::sleep(STOP_QUIET / 2).await;
+    assert!(!served.is_finished());
+    served.await.expect("ends by itself");
+    assert_eq!(messages(&queue), ["late"]);
+}
