@@ -262,12 +262,9 @@ impl Manager {
                         break;
                     }
                 }
-                () = changes.changed() => {}
-                _ = poll.tick() => {
-                    if paths::state(&patterns) == seen {
-                        continue;
-                    }
-                }
+                // The directory may hold other files, logs for one.
+                () = changes.changed() => if paths::state(&patterns) == seen { continue },
+                _ = poll.tick() => if paths::state(&patterns) == seen { continue },
                 () = sleep_until(next_orphan, now) => {
                     self.end_orphans().await;
                     continue;

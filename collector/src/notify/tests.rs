@@ -175,7 +175,7 @@ async fn a_request_that_failed_is_tried_again_and_one_that_was_refused_is_not() 
     let (fake, addr) = FakeAlertmanager::start().await;
     *fake.0.answers.lock().expect("fine") =
         vec![StatusCode::BAD_REQUEST, StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE];
-    let stage = Stage::start(&[addr.clone()], Vec::new(), None);
+    let stage = Stage::start(std::slice::from_ref(&addr), Vec::new(), None);
     stage.outbox.push(vec![notice("Retried", &[])]);
     let names = |requests: Vec<Vec<Value>>| -> Vec<String> {
         requests.iter().map(|r| r[0]["labels"]["alertname"].as_str().expect("a name").to_owned()).collect()
@@ -229,7 +229,7 @@ async fn the_first_send_waits_for_nothing_and_the_second_carries_the_evidence() 
         target("127.0.0.1:1", &[("service", "user"), ("environment", "prod"), ("task_id", "t3")]),
     ];
     let alert = notice("HighErrorRate", &[("service", "order"), ("environment", "prod")]);
-    let stage = Stage::start(&[addr.clone()], targets, Some(state.clone()));
+    let stage = Stage::start(std::slice::from_ref(&addr), targets, Some(state.clone()));
     stage.outbox.push(vec![alert.clone()]);
     let requests = fake.requests(2).await;
     assert_eq!(requests[0][0]["annotations"], json!({"summary": "it is down"}));
