@@ -24,7 +24,7 @@ mod alertmanager;
 mod dispatch;
 pub mod evidence;
 mod metrics;
-mod queue;
+pub(crate) mod queue;
 mod redact;
 mod status;
 
@@ -165,6 +165,16 @@ impl Outbox {
 impl Drop for OutboxInner {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+#[cfg(test)]
+impl Outbox {
+    /// An outbox whose other end the test holds.
+    pub(crate) fn with_queue() -> (Self, Arc<Queue>) {
+        let queue = Arc::new(Queue::new(QUEUE_LEN_MAX));
+        let metrics = NotifyMetrics::register(&Metrics::new());
+        (Outbox(Arc::new(OutboxInner { queue: queue.clone(), metrics })), queue)
     }
 }
 

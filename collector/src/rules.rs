@@ -386,3 +386,6 @@ async fn sleep_until(at: Option<Timestamp>, now: Timestamp) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

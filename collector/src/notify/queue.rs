@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use crate::rules::alerting::{Fingerprint, Notice};
 
 /// Prometheus' notification queue capacity.
-pub(super) const QUEUE_LEN_MAX: usize = 10_000;
+pub(crate) const QUEUE_LEN_MAX: usize = 10_000;
 
 /// One consumer, many producers; neither ever waits for the other's work.
-pub(super) struct Queue {
+pub(crate) struct Queue {
     inner: Mutex<Inner>,
     wake: Notify,
     len_max: usize,
@@ -28,12 +28,12 @@ struct Inner {
 }
 
 impl Queue {
-    pub(super) fn new(len_max: usize) -> Self {
+    pub(crate) fn new(len_max: usize) -> Self {
         Queue { inner: Mutex::default(), wake: Notify::new(), len_max }
     }
 
     /// Queues the notices; returns how many older ones had to go.
-    pub(super) fn push(&self, notices: impl IntoIterator<Item = Notice>) -> usize {
+    pub(crate) fn push(&self, notices: impl IntoIterator<Item = Notice>) -> usize {
         let mut dropped = 0;
         {
             let mut inner = self.inner.lock().expect("no one panics holding it");
@@ -55,7 +55,7 @@ impl Queue {
     }
 
     /// Puts back what could not be delivered, in front; what was queued anew meanwhile is newer and stays.
-    pub(super) fn put_back(&self, notices: Vec<Notice>) -> usize {
+    pub(crate) fn put_back(&self, notices: Vec<Notice>) -> usize {
         let mut dropped = 0;
         let mut inner = self.inner.lock().expect("no one panics holding it");
         for notice in notices.into_iter().rev() {
@@ -74,7 +74,7 @@ impl Queue {
     }
 
     /// Waits for notices and takes the oldest `max`; None when the queue is closed and empty.
-    pub(super) async fn take(&self, max: usize) -> Option<Vec<Notice>> {
+    pub(crate) async fn take(&self, max: usize) -> Option<Vec<Notice>> {
         loop {
             let woken = self.wake.notified();
             {
@@ -92,17 +92,17 @@ impl Queue {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.inner.lock().expect("no one panics holding it").order.len()
     }
 
     /// Nothing more will come; the consumer gets what is left.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.inner.lock().expect("no one panics holding it").closed = true;
         self.wake.notify_one();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.inner.lock().expect("no one panics holding it").closed
     }
 }
