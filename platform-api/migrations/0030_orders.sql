@@ -21,6 +21,7 @@ CREATE TABLE orders.orders (
 );
 CREATE INDEX orders_created_at ON orders.orders (org_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX orders_user ON orders.orders (user_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX orders_unpaid ON orders.orders (reserved_until) WHERE state IN ('reserved', 'payment_failed');
 CREATE TRIGGER update_updated_at BEFORE UPDATE ON orders.orders
     FOR EACH ROW EXECUTE FUNCTION shared.update_updated_at();
 

@@ -10,7 +10,6 @@ use service::cli::Exit;
 use service::health::Latch;
 use service::metrics::Metrics;
 use service::{Health, Shutdown, Tasks};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 
 use crate::cli::Domain;
@@ -60,7 +59,6 @@ pub struct App {
     router: Router,
     listener: TcpListener,
     latch: Latch,
-    pool: PgPool,
     config: Config,
     tasks: Vec<(&'static str, TaskFn)>,
 }
@@ -128,7 +126,7 @@ impl App {
         if includes(Domain::Order) {
             let orders = Orders::new(platform.clone());
             routes = routes.merge(order::router(orders.clone()));
-            tasks.push(task("idempotency_prune", |shutdown| orders.prune(shutdown)));
+            tasks.push(task("order_tidy", |shutdown| orders.tidy(shutdown)));
         }
         if includes(Domain::Analytics) {
             let platform = platform.clone();
@@ -151,13 +149,13 @@ impl App {
 
         let health = Health::new();
         let latch = health.latch("schema");
-        let asked = pool.clone();
+        let asked = pool;
         health.check("database", move || {
             let pool = asked.clone();
             async move { sqlx::query("SELECT 1").execute(&pool).await.map(drop).map_err(|error| db::why(&error)) }
         });
         let router = middleware::surround(routes, platform.clone()).merge(metrics.router()).merge(health.router());
-        Ok(App { platform, health, router, listener, latch, pool, config, tasks })
+        Ok(App { platform, health, router, listener, latch, config, tasks })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -170,7 +168,7 @@ impl App {
     /// # Errors
     /// The database did not come up in time, or a part failed.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let App { health, router, listener, latch, pool, config, tasks: background, platform } = self;
+        let App { health, router, listener, latch, config, tasks: background, platform } = self;
         let mut tasks = Tasks::new();
         let no_more_requests = Shutdown::new();
         tasks.spawn("http", service::http::serve(listener, router, no_more_requests.clone()));
@@ -183,10 +181,10 @@ impl App {
             Ok(())
         });
         let stop = shutdown.clone();
-        tasks.spawn("start", async move {
+        tasks.spawn("startup", async move {
             tokio::select! {
                 () = stop.requested() => return Ok(()),
-                usable = db::wait_until_usable(&pool, &config.database, config.database_patience) => usable?,
+                usable = db::wait_until_usable(&config.database, config.database_patience) => usable?,
             }
             if let (Some(admin), true) = (&config.bootstrap_admin, config.private_key.is_some()) {
                 user::service::bootstrap_admin(&platform.db, &admin.email, admin.password.clone()).await?;

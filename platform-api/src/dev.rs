@@ -17,7 +17,7 @@ use crate::app::{App, Role};
 use crate::cli::DevArgs;
 use crate::config::Config;
 use crate::shared::auth::keys;
-use crate::shared::db::{Db, MIGRATIONS, why};
+use crate::shared::db::{self, CONNECT_RETRY, Db, MIGRATIONS};
 use crate::shared::metrics::AppMetrics;
 use crate::telemetry::Telemetry;
 use postgres::{Durability, Server};
@@ -27,14 +27,15 @@ use postgres::{Durability, Server};
 /// # Errors
 /// The database cannot be reached in time, or a migration fails.
 pub async fn migrate(config: Config) -> anyhow::Result<()> {
-    let pool = config.database.pool(2);
     let deadline = tokio::time::Instant::now() + config.database_patience;
-    while let Err(error) = sqlx::query("SELECT 1").execute(&pool).await {
+    while let Err(why) = db::connect(&config.database).await {
         if tokio::time::Instant::now() >= deadline {
-            anyhow::bail!("gave up on the database at {}: {}", config.database, why(&error));
+            let patience = telemetry::duration::format(config.database_patience);
+            anyhow::bail!("gave up on the database at {} after {patience}: {why}", config.database);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(CONNECT_RETRY).await;
     }
+    let pool = config.database.pool(2);
     MIGRATIONS.run(&pool).await.with_context(|| format!("failed to migrate the database at {}", config.database))?;
     let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
     println!("schema of {} is at version {newest}", config.database);

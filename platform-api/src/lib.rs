@@ -6,19 +6,27 @@
 //! may run as a process of its own.
 
 pub mod cli;
+
 pub mod config;
-pub mod telemetry;
 
 pub mod app;
+
+pub mod telemetry;
+
 pub mod shared;
 
-pub mod analytics;
-pub mod notification;
-pub mod order;
-pub mod product;
 pub mod user;
+
+pub mod product;
+
+pub mod order;
+
+pub mod analytics;
+
+pub mod notification;
 
 pub mod worker;
 
 pub mod dev;
+
 pub mod loadgen;

@@ -78,6 +78,20 @@ pub async fn lock(
     db.timed(Query::Select, select.fetch_optional(tx)).await
 }
 
+/// The order that has been waiting for its payment for longest, and for too long, unless it is just
+/// being paid; locked, and skipping those that somebody else has locked.
+pub async fn lock_overdue(db: &Db, tx: &mut PgConnection, overdue_s: f64) -> sqlx::Result<Option<OrderRow>> {
+    let select = sqlx::query_as(
+        "SELECT id, org_id, user_id, state, failed_payments, currency, total_minor, reserved_until, created_at, updated_at, version
+         FROM orders.orders o
+         WHERE state IN ('reserved', 'payment_failed') AND reserved_until < now() - make_interval(secs => $1)
+           AND NOT EXISTS (SELECT FROM orders.payment_attempts a WHERE a.order_id = o.id AND a.state = 'started')
+         ORDER BY reserved_until LIMIT 1 FOR UPDATE OF o SKIP LOCKED",
+    )
+    .bind(overdue_s);
+    db.timed(Query::Select, select.fetch_optional(tx)).await
+}
+
 pub async fn orders(
     db: &Db,
     org_id: Uuid,

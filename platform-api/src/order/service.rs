@@ -4,10 +4,11 @@
 //! leaves nothing worse than a hold that expires: stock is held before the order exists, money is only
 //! taken after the stock has left the shelf, and each step can be asked for again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use service::Shutdown;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::idempotency::{self, Claim, Key};
@@ -20,12 +21,16 @@ use crate::shared::Platform;
 use crate::shared::auth::Caller;
 use crate::shared::client::CallError;
 use crate::shared::error::{ApiError, ApiResult};
-use crate::shared::outbox;
+use crate::shared::{outbox, trace};
 
 /// How long stock waits for the payment.
 const HOLD_TTL_S: u32 = 15 * 60;
 /// A payment that has not ended by then belongs to a request that died.
 const ATTEMPT_STALE_S: f64 = 30.0;
+/// An order is given up this long after its stock is: a payment that began in time may end.
+const OVERDUE_S: f64 = 60.0;
+const EXPIRE_AT_ONCE: usize = 100;
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// The order service.
@@ -194,8 +199,10 @@ impl Orders {
     ) -> ApiResult<Order> {
         let db = &self.platform.db;
         let mut tx = db.begin().await?;
+        // The order before its attempts, as when a payment begins: the two never wait for each other.
+        let row = self.lock(&mut tx, caller, None, id).await?;
         repo::end_attempt(db, &mut tx, attempt.id, outcome, reference).await?;
-        let order = self.step(tx, caller, None, id, command).await?;
+        let order = self.advance(tx, row, caller.user_id, command).await?;
         if command == Command::Pay {
             self.platform.metrics.revenue(&order.currency, order.total_minor);
         }
@@ -227,10 +234,21 @@ impl Orders {
         id: Uuid,
         command: Command,
     ) -> ApiResult<Order> {
-        let db = &self.platform.db;
         let row = self.lock(&mut tx, caller, owner, id).await?;
+        self.advance(tx, row, caller.user_id, command).await
+    }
+
+    /// The same for an order that `tx` has locked already.
+    async fn advance(
+        &self,
+        mut tx: sqlx::Transaction<'static, sqlx::Postgres>,
+        row: OrderRow,
+        by: Uuid,
+        command: Command,
+    ) -> ApiResult<Order> {
+        let (db, id) = (&self.platform.db, row.id);
         let (next, effects) = state::apply(row.state()?, command).map_err(refused)?;
-        let row = repo::set_state(db, &mut tx, id, caller.user_id, next).await?;
+        let row = repo::set_state(db, &mut tx, id, by, next).await?;
         let units = repo::units(db, &mut tx, id).await?;
         self.tell(&mut tx, effects, &row, units).await?;
         db.commit(tx).await?;
@@ -293,18 +311,42 @@ impl Orders {
         self.platform.metrics.operation(operation);
     }
 
-    /// Throws away idempotency keys that are no longer remembered, until the order to stop.
-    pub async fn prune(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let mut every = tokio::time::interval(PRUNE_EVERY);
+    /// Ends orders that were not paid in time, and throws away idempotency keys that are no longer
+    /// remembered, until the order to stop.
+    pub async fn tidy(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut every = tokio::time::interval(TIDY_EVERY);
+        let mut pruned_at = None;
         loop {
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
                 _ = every.tick() => {}
             }
-            if let Err(error) = idempotency::prune(&self.platform.db).await {
-                tracing::debug!(%error, "old idempotency keys could not be deleted");
+            if let Err(error) = self.expire_some().await {
+                tracing::debug!(code = error.code, cause = error.cause, "overdue orders could not be ended");
+            }
+            if pruned_at.is_none_or(|at: Instant| at.elapsed() >= PRUNE_EVERY) {
+                pruned_at = Some(Instant::now());
+                if let Err(error) = idempotency::prune(&self.platform.db).await {
+                    tracing::debug!(%error, "old idempotency keys could not be deleted");
+                }
             }
         }
+    }
+
+    /// One round of [`Orders::tidy`]; how many orders it ended.
+    pub async fn expire_some(&self) -> ApiResult<usize> {
+        let db = &self.platform.db;
+        let mut ended = 0;
+        while ended < EXPIRE_AT_ONCE {
+            let mut tx = db.begin().await?;
+            let Some(row) = repo::lock_overdue(db, &mut tx, OVERDUE_S).await? else { break };
+            let (id, by) = (row.id, row.user_id);
+            let span = trace::job_span("expire order", None);
+            self.advance(tx, row, by, Command::Expire).instrument(span).await?;
+            tracing::info!(order_id = %id, "order expired unpaid");
+            ended += 1;
+        }
+        Ok(ended)
     }
 }
 

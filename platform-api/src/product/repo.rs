@@ -168,6 +168,22 @@ pub async fn lock_expired(db: &Db, tx: &mut PgConnection) -> sqlx::Result<Option
     db.timed(Query::Select, select.fetch_optional(tx)).await
 }
 
+/// Puts the pieces of a committed hold back on the shelf.
+pub async fn restock(db: &Db, tx: &mut PgConnection, hold_id: Uuid, state: &str) -> sqlx::Result<()> {
+    for line in lines(db, tx, hold_id).await? {
+        let update = sqlx::query("UPDATE products.inventory SET on_hand = on_hand + $2 WHERE product_id = $1")
+            .bind(line.product_id)
+            .bind(line.quantity);
+        db.timed(Query::Update, update.execute(&mut *tx)).await?;
+    }
+    set_hold_state(db, tx, hold_id, state).await
+}
+
+async fn set_hold_state(db: &Db, tx: &mut PgConnection, hold_id: Uuid, state: &str) -> sqlx::Result<()> {
+    let update = sqlx::query("UPDATE products.reservations SET state = $2 WHERE id = $1").bind(hold_id).bind(state);
+    db.timed(Query::Update, update.execute(tx)).await.map(drop)
+}
+
 /// Ends a hold. What was sold leaves the stock, what was not is free again. Rows are taken in the order
 /// of product ids, as when they were reserved, so that two transactions never wait for each other.
 pub async fn end_hold(db: &Db, tx: &mut PgConnection, hold_id: Uuid, state: &str, sold: bool) -> sqlx::Result<()> {
@@ -180,6 +196,5 @@ pub async fn end_hold(db: &Db, tx: &mut PgConnection, hold_id: Uuid, state: &str
         .bind(if sold { line.quantity } else { 0 });
         db.timed(Query::Update, update.execute(&mut *tx)).await?;
     }
-    let update = sqlx::query("UPDATE products.reservations SET state = $2 WHERE id = $1").bind(hold_id).bind(state);
-    db.timed(Query::Update, update.execute(tx)).await.map(drop)
+    set_hold_state(db, tx, hold_id, state).await
 }

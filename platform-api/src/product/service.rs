@@ -114,7 +114,7 @@ impl Products {
         self.end(order_id, "committed", true).await
     }
 
-    /// The order will not be: the pieces are free again.
+    /// The order will not be: the pieces are free again. The order service never releases what is paid.
     pub async fn release(&self, order_id: Uuid) -> ApiResult<Reservation> {
         self.end(order_id, "released", false).await
     }
@@ -130,6 +130,12 @@ impl Products {
                 self.platform.metrics.operation(if sold { "stock_commit" } else { "stock_release" });
             }
             state if state == wanted => {}
+            // The stock had left the shelf, but the money never came: it goes back.
+            "committed" if !sold => {
+                repo::restock(db, &mut tx, hold.id, wanted).await?;
+                hold.state = wanted.to_owned();
+                self.platform.metrics.operation("stock_restock");
+            }
             // Released and expired are the same to somebody who wants it released.
             "expired" if !sold => {}
             state => {

@@ -4,6 +4,7 @@
 //! readiness tells. A statement that runs away is ended by the server.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,14 +12,16 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 
 use super::metrics::AppMetrics;
-use std::sync::Arc;
 
 /// A request that cannot get a connection within this time is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections are renewed, so that a failover or a rotated password is noticed.
 const CONNECTION_LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// Between two attempts to reach a database that is down at start.
-const CONNECT_RETRY: Duration = Duration::from_millis(500);
+pub const CONNECT_RETRY: Duration = Duration::from_millis(500);
+
+/// SQLSTATE of a table that is not there.
+const UNDEFINED_TABLE: &str = "42P01";
 
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -107,10 +110,6 @@ impl Address {
             .max_lifetime(CONNECTION_LIFETIME_MAX)
             .connect_lazy_with(self.options.clone())
     }
-
-    pub fn options(&self) -> &PgConnectOptions {
-        &self.options
-    }
 }
 
 impl std::fmt::Display for Address {
@@ -124,11 +123,11 @@ impl std::fmt::Display for Address {
 ///
 /// # Errors
 /// After `patience`: what was missing and what to do.
-pub async fn wait_until_usable(pool: &PgPool, address: &Address, patience: Duration) -> anyhow::Result<()> {
+pub async fn wait_until_usable(address: &Address, patience: Duration) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + patience;
     let mut told = false;
     loop {
-        let problem = match schema_is_current(pool).await {
+        let problem = match schema_is_current(address).await {
             Ok(()) => return Ok(()),
             Err(problem) => problem,
         };
@@ -150,20 +149,35 @@ pub async fn wait_until_usable(pool: &PgPool, address: &Address, patience: Durat
 }
 
 /// The newest migration of this build has been applied; a newer schema is fine, it only ever grows.
-pub async fn schema_is_current(pool: &PgPool) -> Result<(), String> {
+/// Asks on a connection of its own: the pool would hide why none can be made.
+async fn schema_is_current(address: &Address) -> Result<(), String> {
     let wanted = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    let mut connection = connect(address).await?;
     let applied: Result<Option<i64>, sqlx::Error> =
-        sqlx::query_scalar("SELECT max(version) FROM public._sqlx_migrations WHERE success").fetch_one(pool).await;
+        sqlx::query_scalar("SELECT max(version) FROM public._sqlx_migrations WHERE success")
+            .fetch_one(&mut connection)
+            .await;
     match applied {
         Ok(Some(applied)) if applied >= wanted => Ok(()),
         Ok(applied) => Err(format!(
-            "schema is at version {}, this build needs {wanted}: run `platform-api migrate`",
+            "its schema is at version {}, this build needs {wanted}: run `platform-api migrate`",
             applied.unwrap_or(0)
         )),
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => {
             Err("it has no schema yet: run `platform-api migrate`".to_owned())
         }
         Err(error) => Err(why(&error)),
+    }
+}
+
+/// One connection outside the pool.
+///
+/// # Errors
+/// Why there is none, in one line.
+pub async fn connect(address: &Address) -> Result<sqlx::PgConnection, String> {
+    match tokio::time::timeout(ACQUIRE_TIMEOUT, address.options.connect()).await {
+        Ok(connected) => connected.map_err(|error| why(&error)),
+        Err(_) => Err(format!("no connection within {ACQUIRE_TIMEOUT:?}")),
     }
 }
 
