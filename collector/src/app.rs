@@ -13,7 +13,7 @@ use service::{Health, Shutdown, Tasks};
 use storage::Storage;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StorageConfig};
 use crate::query::{Embedded, Querier};
 use crate::reload::Reloader;
 use crate::scrape::OwnTarget;
@@ -61,7 +61,7 @@ impl App {
             StateError::Url(_) => Exit::Config(e.into()),
             other => Exit::Failure(other.into()),
         })?;
-        let storage = Arc::new(Storage::new(settings.storage.build()));
+        let storage = Arc::new(open_storage(&options.data, &settings.storage)?);
         let (writer, write) = Writer::new(storage.clone(), clock, &metrics);
         tasks.spawn("write", writer.run());
         let querier = Querier::Embedded(Arc::new(Embedded::new(&settings.query, storage)));
@@ -144,6 +144,16 @@ impl Options {
             ("web.listen-address", self.listen.to_string()),
         ])
     }
+}
+
+/// Opens the samples of earlier runs; reading a long log takes a moment.
+fn open_storage(data: &Path, config: &StorageConfig) -> anyhow::Result<Storage> {
+    let (storage, recovery) = Storage::open(&data.join("samples"), config.build())?;
+    if recovery.series > 0 {
+        let storage::Recovery { series, log_records, cut_bytes, logs_set_aside } = recovery;
+        tracing::info!(series, log_records, cut_bytes, logs_set_aside, "samples of earlier runs are there");
+    }
+    Ok(storage)
 }
 
 /// The directory exists and can be written to, or one message says why not.

@@ -91,7 +91,7 @@ pub struct StorageConfig {
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        // Hours, not days: the samples live in memory.
+        // Hours, not days: the samples live in memory, the disk only brings them back after a restart.
         StorageConfig { retention: Duration::from_secs(6 * 3600), series_max: None }
     }
 }

@@ -103,7 +103,7 @@ impl Reloader {
     /// Never; a file that is not usable is reported, not fatal.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut changes = FileChanges::new();
-        changes.watch(self.path.parent().map(Path::to_path_buf));
+        changes.watch_files([self.path.as_path()]);
         loop {
             let answer = tokio::select! {
                 () = shutdown.requested() => return Ok(()),

@@ -1,26 +1,30 @@
 //! The single writer into storage: batches come in from scrapes and recording rules, each is acknowledged with
 //! what became of it.
 //!
+//! Behind it the upkeep of what is stored: old samples go, the log on disk is synced and kept short.
+//!
 //! The queue is bounded and a writer that is behind makes its senders wait; nothing is dropped here.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod upkeep;
 
+use std::sync::Arc;
+
+use anyhow::Context;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use service::Shutdown;
 use service::metrics::Metrics;
 use storage::{AppendReport, Storage};
 use telemetry::Sample;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use upkeep::Upkeep;
 
 /// Batches that may wait; a batch is one scrape or one rule group, so this is seconds of a large fleet.
 const QUEUE_LEN_MAX: usize = 64;
-/// How often old samples go and the gauges move.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The writer has ended: the program is stopping.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +57,15 @@ struct RefusedLabels {
     reason: &'static str,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct WriteMetrics {
     appended: Counter,
     refused: Family<RefusedLabels, Counter>,
     series: Gauge,
     samples: Gauge,
+    sample_bytes: Gauge,
+    log_bytes: Gauge,
+    log_failing: Gauge,
 }
 
 impl WriteMetrics {
@@ -69,12 +76,16 @@ impl WriteMetrics {
             r.register("collector_storage_samples_refused", "Samples not stored, by reason", own.refused.clone());
             r.register("collector_storage_series", "Series in memory", own.series.clone());
             r.register("collector_storage_samples", "Samples in memory", own.samples.clone());
+            r.register("collector_storage_sample_bytes", "Memory of the samples", own.sample_bytes.clone());
+            r.register("collector_storage_log_bytes", "Length of the log on disk", own.log_bytes.clone());
+            let help = "1 while samples cannot be written to disk and live in memory only";
+            r.register("collector_storage_log_failing", help, own.log_failing.clone());
         });
         own
     }
 }
 
-/// Owns appends to the storage, and lets samples go that are past the retention.
+/// Owns appends to the storage.
 pub struct Writer {
     queue: mpsc::Receiver<Batch>,
     storage: Arc<Storage>,
@@ -88,21 +99,20 @@ impl Writer {
         (Writer { queue, storage, clock, metrics: WriteMetrics::register(metrics) }, WriteHandle(sender))
     }
 
-    /// Runs until the last [`WriteHandle`] is dropped and the queue is empty.
+    /// Runs until the last [`WriteHandle`] is dropped and the queue is empty; then all that was acknowledged is on
+    /// disk.
     ///
     /// # Errors
-    /// Never; refused samples are counted.
+    /// Never; refused samples are counted, a disk that refuses is reported.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                batch = self.queue.recv() => match batch {
-                    Some(batch) => self.append(batch),
-                    None => return Ok(()),
-                },
-                _ = upkeep.tick() => self.upkeep(),
-            }
+        let ended = Shutdown::new();
+        let upkeep = Upkeep::new(self.storage.clone(), self.clock, self.metrics.clone());
+        let upkeep = service::task::spawn("storage-upkeep", upkeep.run(ended.clone()));
+        while let Some(batch) = self.queue.recv().await {
+            self.append(batch);
         }
+        ended.request();
+        upkeep.await.context("the storage's upkeep panicked")
     }
 
     fn append(&self, batch: Batch) {
@@ -113,12 +123,5 @@ impl Writer {
         }
         // The sender may have given up waiting; the samples are stored all the same.
         let _ = batch.done.send(report);
-    }
-
-    fn upkeep(&self) {
-        self.storage.expire(self.clock.now());
-        let stats = self.storage.stats();
-        self.metrics.series.set(i64::try_from(stats.series).unwrap_or(i64::MAX));
-        self.metrics.samples.set(i64::try_from(stats.samples).unwrap_or(i64::MAX));
     }
 }

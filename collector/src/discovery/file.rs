@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 use service::Shutdown;
 use service::config::{ConfigError, load_yaml};
 
 use super::source::Publisher;
 use super::{TargetGroup, fixed};
-use crate::file_changes::FileChanges;
+use crate::file_changes::{FileChanges, name_pattern};
 
 const META_FILEPATH: &str = "__meta_filepath";
 
@@ -64,13 +63,15 @@ pub(super) struct FileSource {
     /// What each file last had.
     groups: BTreeMap<PathBuf, Vec<TargetGroup>>,
     changes: FileChanges,
+    complaint: Option<String>,
     publisher: Publisher,
 }
 
 impl FileSource {
     /// The files are read once before this returns, so that the first list of targets is whole.
     pub(super) fn new(config: Config, publisher: Publisher) -> Self {
-        let mut source = FileSource { config, groups: BTreeMap::new(), changes: FileChanges::new(), publisher };
+        let mut source =
+            FileSource { config, groups: BTreeMap::new(), changes: FileChanges::new(), complaint: None, publisher };
         // Watched before they are read, so that no change falls in between.
         source.watch();
         source.refresh();
@@ -90,7 +91,7 @@ impl FileSource {
     }
 
     fn watch(&mut self) {
-        self.changes.watch(self.config.files.iter().filter_map(|f| f.parent().map(Path::to_path_buf)));
+        self.changes.watch_files(self.config.files.iter().map(PathBuf::as_path));
     }
 
     fn refresh(&mut self) {
@@ -103,13 +104,24 @@ impl FileSource {
                 // Gone since it was listed: the next event or poll settles it.
                 Err(ConfigError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                 Err(cause) => {
-                    let message = chain(&cause);
-                    tracing::error!(error = message, "target file is not usable, keeping its last targets");
-                    error = Some(message);
+                    error = Some(chain(&cause));
                 }
             }
         }
+        self.complain(error.as_ref());
         self.publisher.publish(self.groups.values().flatten().cloned().collect(), error);
+    }
+}
+
+impl FileSource {
+    /// Once per fault, however often the file is read.
+    fn complain(&mut self, error: Option<&String>) {
+        if let Some(error) = error
+            && self.complaint.as_ref() != Some(error)
+        {
+            tracing::error!(error, "target file is not usable, keeping its last targets");
+        }
+        self.complaint = error.cloned();
     }
 }
 
@@ -132,8 +144,7 @@ pub fn matching(pattern: &Path) -> Vec<PathBuf> {
     if !name.contains('*') {
         return vec![pattern.to_owned()];
     }
-    let expression = format!("^{}$", regex::escape(name).replace(r"\*", ".*"));
-    let expression = Regex::new(&expression).expect("an escaped name with wildcards compiles");
+    let expression = name_pattern(name);
     let directory = pattern.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> =
