@@ -1,4 +1,5 @@
 //! The suite as a whole: the demo's story with the real binaries, and files that must agree with them.
 
+mod bad_input;
 mod deployment;
 mod story;
