@@ -32,3 +32,5 @@ pub mod api;
 pub mod ui;
 
 pub mod app;
+
+pub mod ask;

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use collector::app::{App, Options};
+use collector::ask::Question;
 use collector::clock::Clock;
 use collector::config::Config;
 use collector::rules::tools as rule_tools;
 use service::Shutdown;
 use service::cli::{Exit, finish};
-use service::config::ProcessEnv;
+use service::config::{ProcessEnv, Secret};
 use service::logging::Logging;
 
 /// Series come and go with every deployment: jemalloc gives the memory back where glibc keeps it.
@@ -57,6 +58,20 @@ enum Command {
         #[command(subcommand)]
         what: Test,
     },
+    /// Evaluate an expression in a running collector.
+    Query {
+        /// PromQL: `sum by (service) (rate(http_requests_total[5m]))`.
+        #[arg(value_name = "EXPR")]
+        expr: String,
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090/")]
+        url: url::Url,
+        /// Bearer token, where the collector asks for one.
+        #[arg(long, value_name = "TOKEN", env = "COLLECTOR_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        /// Seconds since the epoch or RFC 3339; now when absent.
+        #[arg(long, value_name = "TIME")]
+        time: Option<String>,
+    },
     /// Ask a running collector whether it is ready; for container health checks.
     Healthcheck {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
@@ -92,6 +107,7 @@ fn run(command: Command) -> Result<(), Exit> {
         Command::CheckConfig { config } => check_config(&config),
         Command::Check { what: Check::Rules { files } } => Ok(rule_tools::check(&files)?),
         Command::Test { what: Test::Rules { files } } => Ok(rule_tools::test(&files)?),
+        Command::Query { expr, url, token, time } => query(Question { url, token: token.map(Secret::new), expr, time }),
         Command::Healthcheck { addr } => Ok(service::healthcheck::check(addr, "/health/ready")?),
     }
 }
@@ -105,6 +121,12 @@ fn serve(options: Options) -> Result<(), Exit> {
         tracing::info!(addr = %app.addr(), version = service::cli::version(), "listening");
         Ok(app.run().await?)
     })
+}
+
+fn query(question: Question) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    println!("{}", runtime.block_on(question.ask())?);
+    Ok(())
 }
 
 fn check_config(path: &std::path::Path) -> Result<(), Exit> {

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use collector::app::{App, Options};
+use collector::ask::Question;
 use collector::clock::Clock;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -241,6 +242,34 @@ async fn tokens_decide_who_reads_and_who_reloads() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("the collector cannot scrape itself");
+}
+
+#[tokio::test]
+async fn samples_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("collector.yml");
+    std::fs::write(&config, "global: {scrape_interval: 100ms, scrape_timeout: 100ms}").unwrap();
+    let options = Options { config, data: dir.path().join("data"), listen: (Ipv4Addr::LOCALHOST, 0).into() };
+    for instances in 1..=2 {
+        let shutdown = Shutdown::new();
+        let app = App::build(options.clone(), Clock::System, shutdown.clone()).await.unwrap();
+        let url: url::Url = format!("http://{}/", app.addr()).parse().unwrap();
+        let running = service::task::spawn("collector", app.run());
+        // Each run scrapes itself on another port: the second must still know the first one's instance.
+        let wait = async {
+            loop {
+                let expr = "last_over_time(up[1h])".to_owned();
+                let answer = Question { url: url.clone(), token: None, expr, time: None }.ask().await.unwrap();
+                if answer.matches("job=\"collector\"").count() == instances {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("both instances");
+        shutdown.request();
+        running.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
