@@ -125,7 +125,9 @@ impl App {
         if let Some(forward) = fluent_listeners.build(intake.clone(), &metrics) {
             inputs.spawn("fluent_forward", forward.run(quiet.clone()));
         }
+        let mut offsets = None;
         if let Some(tail) = config.logs.build(intake, &metrics) {
+            offsets = tail.offsets();
             inputs.spawn("file_tail", tail.run(quiet));
         }
         if let Some(listener) = otlp_listener {
@@ -181,6 +183,9 @@ impl App {
             let result = flow.await;
             give_up(&records, &log_account);
             give_up(&spans, &span_account);
+            if let Some(offsets) = offsets {
+                offsets.flush(log_account.balance().settled());
+            }
             say_goodbye(&log_account, &span_account);
             end.request();
             result

@@ -156,6 +156,7 @@ fn logs(s: &mut Settings<'_>, file: &File) -> file_tail::Config {
     file_tail::Config {
         files,
         from_beginning,
+        state_dir: s.optional("SIDECAR_STATE_DIR", &file.state_dir).map(Into::into),
         line_bytes_max: s.bytes("SIDECAR_LOG_LINE_MAX", &file.logs.line_max, "256KiB").max(1),
     }
 }

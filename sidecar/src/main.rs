@@ -33,6 +33,7 @@ Environment (each has its place in the file too, the environment wins):
   SIDECAR_APP_HEALTH_URL    the app's probe, or off                  [http://127.0.0.1:3000/health/ready]
   SIDECAR_LOG_FILES         log files: paths and globs, separated by commas
   SIDECAR_LOG_START         end or beginning of files that are there already   [end]
+  SIDECAR_STATE_DIR         on a volume: go on after a restart where the last run left off   [none]
   SIDECAR_FLUENT_LISTEN, SIDECAR_FLUENT_SOCKET   Fluent Forward in, by TCP and by unix socket   [off]
   SIDECAR_LOGS_OUTPUT       cloudwatch (with LOG_GROUP), stdout, none          [none]
   SIDECAR_OTLP_LISTEN       OTLP/HTTP in for traces, or off          [127.0.0.1:4318]

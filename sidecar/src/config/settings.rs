@@ -22,6 +22,8 @@ pub(super) struct File {
     pub(super) listen: Option<String>,
     /// `SIDECAR_STOP_TIMEOUT`: two seconds less than the container's stopTimeout.
     pub(super) stop_timeout: Option<String>,
+    /// `SIDECAR_STATE_DIR`: a directory on a volume of the task, for what must survive a restart of the sidecar.
+    pub(super) state_dir: Option<String>,
     pub(super) app: App,
     pub(super) ecs: Ecs,
     pub(super) logs: Logs,

@@ -2,8 +2,10 @@
 //!
 //! In: paths and globs. Out: lines, handed to the intake. Promises each complete line once, through
 //! rotation by rename and by truncation, and the unfinished last line when the file ends for good.
-//! Waits when the pipeline is full: the file is the buffer. Keeps no memory of its own across a restart.
+//! Waits when the pipeline is full: the file is the buffer. Goes on after a restart where it left off, where it
+//! has a directory to remember that in.
 
+mod offsets;
 mod read;
 mod watch;
 
@@ -19,8 +21,11 @@ use service::metrics::Metrics;
 use telemetry::names::{sidecar as names, without_total};
 use tokio::time::Instant;
 
+pub use self::offsets::Offsets;
+use self::offsets::Place;
 use self::read::{FileId, Reader, Start};
 use self::watch::Watch;
+use crate::pipeline::account::Balance;
 use crate::pipeline::intake::Intake;
 use crate::pipeline::queue::WhenFull;
 
@@ -32,6 +37,8 @@ pub struct Config {
     pub from_beginning: bool,
     /// A longer line is cut here.
     pub line_bytes_max: usize,
+    /// Where offsets are kept across a restart: a volume of the task. None: they are not.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What one turn reads of one file before the others have theirs.
@@ -69,20 +76,28 @@ impl Config {
                 truncated.clone(),
             );
         });
-        let files = Files { config: self.clone(), readers: HashMap::new(), seen_before: false };
+        let files = Files::new(self);
         Some(FileTail { files, intake, open, truncated })
     }
 }
 
 impl FileTail {
+    /// What is to be flushed when everything has been delivered at the end.
+    pub fn offsets(&self) -> Option<Offsets> {
+        self.files.offsets.clone()
+    }
+
     /// Reads until it is told to stop and the files are quiet.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let FileTail { mut files, intake, open, truncated } = self;
         let mut watch = Watch::start(&files.config.files);
         let (mut last_line, mut stopping_since) = (Instant::now(), None);
         loop {
+            let books = intake.balance();
             let turn;
             (files, turn) = on_a_thread(move || {
+                // Everything that was read before this turn has been received by now.
+                files.remember(&books);
                 let turn = files.turn();
                 (files, turn)
             })
@@ -115,6 +130,9 @@ impl FileTail {
         }
         let rest = files.readers.values_mut().filter_map(Reader::finish).collect();
         accept(&intake, rest).await;
+        if let Some(offsets) = files.offsets.clone() {
+            offsets.note_last(files.places(), intake.balance().received);
+        }
         Ok(())
     }
 }
@@ -140,6 +158,7 @@ struct Files {
     readers: HashMap<FileId, Reader>,
     /// The first look is over: what appears from now on is new and is read from its beginning.
     seen_before: bool,
+    offsets: Option<Offsets>,
 }
 
 #[derive(Default)]
@@ -151,6 +170,25 @@ struct Turn {
 }
 
 impl Files {
+    fn new(config: &Config) -> Self {
+        let offsets = config.state_dir.as_deref().map(Offsets::load);
+        Files { config: config.clone(), readers: HashMap::new(), seen_before: false, offsets }
+    }
+
+    /// Keeps on disk how far everything is settled.
+    fn remember(&mut self, books: &Balance) {
+        let Some(offsets) = self.offsets.clone() else { return };
+        offsets.note(|| self.places(), books.received);
+        offsets.flush(books.settled());
+    }
+
+    fn places(&mut self) -> Vec<Place> {
+        let mut places: Vec<Place> =
+            self.readers.iter_mut().filter_map(|(id, reader)| reader.place(*id).ok()).collect();
+        places.sort_unstable_by_key(|place| place.id);
+        places
+    }
+
     fn turn(&mut self) -> Turn {
         self.look();
         let mut turn = Turn::default();
@@ -176,7 +214,9 @@ impl Files {
     /// Opens what is new at the configured paths and notes what is still there.
     fn look(&mut self) {
         self.readers.values_mut().for_each(|reader| reader.linked = false);
-        let start = match self.seen_before || self.config.from_beginning {
+        // What an earlier run does not know of came after it.
+        let resumed = self.offsets.as_ref().is_some_and(Offsets::is_resumed);
+        let unknown = match self.seen_before || self.config.from_beginning || resumed {
             true => Start::Beginning,
             false => Start::End,
         };
@@ -184,7 +224,7 @@ impl Files {
             let Some(id) = FileId::of(&path) else { continue };
             match self.readers.get_mut(&id) {
                 Some(reader) => reader.linked = true,
-                None => match Reader::open(&path, start) {
+                None => match Reader::open(&path, self.start_of(id).unwrap_or(unknown.clone())) {
                     // Between the look and the opening the path may have changed hands.
                     Ok((id, reader)) => {
                         tracing::debug!(path = %path.display(), "reading log file");
@@ -197,6 +237,11 @@ impl Files {
             }
         }
         self.seen_before = true;
+    }
+
+    /// Where an earlier run left off. Only at the first look: later the file would be known by itself.
+    fn start_of(&self, id: FileId) -> Option<Start> {
+        self.offsets.as_ref().filter(|_| !self.seen_before)?.of(id).map(Start::At)
     }
 }
 

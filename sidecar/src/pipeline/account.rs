@@ -90,6 +90,13 @@ pub struct Balance {
     pub waiting: u64,
 }
 
+impl Balance {
+    /// Delivered, or dropped and counted.
+    pub fn settled(&self) -> u64 {
+        self.delivered + self.dropped
+    }
+}
+
 impl Account {
     pub fn of_logs(metrics: &Metrics, output: &'static str) -> Self {
         let names = [

@@ -9,7 +9,7 @@ use telemetry::log_record::Level;
 use telemetry::names::{sidecar as names, without_total};
 use telemetry::trace::TraceId;
 
-use super::account::{Account, DropReason, Ticket};
+use super::account::{Account, Balance, DropReason, Ticket};
 use super::parse::{self, Author};
 use super::queue::{Queue, Weigh, WhenFull};
 use super::redact::redact;
@@ -55,6 +55,11 @@ impl Intake {
             );
         });
         Intake { author: Arc::new(author), account, recent, queue, redacted }
+    }
+
+    /// The books of what was taken in, by all inputs together.
+    pub fn balance(&self) -> Balance {
+        self.account.balance()
     }
 
     /// Takes one line in. With `WhenFull::Wait` it returns when there was room.

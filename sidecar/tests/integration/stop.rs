@@ -123,3 +123,34 @@ async fn every_line_is_counted_once_through_rotations_under_load() {
     assert_eq!(sidecar.metric(delivered).await, LINES as f64);
     sidecar.stop().await;
 }
+
+#[tokio::test]
+async fn after_a_restart_the_tail_goes_on_where_it_left_off() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("app.log");
+    let mut file = std::fs::File::create(&path).expect("create");
+    let start = async || {
+        Sidecar::start(&[
+            ("SIDECAR_LOG_FILES", path.to_str().expect("utf-8")),
+            ("SIDECAR_STATE_DIR", directory.path().to_str().expect("utf-8")),
+            ("SIDECAR_APP_METRICS_URL", "off"),
+            ("SIDECAR_APP_HEALTH_URL", "off"),
+        ])
+        .await
+    };
+    let received = async |sidecar: &Sidecar, wanted: f64| {
+        eventually("the lines are in", || async { sidecar.metric("sidecar_log_records_in_total").await == wanted })
+            .await;
+    };
+    let first = start().await;
+    eventually("the file is open", || async { first.metric("sidecar_log_files_open").await == 1.0 }).await;
+    writeln!(file, "1\n2").expect("write");
+    received(&first, 2.0).await;
+    first.stop().await;
+    writeln!(file, "written while nobody looked").expect("write");
+    let second = start().await;
+    received(&second, 1.0).await;
+    let (_, body) = second.get("/logs/recent").await;
+    assert!(body.contains("written while nobody looked"), "{body}");
+    second.stop().await;
+}

@@ -2,13 +2,17 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use super::offsets::{Fingerprint, Place};
+
 /// Device and inode; unique among files that are open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileId(u64, u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) struct FileId(pub(super) u64, pub(super) u64);
 
 impl FileId {
     pub(super) fn of(path: &Path) -> Option<FileId> {
@@ -22,10 +26,12 @@ impl From<&Metadata> for FileId {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     Beginning,
     End,
+    /// Where an earlier run left off, if it is still the same file.
+    At(Place),
 }
 
 pub(super) struct Reader {
@@ -40,6 +46,7 @@ pub(super) struct Reader {
     complained: bool,
     /// A configured path still leads to this file.
     pub(super) linked: bool,
+    beginning: Fingerprint,
 }
 
 #[derive(Default)]
@@ -55,6 +62,8 @@ impl Reader {
         let offset = match start {
             Start::Beginning => 0,
             Start::End => metadata.len(),
+            Start::At(place) if is_same(&file, metadata.len(), &place)? => place.offset,
+            Start::At(_) => 0,
         };
         let skipping = offset > 0 && !ends_a_line(&mut file, offset)?;
         file.seek(SeekFrom::Start(offset))?;
@@ -67,6 +76,7 @@ impl Reader {
             last_data: Instant::now(),
             complained: false,
             linked: true,
+            beginning: Fingerprint::default(),
         };
         Ok((FileId::from(&metadata), reader))
     }
@@ -82,6 +92,7 @@ impl Reader {
             // Truncated in place (copytruncate): what follows is new.
             lines.extend(self.finish());
             self.offset = 0;
+            self.beginning = Fingerprint::default();
             self.file.seek(SeekFrom::Start(0))?;
         }
         let mut buffer = vec![0; 64 * 1024];
@@ -129,6 +140,16 @@ impl Reader {
         Some(std::mem::take(&mut self.partial)).filter(|line| !line.is_empty())
     }
 
+    /// Where a later run has to go on: before the line whose end has not come.
+    pub(super) fn place(&mut self, id: FileId) -> io::Result<Place> {
+        let offset = self.offset - self.partial.len() as u64;
+        let length = usize::try_from(offset).unwrap_or(usize::MAX).min(Fingerprint::LENGTH_MAX);
+        if self.beginning.length < length {
+            self.beginning = fingerprint(&self.file, length)?;
+        }
+        Ok(Place { id, offset, beginning: self.beginning })
+    }
+
     pub(super) fn quiet_for(&self) -> Duration {
         self.last_data.elapsed()
     }
@@ -139,6 +160,17 @@ impl Reader {
             tracing::warn!(path = %self.path.display(), error = %error, "failed to read log file");
         }
     }
+}
+
+/// Whether the file is the one that was read to `place`: as long, and beginning with the same bytes.
+fn is_same(file: &File, length: u64, place: &Place) -> io::Result<bool> {
+    Ok(length >= place.offset && fingerprint(file, place.beginning.length)? == place.beginning)
+}
+
+fn fingerprint(file: &File, length: usize) -> io::Result<Fingerprint> {
+    let mut bytes = vec![0; length.min(Fingerprint::LENGTH_MAX)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Fingerprint::of(&bytes))
 }
 
 /// Whether the byte before `offset` ends a line.

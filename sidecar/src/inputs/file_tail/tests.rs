@@ -8,8 +8,7 @@ use super::*;
 
 fn files(directory: &Path, pattern: &str, from_beginning: bool) -> Files {
     let pattern = directory.join(pattern).to_string_lossy().into_owned();
-    let config = Config { files: vec![pattern], from_beginning, line_bytes_max: 20 };
-    Files { config, readers: HashMap::new(), seen_before: false }
+    Files::new(&Config { files: vec![pattern], from_beginning, line_bytes_max: 20, state_dir: None })
 }
 
 fn append(path: &Path, text: &str) {
@@ -109,4 +108,48 @@ fn a_large_file_is_read_in_turns() {
     let second = files.turn();
     assert_eq!(first.lines.len() + second.lines.len(), TURN_BYTES / 16 + 10);
     assert!(!second.more);
+}
+
+/// As [`files`], remembering in the same directory; everything is settled at once.
+fn remembering(directory: &Path) -> Files {
+    let config = Config { state_dir: Some(directory.to_owned()), ..files(directory, "*.log", false).config };
+    Files::new(&config)
+}
+
+fn leave(mut files: Files) {
+    files.remember(&Balance::default());
+}
+
+#[test]
+fn a_restart_goes_on_where_the_last_run_left_off() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("app.log");
+    append(&path, "before\n");
+    let mut first = remembering(directory.path());
+    assert!(lines(&mut first).is_empty(), "the very first run starts at the end");
+    append(&path, "1\nhalf");
+    assert_eq!(lines(&mut first), ["1"]);
+    leave(first);
+    append(&path, " a line\n2\n");
+    append(&directory.path().join("new.log"), "made meanwhile\n");
+    let mut second = remembering(directory.path());
+    let mut found = lines(&mut second);
+    found.sort();
+    assert_eq!(found, ["2", "half a line", "made meanwhile"]);
+    leave(second);
+    assert!(lines(&mut remembering(directory.path())).is_empty());
+}
+
+#[test]
+fn another_file_in_the_place_of_a_known_one_is_read_from_its_beginning() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("app.log");
+    let mut first = remembering(directory.path());
+    assert!(lines(&mut first).is_empty());
+    append(&path, "old 1\nold 2\n");
+    assert_eq!(lines(&mut first), ["old 1", "old 2"]);
+    leave(first);
+    // The same inode with other content, and longer than before.
+    std::fs::write(&path, "new 1\nnew 2\nnew 3\n").expect("write");
+    assert_eq!(lines(&mut remembering(directory.path())), ["new 1", "new 2", "new 3"]);
 }
