@@ -10,7 +10,7 @@ use collector::app::{App, Options};
 use collector::ask::Question;
 use collector::clock::Clock;
 use collector::config::Config;
-use collector::rules::tools as rule_tools;
+use collector::rules::tools::{self as rule_tools, TestOptions};
 use service::Shutdown;
 use service::cli::{Exit, finish};
 use service::config::{ProcessEnv, Secret};
@@ -58,6 +58,11 @@ enum Command {
         #[command(subcommand)]
         what: Test,
     },
+    /// Say why a warning of `check rules` matters.
+    Explain {
+        /// R001 and so on.
+        code: String,
+    },
     /// Evaluate an expression in a running collector.
     Query {
         /// PromQL: `sum by (service) (rate(http_requests_total[5m]))`.
@@ -81,10 +86,13 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Check {
-    /// Prometheus rule files: syntax, expressions, templates, duplicates.
+    /// Prometheus rule files: syntax, expressions, templates, duplicates, and what is probably not meant.
     Rules {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
+        /// Fail on warnings too.
+        #[arg(long)]
+        strict: bool,
     },
 }
 
@@ -94,6 +102,12 @@ enum Test {
     Rules {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
+        /// Name the alerts that no test made fire.
+        #[arg(long)]
+        coverage: bool,
+        /// Write the results as JUnit XML.
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
     },
 }
 
@@ -105,8 +119,11 @@ fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Serve { config, data, listen } => serve(Options { config, data, listen }),
         Command::CheckConfig { config } => check_config(&config),
-        Command::Check { what: Check::Rules { files } } => Ok(rule_tools::check(&files)?),
-        Command::Test { what: Test::Rules { files } } => Ok(rule_tools::test(&files)?),
+        Command::Check { what: Check::Rules { files, strict } } => Ok(rule_tools::check(&files, strict)?),
+        Command::Test { what: Test::Rules { files, coverage, junit } } => {
+            Ok(rule_tools::test(&files, &TestOptions { coverage, junit })?)
+        }
+        Command::Explain { code } => Ok(rule_tools::explain(&code)?),
         Command::Query { expr, url, token, time } => query(Question { url, token: token.map(Secret::new), expr, time }),
         Command::Healthcheck { addr } => Ok(service::healthcheck::check(addr, "/health/ready")?),
     }

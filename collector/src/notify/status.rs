@@ -49,6 +49,17 @@ impl Status {
         self.0.read().expect("no one panics holding it").deliveries.get(&fingerprint).cloned()
     }
 
+    /// Annotations of an alert with its evidence among them, as Alertmanagers get them.
+    pub fn annotated(&self, fingerprint: Fingerprint, annotations: &Labels) -> Labels {
+        let inner = self.0.read().expect("no one panics holding it");
+        let Some(delivery) = inner.deliveries.get(&fingerprint) else { return annotations.clone() };
+        let mut annotated = annotations.to_builder();
+        for (name, value) in delivery.evidence.iter() {
+            annotated.set(name, value);
+        }
+        annotated.build()
+    }
+
     /// By address.
     pub fn alertmanagers(&self) -> BTreeMap<String, AlertmanagerStatus> {
         self.0.read().expect("no one panics holding it").alertmanagers.clone()

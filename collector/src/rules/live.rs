@@ -38,6 +38,9 @@ impl Backend for Live {
 /// A rule's result as elements (prometheus rules/manager.go, `EngineQueryFunc`).
 pub(super) fn vector(value: Value) -> QueryAnswer {
     match value {
+        Value::Vector(samples) if samples.iter().any(|sample| sample.histogram.is_some()) => {
+            Err("rule result is a native histogram, which the storage cannot hold".to_owned())
+        }
         Value::Vector(samples) => Ok(samples.into_iter().map(|sample| (sample.labels, sample.value)).collect()),
         Value::Scalar { value, .. } => Ok(vec![(Labels::empty(), value)]),
         Value::String { .. } | Value::Matrix(_) => Err("rule result is not a vector or scalar".to_owned()),

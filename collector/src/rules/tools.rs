@@ -1,33 +1,44 @@
-//! `collector check rules` and `collector test rules`: what people and CI run over rule files.
+//! `collector check rules`, `collector test rules`, `collector explain`: what people and CI run over rule files.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use telemetry::Labels;
 use url::Url;
 
-use super::file::{self, NameValidation, RuleKind};
+use super::file::{self, NameValidation, RuleFile, RuleKind};
+use super::lint::{self, Code};
 use super::template::Globals;
-use super::unit_test;
+use super::unit_test::{self, Coverage, Verdict};
 
-/// Checks each file and prints what it holds, or every mistake with its place.
+/// What `test rules` does beside running the tests.
+#[derive(Clone, Debug, Default)]
+pub struct TestOptions {
+    /// Name the alerts that no test made fire.
+    pub coverage: bool,
+    /// Write the results there as JUnit XML.
+    pub junit: Option<PathBuf>,
+}
+
+/// Checks each file and prints what it holds, every mistake with its place, and what is probably not meant.
 ///
 /// # Errors
-/// When a file is wrong.
-pub fn check(files: &[PathBuf]) -> anyhow::Result<()> {
+/// When a file is wrong, or, if `strict`, when something is probably not meant.
+pub fn check(files: &[PathBuf], strict: bool) -> anyhow::Result<()> {
     let external_url = Url::parse("http://localhost/").expect("a constant URL");
     let globals = Globals { external_url, external_labels: Labels::empty() };
-    let mut bad = 0;
+    let (mut bad, mut warnings) = (0, 0);
     for path in files {
         match file::load(path, &globals, NameValidation::Utf8) {
             Ok(file) => {
-                let rules = || file.groups.iter().flat_map(|group| &group.rules);
-                let alerts = rules().filter(|rule| matches!(rule.kind, RuleKind::Alert { .. })).count();
-                let recorded = rules().count() - alerts;
-                println!("{}: {alerts} alerting and {recorded} recording rules, good", path.display());
-                for duplicate in file::duplicates(&file) {
-                    println!("warning: {duplicate}");
-                }
+                println!("{}", contents(&file));
+                let duplicates = file::duplicates(&file);
+                duplicates.iter().for_each(|duplicate| println!("{duplicate}"));
+                let findings = lint::lint(&file);
+                findings.iter().for_each(|finding| println!("{finding}"));
+                warnings += duplicates.len() + findings.len();
             }
             Err(error) => {
                 bad += 1;
@@ -35,30 +46,145 @@ pub fn check(files: &[PathBuf]) -> anyhow::Result<()> {
             }
         }
     }
+    if warnings > 0 {
+        println!("{warnings} warnings; `collector explain CODE` says why each matters");
+    }
     anyhow::ensure!(bad == 0, "{bad} of {} rule files cannot be used", files.len());
+    anyhow::ensure!(!strict || warnings == 0, "{warnings} warnings, and --strict allows none");
+    Ok(())
+}
+
+fn contents(file: &RuleFile) -> String {
+    let rules = || file.groups.iter().flat_map(|group| &group.rules);
+    let alerts = rules().filter(|rule| matches!(rule.kind, RuleKind::Alert { .. })).count();
+    let recorded = rules().count() - alerts;
+    format!("{}: {alerts} alerting and {recorded} recording rules, good", file.path.display())
+}
+
+/// Prints what a code means.
+///
+/// # Errors
+/// When there is no such code.
+pub fn explain(code: &str) -> anyhow::Result<()> {
+    let known = || Code::ALL.map(Code::as_str).join(", ");
+    let code = Code::parse(code).with_context(|| format!("no such code {code:?}; there are {}", known()))?;
+    println!("{code}: {}", code.explanation());
     Ok(())
 }
 
 /// Runs each test file and prints its verdict.
 ///
 /// # Errors
-/// When a test failed.
-pub fn test(files: &[PathBuf]) -> anyhow::Result<()> {
+/// When a test failed or the report could not be written.
+pub fn test(files: &[PathBuf], options: &TestOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("failed to start the runtime")?;
-    let mut failed = 0;
-    for path in files {
-        let verdict = runtime.block_on(unit_test::run(path));
+    let verdicts: Vec<_> = files.iter().map(|path| runtime.block_on(unit_test::run(path))).collect();
+    for verdict in &verdicts {
         match verdict.passed() {
-            true => println!("{}: {} tests passed", path.display(), verdict.tests),
+            true => println!("{}: {} tests passed", verdict.file.display(), verdict.tests.len()),
             false => {
-                failed += 1;
-                println!("{}: FAILED", path.display());
-                for failure in &verdict.failures {
+                println!("{}: FAILED", verdict.file.display());
+                for failure in verdict.failures() {
                     println!("  {}", failure.replace('\n', "\n  "));
                 }
             }
         }
     }
+    if options.coverage {
+        print!("{}", coverage(&verdicts));
+    }
+    if let Some(path) = &options.junit {
+        write_report(path, &verdicts)?;
+    }
+    let failed = verdicts.iter().filter(|verdict| !verdict.passed()).count();
     anyhow::ensure!(failed == 0, "{failed} of {} rule test files failed", files.len());
     Ok(())
+}
+
+/// Which alerts fired in some test, over all test files together.
+fn coverage(verdicts: &[Verdict]) -> String {
+    let mut merged = Coverage::new();
+    for (rule, fired) in verdicts.iter().flat_map(|verdict| &verdict.coverage) {
+        // Two test files may name one rule file by different paths.
+        let path = rule.0.canonicalize().unwrap_or_else(|_| rule.0.clone());
+        *merged.entry((path, rule.1, rule.2.clone())).or_default() |= *fired;
+    }
+    let fired = merged.values().filter(|fired| **fired).count();
+    let mut text = format!("coverage: {fired} of {} alerts fired in a test\n", merged.len());
+    for ((path, line, name), _) in merged.iter().filter(|(_, fired)| !**fired) {
+        writeln!(text, "{}:{line}: {name} never fired", path.display()).expect("writing to a string cannot fail");
+    }
+    text
+}
+
+fn write_report(path: &Path, verdicts: &[Verdict]) -> anyhow::Result<()> {
+    std::fs::write(path, junit(verdicts)).with_context(|| format!("failed to write `{}` (--junit)", path.display()))
+}
+
+/// JUnit's XML, as far as CI systems read it: a suite per file, a case per test.
+fn junit(verdicts: &[Verdict]) -> String {
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+    for verdict in verdicts {
+        let mut cases: BTreeMap<usize, (&str, String)> = BTreeMap::new();
+        let tests = verdict.tests.iter().map(|test| (test.name.as_str(), test.failures.join("\n")));
+        let broken = verdict.broken.iter().map(|why| ("file", why.clone()));
+        cases.extend(broken.chain(tests).enumerate());
+        let failures = cases.values().filter(|(_, failure)| !failure.is_empty()).count();
+        let suite = escape(&verdict.file.display().to_string());
+        let mut line = |text: String| {
+            xml.push_str(&text);
+            xml.push('\n');
+        };
+        line(format!("  <testsuite name=\"{suite}\" tests=\"{}\" failures=\"{failures}\">", cases.len()));
+        for (name, failure) in cases.values() {
+            let case = format!("    <testcase classname=\"{suite}\" name=\"{}\"", escape(name));
+            match failure.is_empty() {
+                true => line(format!("{case}/>")),
+                false => line(format!("{case}><failure>{}</failure></testcase>", escape(failure))),
+            }
+        }
+        line("  </testsuite>".to_owned());
+    }
+    xml + "</testsuites>\n"
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unit_test::TestResult;
+
+    fn verdict(fired: bool) -> Verdict {
+        let failures = if fired { Vec::new() } else { vec!["exp: <1>".to_owned()] };
+        Verdict {
+            file: "a \"b\".test.yml".into(),
+            broken: None,
+            tests: vec![TestResult { name: "t".to_owned(), failures }],
+            coverage: Coverage::from([
+                (("r.yml".into(), 3, "A".to_owned()), fired),
+                (("r.yml".into(), 9, "B".to_owned()), false),
+            ]),
+        }
+    }
+
+    #[test]
+    fn coverage_is_over_all_files_together() {
+        assert_eq!(
+            coverage(&[verdict(false), verdict(true)]),
+            "coverage: 1 of 2 alerts fired in a test\nr.yml:9: B never fired\n"
+        );
+    }
+
+    #[test]
+    fn the_report_is_junit() {
+        assert_eq!(
+            junit(&[verdict(false)]),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"a &quot;b&quot;.test.yml\" \
+             tests=\"1\" failures=\"1\">\n    <testcase classname=\"a &quot;b&quot;.test.yml\" name=\"t\"><failure>exp: \
+             &lt;1&gt;</failure></testcase>\n  </testsuite>\n</testsuites>\n"
+        );
+    }
 }

@@ -19,58 +19,74 @@ mod series;
 const EVALUATION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a test file's run showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub file: PathBuf,
-    /// Tests that ran.
-    pub tests: usize,
-    /// One per expectation that was not met, or what kept the file from being run.
+    /// What kept the file from being run.
+    pub broken: Option<String>,
+    pub tests: Vec<TestResult>,
+    /// Per alerting rule of the rule files, whether any test made it fire.
+    pub coverage: Coverage,
+}
+
+/// One test and the expectations that were not met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestResult {
+    pub name: String,
     pub failures: Vec<String>,
 }
 
+/// Alerting rules by file, line and name, and whether they fired.
+pub type Coverage = BTreeMap<(PathBuf, u64, String), bool>;
+
 impl Verdict {
     pub fn passed(&self) -> bool {
-        self.failures.is_empty()
+        self.broken.is_none() && self.tests.iter().all(|test| test.failures.is_empty())
+    }
+
+    /// Every failure with the name of its test.
+    pub fn failures(&self) -> Vec<String> {
+        let named = |test: &TestResult| -> Vec<String> {
+            test.failures.iter().map(|failure| format!("{}: {failure}", test.name)).collect()
+        };
+        self.broken.iter().cloned().chain(self.tests.iter().flat_map(named)).collect()
     }
 }
 
 /// Runs one test file.
 pub async fn run(file: &Path) -> Verdict {
-    let broken = |message: String| Verdict { file: file.to_owned(), tests: 0, failures: vec![message] };
-    let written: TestFile = match service::config::load_yaml("rule test file", file) {
-        Ok(written) => written,
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            return broken(format!("{error}{cause}"));
-        }
-    };
+    let mut verdict = Verdict { file: file.to_owned(), ..Verdict::default() };
+    if let Err(why) = run_tests(file, &mut verdict).await {
+        verdict.broken = Some(why);
+    }
+    verdict
+}
+
+async fn run_tests(file: &Path, verdict: &mut Verdict) -> Result<(), String> {
+    let written: TestFile = service::config::load_yaml("rule test file", file).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{error}{cause}")
+    })?;
     let directory = file.parent().unwrap_or(Path::new(""));
     let patterns: Vec<_> = written.rule_files.iter().map(|pattern| directory.join(pattern)).collect();
-    let rule_files = match paths::resolve(&patterns) {
-        Ok(files) => files,
-        Err(error) => return broken(error),
-    };
-    let order = match group_order(&written.group_eval_order) {
-        Ok(order) => order,
-        Err(error) => return broken(error),
-    };
-    let interval = written.evaluation_interval.unwrap_or(EVALUATION_INTERVAL);
-    let mut failures = Vec::new();
+    let rule_files = paths::resolve(&patterns)?;
+    let order = group_order(&written.group_eval_order)?;
     for (number, test) in written.tests.iter().enumerate() {
         let run = case::Run {
             test,
             rule_files: &rule_files,
             group_order: &order,
-            evaluation_interval: interval,
+            evaluation_interval: written.evaluation_interval.unwrap_or(EVALUATION_INTERVAL),
             fuzzy: written.fuzzy_compare,
         };
         let name = match test.name.as_str() {
             "" => format!("test {}", number + 1),
             name => name.to_owned(),
         };
-        failures.extend(run.run().await.into_iter().map(|failure| format!("{name}: {failure}")));
+        let failures = run.run(&mut verdict.coverage).await;
+        verdict.tests.push(TestResult { name, failures });
     }
-    Verdict { file: file.to_owned(), tests: written.tests.len(), failures }
+    Ok(())
 }
 
 fn group_order(names: &[String]) -> Result<BTreeMap<String, usize>, String> {

@@ -267,7 +267,12 @@ pub(super) struct Alerts {
 }
 
 pub(super) async fn alerts(State(sources): State<Sources>) -> ApiResult<Alerts> {
-    let alerts = sources.rules.active_alerts().iter().map(|(_, _, status)| alert(status)).collect();
+    // Here, where somebody looks into an alert, the evidence stands among its annotations.
+    let annotated = |status: &AlertStatus| Alert {
+        annotations: sources.notify.annotated(status.fingerprint, &status.annotations),
+        ..alert(status)
+    };
+    let alerts = sources.rules.active_alerts().iter().map(|(_, _, status)| annotated(status)).collect();
     Ok(Success::new(Alerts { alerts }))
 }
 

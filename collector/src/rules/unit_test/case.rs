@@ -8,11 +8,11 @@ use telemetry::{Labels, Timestamp};
 use url::Url;
 
 use super::super::alerting::AlertState;
-use super::super::file::{self, ALERT_NAME, NameValidation};
+use super::super::file::{self, ALERT_NAME, NameValidation, RuleKind};
 use super::super::group::{Group, GroupTiming};
 use super::super::template::Globals;
-use super::series::{InputSamples, TestStore, labels, parse};
-use super::{AlertTest, ExprTest, Test};
+use super::series::{InputSamples, TestStore, TestValue, histogram, labels, parse};
+use super::{AlertTest, Coverage, ExprTest, Test};
 
 /// One ulp of difference, in `fuzzy_compare`.
 const FUZZY: f64 = f64::EPSILON;
@@ -30,8 +30,8 @@ pub(super) struct Run<'a> {
 type LabelsAndAnnotations = (Labels, Labels);
 
 impl Run<'_> {
-    /// Every expectation that was not met.
-    pub(super) async fn run(&self) -> Vec<String> {
+    /// Every expectation that was not met; what fired is noted.
+    pub(super) async fn run(&self, coverage: &mut Coverage) -> Vec<String> {
         let prepared = self.start().and_then(|start| Ok((start, self.input(start)?, self.groups()?)));
         let (start, input, mut groups) = match prepared {
             Ok(prepared) => prepared,
@@ -42,7 +42,7 @@ impl Run<'_> {
             return vec![format!("an item under alert_rule_test misses the key alertname at eval_time {at}")];
         }
         let store = TestStore::new(self.evaluation_interval);
-        let mut failures = match self.evaluate(start, &store, input, &mut groups).await {
+        let mut failures = match self.evaluate(start, &store, input, &mut groups, coverage).await {
             Ok(failures) => failures,
             Err(rule_failures) => return rule_failures,
         };
@@ -98,6 +98,7 @@ impl Run<'_> {
         store: &TestStore,
         mut input: Vec<InputSamples>,
         groups: &mut [Group],
+        coverage: &mut Coverage,
     ) -> Result<Vec<String>, Vec<String>> {
         let tests = by_time(&self.test.alert_rule_test);
         let end = start + self.end();
@@ -115,6 +116,7 @@ impl Run<'_> {
             if !rule_failures.is_empty() {
                 return Err(rule_failures);
             }
+            groups.iter().for_each(|group| note_fired(group, coverage));
             let (from, until) = (at.since(start), at.since(start) + self.evaluation_interval);
             for (_, tests) in tests.range(from..until) {
                 failures.extend(tests.iter().filter_map(|test| check_alerts(test, groups).err()));
@@ -137,22 +139,42 @@ impl Run<'_> {
         let mut got = store.query(&test.expr, start + after).map_err(|why| format!("{}, err: {why}", place()))?;
         let mut expected = Vec::new();
         for sample in &test.exp_samples {
-            if !sample.histogram.is_empty() {
-                return Err(format!("{}, err: native histograms are not supported", place()));
-            }
-            expected.push((labels(&sample.labels).map_err(|why| format!("{}, err: {why}", place()))?, sample.value));
+            let value = match sample.histogram.as_str() {
+                "" => Ok(TestValue::Float(sample.value)),
+                text => histogram(text),
+            };
+            let read = labels(&sample.labels).and_then(|labels| Ok((labels, value?)));
+            expected.push(read.map_err(|why| format!("{}, err: {why}", place()))?);
         }
         got.sort_by(|(a, _), (b, _)| a.cmp(b));
         expected.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let equal = |((a, x), (b, y)): (&(Labels, f64), &(Labels, f64))| a == b && self.same(*x, *y);
+        let equal = |((a, x), (b, y)): (&(Labels, TestValue), &(Labels, TestValue))| a == b && self.same(x, y);
         if got.len() == expected.len() && got.iter().zip(&expected).all(equal) {
             return Ok(());
         }
         Err(format!("{},\n    exp: {}\n    got: {}", place(), print_samples(&expected), print_samples(&got)))
     }
 
-    fn same(&self, x: f64, y: f64) -> bool {
-        x == y || (x.is_nan() && y.is_nan()) || (self.fuzzy && (x - y).abs() <= FUZZY * x.abs().max(y.abs()))
+    fn same(&self, x: &TestValue, y: &TestValue) -> bool {
+        match (x, y) {
+            (TestValue::Float(x), TestValue::Float(y)) => {
+                let close = |x: f64, y: f64| (x - y).abs() <= FUZZY * x.abs().max(y.abs());
+                x == y || (x.is_nan() && y.is_nan()) || (self.fuzzy && close(*x, *y))
+            }
+            (TestValue::Histogram(x), TestValue::Histogram(y)) => {
+                let (mut x, mut y) = (x.as_ref().clone(), y.as_ref().clone());
+                x.compact() == y.compact()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn note_fired(group: &Group, coverage: &mut Coverage) {
+    for rule in group.rules.iter().filter(|rule| matches!(rule.spec.kind, RuleKind::Alert { .. })) {
+        let key = (PathBuf::from(&group.spec.file), rule.spec.place.line, rule.spec.name().to_owned());
+        let fires = rule.alerts.iter().any(|alert| alert.state == AlertState::Firing);
+        *coverage.entry(key).or_default() |= fires;
     }
 }
 
@@ -199,11 +221,15 @@ fn print_alerts(alerts: &[LabelsAndAnnotations]) -> String {
     format!("[{}]", lines.into_iter().collect::<String>())
 }
 
-fn print_samples(samples: &[(Labels, f64)]) -> String {
+fn print_samples(samples: &[(Labels, TestValue)]) -> String {
     if samples.is_empty() {
         return "nil".to_owned();
     }
-    samples.iter().map(|(labels, value)| format!("\n      {labels} {}", promql::format_value(*value))).collect()
+    let value = |value: &TestValue| match value {
+        TestValue::Float(value) => promql::format_value(*value),
+        TestValue::Histogram(histogram) => format!("{histogram:?}"),
+    };
+    samples.iter().map(|(labels, v)| format!("\n      {labels} {}", value(v))).collect()
 }
 
 fn shown(duration: Duration) -> String {
