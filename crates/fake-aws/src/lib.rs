@@ -36,7 +36,8 @@
 //!               image: sidecar:demo
 //!               command: [/path/to/sidecar, run]
 //!               env: { SIDECAR_LOG_FILES: "{log_dir}/{service}-{task_id}-app.log" }
-//!               docker_labels: { PROMETHEUS_EXPORTER_PORT: "9464" }   # makes it a target of the discovery file
+//!               port: 9464       # a container called sidecar is a target of the discovery file; any other is one
+//!                                # by docker_labels: { PROMETHEUS_EXPORTER_PORT: "9464" }
 //! ```
 //! In commands, health checks and environment values these are filled in: `{task_ip} {task_id} {task_arn} {cluster}
 //! {service} {container} {family} {revision} {environment} {region} {account} {log_dir}`. Output of a container goes to
@@ -52,6 +53,7 @@ mod admin;
 mod autoscaling;
 mod cloudwatch;
 mod ecs;
+mod logs;
 mod throttle;
 pub mod topology;
 mod wire;
@@ -105,6 +107,7 @@ struct Account {
     ecs: Arc<ecs::Ecs>,
     autoscaling: Arc<autoscaling::AutoScaling>,
     cloudwatch: cloudwatch::CloudWatch,
+    logs: logs::Logs,
     throttle: throttle::Throttle,
 }
 
@@ -132,6 +135,7 @@ impl FakeAws {
             region: options.topology.region.clone(),
             cloudwatch: cloudwatch::CloudWatch::new(&options.topology),
             autoscaling: autoscaling.clone(),
+            logs: logs::Logs::new(&options.topology),
             throttle: throttle::Throttle::default(),
             ecs: ecs.clone(),
         });
@@ -251,9 +255,7 @@ impl Account {
             Api::Ecs => self.ecs.call(&call.operation, call.input),
             Api::AutoScaling => self.autoscaling.call(&call.operation, call.input),
             Api::CloudWatch => self.cloudwatch.call(&call.operation, call.input),
-            Api::Logs => {
-                Err(AwsError::new("UnknownOperationException", format!("fake-aws has no logs:{}", call.operation)))
-            }
+            Api::Logs => self.logs.call(&call.operation, call.input),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The running tasks as a Prometheus file_sd document, replaced at once on each change.
 //!
-//! A container is a target when its docker label `PROMETHEUS_EXPORTER_PORT` names its port;
-//! `PROMETHEUS_EXPORTER_PATH` names another path than /metrics.
+//! A container is a target when its docker label `PROMETHEUS_EXPORTER_PORT` names its port, or when it is called
+//! `sidecar` and has a port; `PROMETHEUS_EXPORTER_PATH` names another path than /metrics.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::Ecs;
+use crate::topology::Container;
 
 const PORT_LABEL: &str = "PROMETHEUS_EXPORTER_PORT";
+const SIDECAR: &str = "sidecar";
 const PATH_LABEL: &str = "PROMETHEUS_EXPORTER_PATH";
 
 pub(super) async fn run(ecs: Arc<Ecs>, path: PathBuf, shutdown: service::Shutdown) -> anyhow::Result<()> {
@@ -37,7 +39,7 @@ fn groups(ecs: &Ecs) -> Value {
         running
             .flat_map(|task| {
                 task.definition.spec.containers.iter().filter_map(move |container| {
-                    let port = container.docker_labels.get(PORT_LABEL)?;
+                    let port = metrics_port(container)?;
                     let target = format!("{}:{port}", task.ip);
                     let mut group = json!({
                         "targets": [target],
@@ -59,6 +61,11 @@ fn groups(ecs: &Ecs) -> Value {
     });
     groups.sort_by(|a, b| a.0.cmp(&b.0));
     Value::Array(groups.into_iter().map(|(_, group)| group).collect())
+}
+
+fn metrics_port(container: &Container) -> Option<String> {
+    let sidecar = || container.port.filter(|_| container.name == SIDECAR).map(|port| port.to_string());
+    container.docker_labels.get(PORT_LABEL).cloned().or_else(sidecar)
 }
 
 /// Readers see the old or the new document, never half of one.
