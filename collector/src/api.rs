@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::ConfigWatch;
 use crate::query::Querier;
 use crate::reload::ReloadHandle;
-use crate::{discovery, notify, rules, scrape};
+use crate::{discovery, notify, publish, rules, scaling, scrape};
 
 pub use auth::{Auth, Guard, Role, Token};
 
@@ -72,6 +72,8 @@ pub struct Sources {
     pub scrape: scrape::Status,
     pub rules: rules::Status,
     pub notify: notify::Status,
+    pub publish: publish::Handle,
+    pub scaling: scaling::Handle,
     pub retention: Duration,
     /// What the command line and the configuration decided at the start, by Prometheus' names of flags.
     pub flags: Arc<BTreeMap<&'static str, String>>,

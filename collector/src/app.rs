@@ -12,14 +12,16 @@ use service::metrics::Metrics;
 use service::{Health, Shutdown, Tasks};
 use storage::Storage;
 
+use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::{Config, StorageConfig};
 use crate::query::{Embedded, Querier};
+use crate::reconcile::JobMetrics;
 use crate::reload::Reloader;
 use crate::scrape::OwnTarget;
 use crate::state::StateError;
 use crate::write::Writer;
-use crate::{api, discovery, notify, rules, scrape};
+use crate::{api, discovery, notify, publish, rules, scaling, scrape};
 
 /// Stages that have not ended by then are named and left.
 const GRACE: Duration = Duration::from_secs(10);
@@ -93,10 +95,23 @@ impl App {
             querier: querier.clone(),
             write,
             outbox,
-            state: Some(state),
+            state: Some(state.clone()),
             listen_url,
         };
         let rules = rules::spawn(rules, &metrics, &mut tasks, shutdown.clone()).map_err(|e| Exit::Config(e.into()))?;
+
+        let (aws, jobs) = (Aws::new(&metrics), JobMetrics::new(&metrics));
+        let publish = publish::Inputs {
+            config: config.clone(),
+            clock,
+            aws: aws.clone(),
+            state: state.clone(),
+            jobs: jobs.clone(),
+        };
+        let publish = publish::spawn(publish, &metrics, &mut tasks, shutdown.clone());
+        let alerts = scaling::firing(rules.clone());
+        let scaling = scaling::Inputs { config: config.clone(), clock, aws, state, jobs, alerts };
+        let scaling = scaling::spawn(scaling, &metrics, &mut tasks, shutdown.clone());
 
         let guard = api::Guard::new(settings.web.auth.as_ref(), own.token());
         let sources = api::Sources {
@@ -113,6 +128,8 @@ impl App {
             scrape,
             rules,
             notify,
+            publish,
+            scaling,
         };
         tasks.spawn("api", api::serve(listener, sources, guard, shutdown.clone()));
         Ok(App { tasks, shutdown, addr })

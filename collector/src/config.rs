@@ -126,6 +126,8 @@ impl Config {
                 return Err(format!("found multiple scrape configs with job name {:?}", job.job_name));
             }
         }
+        self.cloudwatch.as_ref().map_or(Ok(()), crate::publish::Config::check)?;
+        self.scaling.as_ref().map_or(Ok(()), crate::scaling::Config::check)?;
         self.web.check()
     }
 

@@ -21,6 +21,8 @@ pub mod notify;
 
 pub mod state;
 
+pub mod aws;
+
 pub mod reconcile;
 
 pub mod publish;

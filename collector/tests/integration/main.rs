@@ -1,5 +1,7 @@
 //! The collector from outside: configuration files, and the whole service in-process on loopback.
 
 mod api;
+mod aws;
 mod config;
+mod moto;
 mod rig;
