@@ -19,6 +19,7 @@ use crate::inputs::fluent_forward;
 use crate::outputs::exposition::Exposition;
 use crate::outputs::stdout;
 use crate::pipeline::account::Account;
+use crate::pipeline::enrich::Enrich;
 use crate::pipeline::intake::{Intake, Record};
 use crate::pipeline::parse::Author;
 use crate::pipeline::queue::{Queue, QueueMetrics, Weigh};
@@ -89,7 +90,8 @@ impl App {
         // Ends last, so that metrics and health can be asked for to the end.
         let end = Shutdown::new();
         let mut front = Tasks::new();
-        let (task_view, poller) = config.ecs.build(local.clone(), &metrics);
+        let enrich = Enrich::new(identity.labels());
+        let (task_view, poller) = config.ecs.build(local.clone(), enrich.clone(), &metrics);
         if let Some(poller) = poller {
             front.spawn("ecs_task", poller.run(end.clone()));
         }
@@ -97,7 +99,7 @@ impl App {
         if let Some(prober) = prober {
             front.spawn("app_health", prober.run(end.clone()));
         }
-        let app_metrics = config.app_metrics.build(local.clone(), &metrics);
+        let app_metrics = config.app_metrics.build(local.clone(), enrich.clone(), &metrics);
 
         let queues = QueueMetrics::register(&metrics);
         let records = Queue::new("logs", config.logs_queue_bytes, &queues);
@@ -139,7 +141,7 @@ impl App {
         spawn_logs_output(&mut outputs, &config.logs_output, &identity, &metrics, records.clone()).await;
         outputs.spawn("traces_out", config.traces.build(outside, &metrics).run(spans.clone()));
 
-        let exposition = Exposition::new(&identity, app_metrics, task_view, metrics);
+        let exposition = Exposition::new(enrich, app_metrics, task_view, metrics);
         let router = Router::new()
             .merge(exposition.router())
             .merge(health.router())

@@ -117,6 +117,8 @@ fn build(s: &mut Settings<'_>, file: &File) -> Config {
         app_metrics: app_metrics::Config {
             url: s.url("SIDECAR_APP_METRICS_URL", &file.app.metrics_url, Some(APP_METRICS_URL)),
             timeout: s.duration("SIDECAR_APP_METRICS_TIMEOUT", &file.app.metrics_timeout, "5s"),
+            body_bytes_max: s.bytes("SIDECAR_APP_METRICS_MAX", &file.app.metrics_max, "4MiB"),
+            series_max: s.number("SIDECAR_APP_SERIES_MAX", &file.app.series_max, "5000"),
         },
         health: health::Config {
             url: s.url("SIDECAR_APP_HEALTH_URL", &file.app.health_url, Some(APP_HEALTH_URL)),

@@ -7,7 +7,9 @@
 
 pub mod account;
 pub mod batch;
+pub mod enrich;
 pub mod intake;
+pub mod limit;
 pub mod parse;
 pub mod partials;
 pub mod queue;

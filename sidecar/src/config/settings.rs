@@ -38,6 +38,10 @@ pub(super) struct App {
     pub(super) metrics_url: Option<String>,
     /// `SIDECAR_APP_METRICS_TIMEOUT`.
     pub(super) metrics_timeout: Option<String>,
+    /// `SIDECAR_APP_METRICS_MAX`: the largest exposition that is read.
+    pub(super) metrics_max: Option<String>,
+    /// `SIDECAR_APP_SERIES_MAX`: of one metric; series beyond it are summed up in one.
+    pub(super) series_max: Option<String>,
     /// `SIDECAR_APP_HEALTH_URL`, or `off`.
     pub(super) health_url: Option<String>,
     /// `SIDECAR_APP_HEALTH_INTERVAL`.
@@ -141,6 +145,11 @@ impl Settings<'_> {
         let text = self.text(variable, file, default);
         let bytes = self.parsed(variable, &text, default, byte_size::parse);
         usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn number(&mut self, variable: &str, file: &Option<String>, default: &str) -> usize {
+        let text = self.text(variable, file, default);
+        self.parsed(variable, &text, default, str::parse)
     }
 
     /// An http(s) address; None where it is `off`, and where it is absent or unusable and has no default.

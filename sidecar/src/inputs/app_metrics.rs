@@ -1,12 +1,13 @@
 //! The app's own metrics, read from its `/metrics` on loopback when somebody asks for ours.
 //!
-//! In: text 0.0.4 or OpenMetrics. Out: families. One reading serves all who ask within a second.
+//! In: text 0.0.4 or OpenMetrics. Out: families, within the budget of series. One reading serves all who ask within a second.
 //! A failed reading is data: the answer then has no families of the app and says so in `sidecar_app_scrape_up`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use prometheus_client::metrics::family::Family as MetricFamily;
 use prometheus_client::metrics::gauge::Gauge;
 use service::metrics::Metrics;
 use telemetry::exposition::{self, Family, Format};
@@ -14,50 +15,65 @@ use telemetry::names::sidecar as names;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::pipeline::enrich::Enrich;
+use crate::pipeline::limit::Budget;
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// None: the app has no metrics.
     pub url: Option<String>,
     pub timeout: Duration,
+    /// A larger exposition is a mistake that would cost the task its memory.
+    pub body_bytes_max: usize,
+    /// Of one metric.
+    pub series_max: usize,
 }
 
 /// Several collectors that scrape in the same second share one reading of the app.
 const SHARED_FOR: Duration = Duration::from_secs(1);
-/// An exposition larger than this is a mistake that would cost the task its memory.
-const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 pub struct AppMetrics {
     url: Option<String>,
     timeout: Duration,
+    body_bytes_max: usize,
     client: reqwest::Client,
+    enrich: Enrich,
     last: Mutex<Last>,
     up: Gauge,
     series: Gauge,
+    cut: Cut,
     duration: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
-#[derive(Default)]
+type Cut = MetricFamily<[(&'static str, String); 1], Gauge>;
+
 struct Last {
     at: Option<Instant>,
     families: Arc<Vec<Family>>,
     failed: bool,
+    budget: Budget,
 }
 
 impl Config {
-    pub fn build(&self, client: reqwest::Client, metrics: &Metrics) -> AppMetrics {
+    pub fn build(&self, client: reqwest::Client, enrich: Enrich, metrics: &Metrics) -> AppMetrics {
+        let budget = Budget::new(self.series_max);
         let app = AppMetrics {
             url: self.url.clone(),
             timeout: self.timeout,
+            body_bytes_max: self.body_bytes_max,
             client,
-            last: Mutex::default(),
+            enrich,
+            last: Mutex::new(Last { at: None, families: Arc::default(), failed: false, budget }),
             up: Gauge::default(),
             series: Gauge::default(),
+            cut: Cut::default(),
             duration: Gauge::default(),
         };
         if app.url.is_some() {
             metrics.register(|r| {
                 r.register(names::APP_SCRAPE_UP, "1 when the app's metrics could be read", app.up.clone());
                 r.register(names::APP_SCRAPE_SERIES, "Samples of the app's last exposition", app.series.clone());
+                r.register(names::APP_SERIES_CUT, "Series of a metric beyond its budget", app.cut.clone());
                 r.register(
                     names::APP_SCRAPE_DURATION_SECONDS,
                     "How long the last reading of the app's metrics took",
@@ -86,13 +102,18 @@ impl AppMetrics {
         self.duration.set(begun.elapsed().as_secs_f64());
         last.at = Some(Instant::now());
         match read {
-            Ok(families) => {
+            Ok(mut families) => {
                 if last.failed {
                     tracing::info!(url, "the app's metrics can be read again");
                 }
                 last.failed = false;
                 self.up.set(1);
                 self.series.set(families.iter().map(|f| f.samples.len() as i64).sum());
+                self.cut.clear();
+                for (metric, series) in last.budget.apply(&mut families) {
+                    self.cut.get_or_create(&[("metric", metric)]).set(series as i64);
+                }
+                self.enrich.families(&mut families);
                 last.families = Arc::new(families);
             }
             Err(error) => {
@@ -116,8 +137,8 @@ impl AppMetrics {
         let format = content_type.and_then(Format::from_content_type).unwrap_or(Format::Prometheus);
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                bail!("the exposition is larger than {} MiB", BODY_BYTES_MAX >> 20);
+            if body.len() + chunk.len() > self.body_bytes_max {
+                bail!("the exposition is larger than {} bytes (SIDECAR_APP_METRICS_MAX)", self.body_bytes_max);
             }
             body.extend_from_slice(&chunk);
         }

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::wire::{Task, TaskStats};
+use crate::pipeline::enrich::Enrich;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -51,6 +52,7 @@ pub struct Poller {
     uri: String,
     refresh: Duration,
     client: reqwest::Client,
+    enrich: Enrich,
     publish: watch::Sender<Arc<Vec<Family>>>,
     up: Gauge,
     failures: Counter,
@@ -58,7 +60,7 @@ pub struct Poller {
 
 impl Config {
     /// A view for the exposition, and the task that feeds it where there is an endpoint.
-    pub fn build(&self, client: reqwest::Client, metrics: &Metrics) -> (TaskView, Option<Poller>) {
+    pub fn build(&self, client: reqwest::Client, enrich: Enrich, metrics: &Metrics) -> (TaskView, Option<Poller>) {
         let (publish, view) = watch::channel(Arc::default());
         let poller = self.uri.clone().map(|uri| {
             let (up, failures) = (Gauge::default(), Counter::default());
@@ -70,7 +72,7 @@ impl Config {
                     failures.clone(),
                 );
             });
-            Poller { uri, refresh: self.refresh, client, publish, up, failures }
+            Poller { uri, refresh: self.refresh, client, enrich, publish, up, failures }
         });
         (TaskView(view), poller)
     }
@@ -114,7 +116,9 @@ impl Poller {
     async fn poll(&self) -> anyhow::Result<Vec<Family>> {
         let task: Task = get(&self.client, &format!("{}/task", self.uri)).await?;
         let stats: TaskStats = get(&self.client, &format!("{}/task/stats", self.uri)).await?;
-        Ok(figures::families(&task, &stats))
+        let mut families = figures::families(&task, &stats);
+        self.enrich.families(&mut families);
+        Ok(families)
     }
 }
 

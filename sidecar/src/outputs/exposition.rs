@@ -1,8 +1,7 @@
 //! `GET /metrics`: the app's families, the task's and our own, in one answer, in the format asked for.
 //!
-//! Every series gets the labels service, environment and task_id. Where a series has such a label with
-//! another value already, that one is kept as `exported_<name>`, as Prometheus does. Our own names stand
-//! apart (`sidecar_`, `app_probe_`, `ecs_`); a family of the app that takes one of them is left out and counted.
+//! Families come here with their standard labels on them. Our own names stand apart (`sidecar_`,
+//! `app_probe_`, `ecs_`); a family of the app that takes one of them is left out and counted.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,17 +17,17 @@ use prometheus_client::metrics::counter::Counter;
 use service::metrics::Metrics;
 use telemetry::Labels;
 use telemetry::exposition::{self, Family, FamilySample, Format, MetricKind, Writer};
-use telemetry::names::{label, sidecar as names, without_total};
+use telemetry::names::{sidecar as names, without_total};
 
-use crate::identity::Identity;
 use crate::inputs::app_metrics::AppMetrics;
 use crate::inputs::ecs_task::TaskView;
+use crate::pipeline::enrich::Enrich;
 
 #[derive(Clone)]
 pub struct Exposition(Arc<Inner>);
 
 struct Inner {
-    standard: Vec<(&'static str, String)>,
+    enrich: Enrich,
     app: AppMetrics,
     task: TaskView,
     own: Metrics,
@@ -39,7 +38,7 @@ struct Inner {
 const OWN_PREFIXES: [&str; 3] = ["sidecar_", "app_probe_", "ecs_"];
 
 impl Exposition {
-    pub fn new(identity: &Identity, app: AppMetrics, task: TaskView, own: Metrics) -> Self {
+    pub fn new(enrich: Enrich, app: AppMetrics, task: TaskView, own: Metrics) -> Self {
         let refused = Counter::default();
         own.register(|r| {
             r.register(
@@ -48,7 +47,7 @@ impl Exposition {
                 refused.clone(),
             );
         });
-        Exposition(Arc::new(Inner { standard: identity.labels(), app, task, own, refused }))
+        Exposition(Arc::new(Inner { enrich, app, task, own, refused }))
     }
 
     pub fn router(&self) -> Router {
@@ -57,23 +56,24 @@ impl Exposition {
 
     /// The whole exposition; `patience` is how long the one who asks will wait.
     pub async fn text(&self, format: Format, patience: Option<Duration>) -> String {
-        let Inner { standard, app, task, own, refused } = &*self.0;
+        let Inner { enrich, app, task, own, refused } = &*self.0;
         // The app first: reading it changes what we have to say of ourselves.
         let app = app.families(patience).await;
         let task = task.families();
         let mut writer = Writer::new(format);
         let mut written: HashSet<&str> = HashSet::new();
-        let own = own_families(own);
+        let mut own = own_families(own);
+        enrich.families(&mut own);
         for family in task.iter().chain(&own) {
             written.insert(&family.name);
-            write(&mut writer, family, standard);
+            writer.family(family);
         }
         for family in app.iter() {
             if OWN_PREFIXES.iter().any(|prefix| family.name.starts_with(prefix)) || !written.insert(&family.name) {
                 refused.inc();
                 continue;
             }
-            write(&mut writer, family, standard);
+            writer.family(family);
         }
         writer.finish()
     }
@@ -129,54 +129,4 @@ fn cpu_wait() -> Option<Family> {
         unit: String::new(),
         samples: vec![sample],
     })
-}
-
-fn write(writer: &mut Writer, family: &Family, standard: &[(&'static str, String)]) {
-    let mut labelled = family.clone();
-    for sample in &mut labelled.samples {
-        sample.labels = with_standard(&sample.labels, standard);
-    }
-    writer.family(&labelled);
-}
-
-fn with_standard(labels: &Labels, standard: &[(&'static str, String)]) -> Labels {
-    let mut builder = labels.to_builder();
-    for (name, value) in standard {
-        if let Some(other) = labels.get(name).filter(|other| other != value) {
-            let mut exported = format!("{}{name}", label::EXPORTED_PREFIX);
-            while labels.get(&exported).is_some() {
-                exported.insert_str(0, label::EXPORTED_PREFIX);
-            }
-            builder.set(&exported, other);
-        }
-        builder.set(name, value);
-    }
-    builder.build()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn standard() -> Vec<(&'static str, String)> {
-        [("environment", "prod"), ("service", "order"), ("task_id", "t1")].map(|(n, v)| (n, v.to_owned())).to_vec()
-    }
-
-    #[test]
-    fn standard_labels_do_not_clash_with_the_app_s() {
-        for (before, after) in [
-            (vec![("path", "/")], r#"{environment="prod", path="/", service="order", task_id="t1"}"#),
-            (vec![("service", "order")], r#"{environment="prod", service="order", task_id="t1"}"#),
-            (
-                vec![("service", "payment")],
-                r#"{environment="prod", exported_service="payment", service="order", task_id="t1"}"#,
-            ),
-            (
-                vec![("service", "a"), ("exported_service", "b")],
-                r#"{environment="prod", exported_exported_service="a", exported_service="b", service="order", task_id="t1"}"#,
-            ),
-        ] {
-            assert_eq!(with_standard(&Labels::from_pairs(before), &standard()).to_string(), after);
-        }
-    }
 }

@@ -77,6 +77,26 @@ async fn an_app_that_hangs_costs_its_own_metrics_alone() {
 }
 
 #[tokio::test]
+async fn a_metric_with_too_many_series_is_cut_and_its_total_stays_right() {
+    let body: String = (0..50).map(|n| format!("logins_total{{user=\"{n:02}\"}} 2\n")).collect();
+    let body = format!("# TYPE logins_total counter\n{body}");
+    let app = Router::new().route("/metrics", get(move || std::future::ready(body.clone())));
+    let metrics_url = format!("http://{}/metrics", serve(app).await);
+    let sidecar = Sidecar::start(&[
+        ("SIDECAR_APP_METRICS_URL", &metrics_url),
+        ("SIDECAR_APP_SERIES_MAX", "10"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    let (_, text) = sidecar.get("/metrics").await;
+    assert_eq!(text.lines().filter(|l| l.starts_with("logins_total{")).count(), 11);
+    let overflow = r#"logins_total{environment="dev",service="unknown",task_id="unknown",user="overflow"}"#;
+    assert_eq!(sidecar.metric(overflow).await, 80.0, "forty of fifty users with two logins each");
+    assert_eq!(sidecar.metric("sidecar_app_series_cut{").await, 40.0);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn readiness_relays_the_app_and_liveness_does_not() {
     let app = FakeApp::default();
     let health_url = format!("http://{}/health/ready", app.serve().await);
