@@ -103,6 +103,8 @@ pub struct VectorSelector {
     pub offset_expr: Option<Box<DurationExpr>>,
     pub at: Option<At>,
     pub extension: Option<Extension>,
+    /// Of histograms only count and sum are looked at (found out when the query is prepared).
+    pub histogram_stats: bool,
     pub span: Span,
 }
 

@@ -158,6 +158,30 @@ impl Grid {
         self.merge_same_labelsets()
     }
 
+    /// Merges series that will be one when names have gone, where they can be: a function over a range has to see
+    /// them as one.
+    fn merge_where_names_go(self) -> Grid {
+        if self.rows.iter().all(|row| !row.drop_name) {
+            return self;
+        }
+        let finally = |row: &Row| if row.drop_name { without_metadata(&row.labels) } else { row.labels.clone() };
+        let mut count: HashMap<Labels, usize> = HashMap::with_capacity(self.rows.len());
+        for row in &self.rows {
+            *count.entry(finally(row)).or_default() += 1;
+        }
+        if count.len() == self.rows.len() {
+            return self;
+        }
+        let mut renamed = Grid { rows: self.rows.clone(), cells: self.cells.clone(), steps: self.steps };
+        for row in &mut renamed.rows {
+            let labels = finally(row);
+            if count.get(&labels).is_some_and(|n| *n > 1) {
+                *row = Row { labels, drop_name: false };
+            }
+        }
+        renamed.merge_same_labelsets().unwrap_or(self)
+    }
+
     /// Series with the same labels become one, unless they have values at the same time.
     pub(crate) fn merge_same_labelsets(self) -> Result<Grid, EvalError> {
         if self.rows.len() < 2 {
@@ -421,7 +445,7 @@ impl<'a> Evaluator<'a> {
         let mut series = Vec::new();
         if start <= end {
             let inner = Window { start, end, interval };
-            let grid = self.eval(&n.expr, inner)?;
+            let grid = self.eval(&n.expr, inner)?.merge_where_names_go();
             series = ranges_of_grid(grid, inner);
         }
         Ok(RangeVector { series, range_ms: n.range_ms, offset_ms: n.offset_ms, at, extension: None })

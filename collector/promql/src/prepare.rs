@@ -40,12 +40,50 @@ const VARIES: Invariance = Invariance { invariant: false, wrap: false };
 /// `step_ms` is zero for an instant query.
 pub(crate) fn prepare(root: &Node, window: Window, step_ms: i64) -> Result<Node, String> {
     let mut root = root.clone();
+    mark_histogram_stats(&mut root, Some(false));
     let preparation = Preparation { window, step_ms };
     let invariance = preparation.visit(&mut root)?;
     if invariance.wrap {
         wrap(&mut root);
     }
     Ok(root)
+}
+
+/// Marks selectors of which a function far out needs only the counts and sums of histograms. `stats` is whether
+/// such a function is further out, or none where something needs the buckets.
+fn mark_histogram_stats(node: &mut Node, stats: Option<bool>) {
+    match node {
+        Node::Number(_) | Node::String(_) => {}
+        Node::Vector(n) => n.histogram_stats = stats == Some(true),
+        Node::Matrix(n) => n.selector.histogram_stats = stats == Some(true),
+        // Resets between a subquery's steps show only in the buckets.
+        Node::Subquery(n) => mark_histogram_stats(&mut n.expr, None),
+        Node::Aggregate(n) => {
+            mark_histogram_stats(&mut n.expr, stats);
+            if let Some(param) = &mut n.param {
+                mark_histogram_stats(param, stats);
+            }
+        }
+        Node::Binary(n) => {
+            let trims = matches!(n.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+            let stats = if trims { None } else { stats };
+            mark_histogram_stats(&mut n.lhs, stats);
+            mark_histogram_stats(&mut n.rhs, stats);
+        }
+        Node::Unary(n) => mark_histogram_stats(&mut n.expr, stats),
+        Node::Paren(n) => mark_histogram_stats(&mut n.expr, stats),
+        Node::Call(n) => {
+            let stats = match n.function.name {
+                "histogram_count" | "histogram_sum" | "histogram_avg" => stats.map(|_| true),
+                "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => None,
+                _ => stats,
+            };
+            for arg in &mut n.args {
+                mark_histogram_stats(arg, stats);
+            }
+        }
+        Node::StepInvariant(n) => mark_histogram_stats(n, stats),
+    }
 }
 
 fn wrap(node: &mut Node) {

@@ -110,6 +110,23 @@ pub(crate) fn line_column(text: &str, offset: usize) -> String {
     format!("{line}:{column}")
 }
 
+/// Labels as Go's `Labels.String()` writes them, the metric's name among the others.
+pub(crate) fn in_braces(labels: &telemetry::Labels) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| {
+            let name = if is_plain_label_name(name) { name.to_owned() } else { quote(name) };
+            format!("{name}={}", quote(value))
+        })
+        .collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+/// Whether a label may have this name. Names are UTF-8: bytes that were not show as replacement characters.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('\u{fffd}')
+}
+
 /// A legal label name without quotes.
 pub(crate) fn is_plain_label_name(name: &str) -> bool {
     let mut bytes = name.bytes();

@@ -16,7 +16,7 @@ use crate::ast::*;
 use crate::engine::EvalError;
 use crate::histogram::Histogram;
 use crate::kahan::{KahanSum, Mean};
-use crate::text::format_plain;
+use crate::text::{format_plain, is_label_name};
 
 /// The group of each series.
 pub(super) struct Groups {
@@ -282,7 +282,7 @@ impl Evaluator<'_> {
 
     fn count_values(&mut self, n: &Aggregate, window: Window) -> Result<Grid, EvalError> {
         let label = match n.param.as_ref().map(Node::unwrap_parens) {
-            Some(Node::String(literal)) if !literal.value.is_empty() => literal.value.clone(),
+            Some(Node::String(literal)) if is_label_name(&literal.value) => literal.value.clone(),
             Some(node) => return Err(EvalError::Query(format!("invalid label name {node}"))),
             None => return Err(EvalError::Query("count_values needs a label name".to_owned())),
         };

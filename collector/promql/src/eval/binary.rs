@@ -6,11 +6,12 @@ use hashbrown::{HashMap, HashSet};
 use telemetry::Labels;
 use telemetry::labels::METRIC_NAME;
 
-use super::{Cell, Evaluator, Grid, GridBuilder, Window, is_metadata_label};
+use super::{Cell, Evaluator, Grid, GridBuilder, Row, Window, is_metadata_label};
 use crate::annotation::Operation;
 use crate::ast::*;
 use crate::engine::EvalError;
 use crate::histogram::{CounterResetHint, Histogram, Keep};
+use crate::text::in_braces;
 
 /// What an operation between two cells gives.
 pub(super) struct Outcome {
@@ -125,8 +126,8 @@ impl Evaluator<'_> {
         let (many, one) = if swapped { (&rhs, &lhs) } else { (&lhs, &rhs) };
         let (many_signatures, one_signatures) =
             if swapped { (&signatures.right, &signatures.left) } else { (&signatures.left, &signatures.right) };
-        let (fill_many, fill_one) =
-            if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
+        // With group_right as with group_left, fill_right stands in for the "one" side: so Prometheus has it.
+        let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
         let mut join = Join {
             n,
             matching,
@@ -162,17 +163,17 @@ impl Evaluator<'_> {
                 let labels = &many.rows[row].labels;
                 if let Some(other) = partner[*signature] {
                     let Some(other_cell) = one.cell(other, step) else { continue };
-                    join.pair(self, step, *signature, (labels, cell), (&one.rows[other].labels, other_cell))?;
+                    join.pair(self, step, *signature, (&many.rows[row], cell), (&one.rows[other].labels, other_cell))?;
                 } else if let Some(fill) = fill_one {
                     let other = match_labels(labels, matching);
-                    join.pair(self, step, *signature, (labels, cell), (&other, &Cell::Float(fill)))?;
+                    join.pair(self, step, *signature, (&many.rows[row], cell), (&other, &Cell::Float(fill)))?;
                 }
             }
             if let Some(fill) = fill_many {
                 for (row, signature) in one_signatures.iter().enumerate() {
                     let Some(cell) = one.cell(row, step).filter(|_| !join.matched[*signature]) else { continue };
                     let labels = &one.rows[row].labels;
-                    let other = match_labels(labels, matching);
+                    let other = Row { labels: match_labels(labels, matching), drop_name: false };
                     join.pair(self, step, *signature, (&other, &Cell::Float(fill)), (labels, cell))?;
                 }
             }
@@ -295,7 +296,7 @@ impl Signatures {
     fn new(matching: &VectorMatching, lhs: &Grid, rhs: &Grid) -> Self {
         let mut numbers: HashMap<Vec<u8>, usize> = HashMap::with_capacity(rhs.rows.len());
         let mut number = |grid: &Grid| -> Vec<usize> {
-            let number_of = |row: &super::Row| {
+            let number_of = |row: &Row| {
                 let next = numbers.len();
                 *numbers.entry(signature(&row.labels, matching)).or_insert(next)
             };
@@ -340,8 +341,8 @@ fn match_labels(labels: &Labels, matching: &VectorMatching) -> Labels {
 
 fn duplicate_series(matching: &VectorMatching, a: &Labels, b: &Labels) -> EvalError {
     let side = if matching.card == Card::OneToMany { "left" } else { "right" };
-    let group = match_labels(a, matching);
-    let (first, second) = (a.to_string(), b.to_string());
+    let group = in_braces(&match_labels(a, matching));
+    let (first, second) = (in_braces(a), in_braces(b));
     let (first, second) = if first > second { (second, first) } else { (first, second) };
     EvalError::Query(format!(
         "found duplicate series for the match group {group} on the {side} hand-side of the operation: \
@@ -366,12 +367,12 @@ impl Join<'_> {
         evaluator: &mut Evaluator<'_>,
         step: usize,
         signature: usize,
-        many: (&Labels, &Cell),
+        many: (&Row, &Cell),
         one: (&Labels, &Cell),
     ) -> Result<(), EvalError> {
         let (left, right) = if self.swapped { (one.1, many.1) } else { (many.1, one.1) };
         let Some(outcome) = evaluator.element(self.n.op, left, right, self.n.span()) else { return Ok(()) };
-        let labels = self.result_labels(many.0, one.0);
+        let labels = self.result_labels(&many.0.labels, one.0);
         let clash = |message: &str| Err(EvalError::Query(format!("multiple matches for labels: {message}")));
         if self.matching.card == Card::OneToOne {
             if self.matched[signature] {
@@ -386,7 +387,8 @@ impl Join<'_> {
             (false, true) => outcome.cell,
             (false, false) => return Ok(()),
         };
-        self.builder.emit(step, &labels, self.n.return_bool, cell)
+        // A comparison passes its left side on, and with it that its name is to go.
+        self.builder.emit(step, &labels, self.n.return_bool || many.0.drop_name, cell)
     }
 
     fn result_labels(&mut self, many: &Labels, one: &Labels) -> Labels {

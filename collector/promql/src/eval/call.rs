@@ -20,6 +20,7 @@ impl Evaluator<'_> {
             "scalar" => self.scalar(n, window),
             "absent" => self.absent(n, window),
             "timestamp" => self.timestamp(n, window),
+            "start_timestamp" => self.start_timestamp(n, window),
             "sort" | "sort_desc" => self.sort(n, window),
             "sort_by_label" | "sort_by_label_desc" => {
                 self.note_sort_in_range_query(n, window);
@@ -115,7 +116,7 @@ impl Evaluator<'_> {
     fn timestamp(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
         let mut grid = match &n.args[0] {
             Node::Vector(selector) => {
-                self.instant_samples(selector, window, |_, ts| Cell::Float(ts as f64 / 1000.0))?
+                self.instant_samples(selector, window, |sample| Some(Cell::Float(sample.ts as f64 / 1000.0)))?
             }
             arg => {
                 let mut grid = self.eval(arg, window)?;
@@ -126,6 +127,18 @@ impl Evaluator<'_> {
                 grid
             }
         };
+        for row in &mut grid.rows {
+            row.drop_name = true;
+        }
+        Ok(grid)
+    }
+
+    /// Since when each sample counts; nothing where that is not known of the samples at all.
+    fn start_timestamp(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
+        let Node::Vector(selector) = &n.args[0] else { return Ok(Grid::new(window.steps())) };
+        let known = self.options.start_timestamps;
+        let mut grid = self
+            .instant_samples(selector, window, |sample| known.then_some(Cell::Float(sample.start as f64 / 1000.0)))?;
         for row in &mut grid.rows {
             row.drop_name = true;
         }

@@ -1,13 +1,12 @@
 //! Functions that change or look at labels.
 
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
-
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, LabelsBuilder, MatchOp};
 
 use super::{Evaluator, Grid, Window};
 use crate::ast::*;
 use crate::engine::EvalError;
+use crate::text::is_label_name;
 
 pub(super) fn text(node: &Node) -> Result<&str, EvalError> {
     match node.unwrap_parens() {
@@ -22,7 +21,7 @@ impl Evaluator<'_> {
         let (source, pattern) = (text(&n.args[3])?, text(&n.args[4])?);
         let regex = telemetry::matcher::anchored(pattern)
             .map_err(|_| EvalError::Query(format!("invalid regular expression in label_replace(): {pattern}")))?;
-        if destination.is_empty() {
+        if !is_label_name(destination) {
             let message = format!("invalid destination label name in label_replace(): {destination}");
             return Err(EvalError::Query(message));
         }
@@ -41,11 +40,11 @@ impl Evaluator<'_> {
     pub(super) fn label_join(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
         let (destination, separator) = (text(&n.args[1])?, text(&n.args[2])?);
         let sources = n.args[3..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
-        if sources.iter().any(|source| source.is_empty()) {
-            return Err(EvalError::Query("invalid source label name in label_join(): ".to_owned()));
+        if let Some(source) = sources.iter().find(|source| !is_label_name(source)) {
+            return Err(EvalError::Query(format!("invalid source label name in label_join(): {source}")));
         }
-        if destination.is_empty() {
-            return Err(EvalError::Query("invalid destination label name in label_join(): ".to_owned()));
+        if !is_label_name(destination) {
+            return Err(EvalError::Query(format!("invalid destination label name in label_join(): {destination}")));
         }
         let mut grid = self.eval(&n.args[0], window)?;
         for row in &mut grid.rows {
@@ -144,30 +143,19 @@ pub(super) fn absent_labels(node: &Node) -> Labels {
     builder.build()
 }
 
-/// A number that depends on nothing but the labels, the same in every process.
+/// The hash that Prometheus has for these labels, so that `limit_ratio` picks the same series.
 pub(super) fn hash(labels: &Labels) -> u64 {
-    #[derive(Default)]
-    struct Fnv(u64);
-    impl Hasher for Fnv {
-        fn finish(&self) -> u64 {
-            // FNV leaves the high bits of short inputs poor; this mixes them (the finalizer of MurmurHash3).
-            let mut h = self.0;
-            h = (h ^ (h >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-            h = (h ^ (h >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-            h ^ (h >> 33)
-        }
-        fn write(&mut self, bytes: &[u8]) {
-            for byte in bytes {
-                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut bytes = Vec::new();
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        // Lengths from 255 on take three more bytes.
+        match u8::try_from(text.len()) {
+            Ok(length) if length < 255 => bytes.push(length),
+            _ => {
+                let [a, b, c, ..] = text.len().to_le_bytes();
+                bytes.extend([255, a, b, c]);
             }
         }
+        bytes.extend_from_slice(text.as_bytes());
     }
-    let mut hasher = BuildHasherDefault::<Fnv>::default().build_hasher();
-    for (name, value) in labels.iter() {
-        hasher.write(name.as_bytes());
-        hasher.write(&[0xff]);
-        hasher.write(value.as_bytes());
-        hasher.write(&[0xff]);
-    }
-    hasher.finish()
+    xxhash_rust::xxh64::xxh64(&bytes, 0)
 }

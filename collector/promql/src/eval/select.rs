@@ -1,10 +1,13 @@
 //! Selectors: series from the source, samples to steps.
 
+use std::sync::Arc;
+
 use telemetry::{Timestamp, is_stale_nan};
 
 use super::{Cell, Evaluator, Grid, RangeSeries, RangeVector, Row, Window};
 use crate::ast::{At, Extension, MatrixSelector, VectorSelector};
 use crate::engine::EvalError;
+use crate::histogram::{CounterResetHint, Histogram};
 use crate::source::PointSeries;
 
 /// How often a loop over series asks whether it should stop.
@@ -20,7 +23,10 @@ pub(super) fn pinned(at: Option<At>) -> Option<i64> {
 impl Evaluator<'_> {
     fn fetch(&mut self, n: &VectorSelector, start: i64, end: i64) -> Result<Vec<PointSeries>, EvalError> {
         let (start, end) = (Timestamp::from_millis(start), Timestamp::from_millis(end));
-        let series = self.source.select_points(&n.matchers, start, end).map_err(EvalError::Source)?;
+        let mut series = self.source.select_points(&n.matchers, start, end).map_err(EvalError::Source)?;
+        if n.histogram_stats {
+            series.iter_mut().for_each(keep_histogram_stats);
+        }
         self.stats.series += series.len() as u64;
         let samples: usize = series.iter().map(|s| s.floats.len() + s.histograms.len()).sum();
         self.stats.samples += samples as u64;
@@ -28,15 +34,15 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn instant_selector(&mut self, n: &VectorSelector, window: Window) -> Result<Grid, EvalError> {
-        self.instant_samples(n, window, |cell, _| cell)
+        self.instant_samples(n, window, |sample| Some(sample.cell))
     }
 
-    /// Each step's latest sample within the lookback; `value` makes a cell of it and its timestamp.
+    /// Each step's latest sample within the lookback; `value` makes a cell of it.
     pub(super) fn instant_samples(
         &mut self,
         n: &VectorSelector,
         window: Window,
-        value: impl Fn(Cell, i64) -> Cell,
+        value: impl Fn(Latest) -> Option<Cell>,
     ) -> Result<Grid, EvalError> {
         let at = pinned(n.at);
         let reference = |ts: i64| at.unwrap_or(ts).saturating_sub(n.offset_ms);
@@ -54,7 +60,7 @@ impl Evaluator<'_> {
             let mut cursor = LatestSample::new(&series, self.lookback_ms);
             let mut found = 0;
             for step in 0..steps {
-                let cell = cursor.at(reference(window.at(step))).map(|(cell, ts)| value(cell, ts));
+                let cell = cursor.at(reference(window.at(step))).and_then(&value);
                 found += cell.as_ref().map_or(0, Cell::weight);
                 grid.cells.push(cell);
             }
@@ -82,6 +88,23 @@ impl Evaluator<'_> {
         self.charge(loaded + weights)?;
         let series = series.into_iter().map(without_stale_markers).collect();
         Ok(RangeVector { series, range_ms: n.range_ms, offset_ms: s.offset_ms, at, extension: s.extension })
+    }
+}
+
+/// Reduces histograms to count and sum. What the buckets tell of counter resets is put into the hints first.
+fn keep_histogram_stats(series: &mut PointSeries) {
+    let mut previous: Option<Arc<Histogram>> = None;
+    for (_, histogram) in series.histograms.iter_mut().filter(|(_, h)| !is_stale_nan(h.sum)) {
+        let counter_reset_hint = match (&previous, histogram.counter_reset_hint) {
+            (Some(previous), CounterResetHint::Unknown) if histogram.is_reset_after(previous) => {
+                CounterResetHint::CounterReset
+            }
+            (Some(_), CounterResetHint::Unknown) => CounterResetHint::NotCounterReset,
+            (_, hint) => hint,
+        };
+        let Histogram { schema, count, sum, .. } = **histogram;
+        let stats = Histogram { counter_reset_hint, schema, count, sum, ..Histogram::default() };
+        previous = Some(std::mem::replace(histogram, Arc::new(stats)));
     }
 }
 
@@ -125,7 +148,7 @@ impl<'a> LatestSample<'a> {
         LatestSample { series, lookback_ms, floats: 0, histograms: 0 }
     }
 
-    fn at(&mut self, time: i64) -> Option<(Cell, i64)> {
+    fn at(&mut self, time: i64) -> Option<Latest> {
         let (floats, histograms) = (&self.series.floats, &self.series.histograms);
         while floats.get(self.floats).is_some_and(|(ts, _)| ts.as_millis() <= time) {
             self.floats += 1;
@@ -133,23 +156,33 @@ impl<'a> LatestSample<'a> {
         while histograms.get(self.histograms).is_some_and(|(ts, _)| ts.as_millis() <= time) {
             self.histograms += 1;
         }
-        let float = self.floats.checked_sub(1).map(|i| &floats[i]);
-        let histogram = self.histograms.checked_sub(1).map(|i| &histograms[i]);
-        let (ts, cell) = match (float, histogram) {
-            (Some((ts, value)), h) if h.is_none_or(|(other, _)| other <= ts) => {
-                if is_stale_nan(*value) {
+        let float = self.floats.checked_sub(1).map(|i| (i, floats[i]));
+        let histogram = self.histograms.checked_sub(1).map(|i| (i, &histograms[i]));
+        let (ts, start, cell) = match (float, histogram) {
+            (Some((i, (ts, value))), h) if h.is_none_or(|(_, (other, _))| *other <= ts) => {
+                if is_stale_nan(value) {
                     return None;
                 }
-                (ts.as_millis(), Cell::Float(*value))
+                (ts, self.series.float_starts.get(i), Cell::Float(value))
             }
-            (_, Some((ts, histogram))) => {
+            (_, Some((i, (ts, histogram)))) => {
                 if is_stale_nan(histogram.sum) {
                     return None;
                 }
-                (ts.as_millis(), Cell::Histogram(histogram.clone()))
+                (*ts, self.series.histogram_starts.get(i), Cell::Histogram(histogram.clone()))
             }
             _ => return None,
         };
-        (ts > time.saturating_sub(self.lookback_ms)).then_some((cell, ts))
+        let ts = ts.as_millis();
+        let start = start.copied().unwrap_or_default();
+        (ts > time.saturating_sub(self.lookback_ms)).then_some(Latest { ts, start, cell })
     }
+}
+
+/// A sample that an instant selector found.
+pub(super) struct Latest {
+    pub ts: i64,
+    /// Zero where it is not known.
+    pub start: i64,
+    pub cell: Cell,
 }

@@ -30,6 +30,7 @@ impl Parser<'_> {
             offset_expr: None,
             at: None,
             extension: None,
+            histogram_stats: false,
             span,
         }))
     }

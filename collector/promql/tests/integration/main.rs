@@ -1,0 +1,7 @@
+//! The query engine from outside: scripts, random texts, and Prometheus' own answers.
+
+#![expect(clippy::unwrap_used, reason = "tests through and through, their helpers too")]
+
+mod differential;
+mod robustness;
+mod scripts;
