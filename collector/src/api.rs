@@ -4,6 +4,7 @@
 
 mod auth;
 pub mod prometheus;
+mod ui;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -79,15 +80,18 @@ pub struct Sources {
     pub flags: Arc<BTreeMap<&'static str, String>>,
 }
 
-/// All routes. Health is open to load balancers; everything else asks who it is where `web.auth` says so.
+/// All routes. Health is open to load balancers, the UI's files are no secret; everything else asks who it is where
+/// `web.auth` says so.
 pub fn router(sources: Sources, guard: auth::Guard) -> Router {
     let guarded = Router::new()
         .merge(prometheus::router(sources.clone()))
+        .merge(ui::router(sources.clone()))
         .merge(sources.metrics.router())
         .layer(from_fn_with_state(guard, auth::check));
     Router::new()
         .merge(sources.health.router())
         .merge(prometheus::health_router(sources.health))
+        .merge(crate::ui::router())
         .merge(guarded)
         .layer(CompressionLayer::new().gzip(true))
         .layer(CatchPanicLayer::new())

@@ -53,10 +53,10 @@ pub fn questions() -> Vec<Question> {
                 });
             }
         }
-        for annotation in dashboard.annotations.list.iter().filter(|annotation| !annotation.expr.is_empty()) {
+        for annotation in &dashboard.annotations.list {
             questions.push(Question {
                 place: format!("{}: annotation {}", dashboard.uid, annotation.name),
-                expr: expand(&annotation.expr),
+                expr: expand(&annotation.target.expr),
                 legend: Vec::new(),
             });
         }

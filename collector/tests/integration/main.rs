@@ -5,3 +5,4 @@ mod aws;
 mod config;
 mod moto;
 mod rig;
+mod ui;

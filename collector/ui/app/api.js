@@ -1,6 +1,8 @@
 // Requests to the collector that served the page. Addresses are relative to the page, so a path prefix before the
 // collector needs no setting.
 
+import { token } from './state.js';
+
 const TIMEOUT_MS = 15_000;
 
 /** `unreachable`: no answer at all; otherwise the collector answered and said why not. */
@@ -14,16 +16,18 @@ export class ApiError extends Error {
 }
 
 async function request(path, init) {
+  const headers = { accept: 'application/json' };
+  if (token.value) headers.authorization = `Bearer ${token.value}`;
   let response;
   try {
-    response = await fetch(path, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS), headers: { accept: 'application/json' } });
+    response = await fetch(path, { ...init, headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch (error) {
     const reason = error.name === 'TimeoutError' ? `no answer within ${TIMEOUT_MS / 1000} s` : 'the collector does not answer';
     throw new ApiError(reason, { unreachable: true });
   }
   const body = await response.json().catch(() => undefined);
   if (!response.ok) {
-    throw new ApiError(body?.error ?? `${response.status} ${response.statusText}`, { status: response.status });
+    throw new ApiError(body?.error ?? body?.message ?? `${response.status} ${response.statusText}`, { status: response.status });
   }
   if (body === undefined) throw new ApiError('the answer is not JSON', { status: response.status });
   return body;

@@ -8,9 +8,12 @@ export const PAGES = [
   { path: 'targets', name: 'targets', title: 'Targets', key: 't', load: () => import('./pages/targets.js') },
 ];
 
+/** Reached by links only. */
+const LINKED = [{ path: 'runbook', name: 'runbook', title: 'Runbook', load: () => import('./pages/runbook.js') }];
+
 const read = () => {
   const segment = location.pathname.split('/').at(-1) ?? '';
-  return { page: PAGES.find((page) => page.path === segment) ?? PAGES[0], params: new URLSearchParams(location.search) };
+  return { page: [...PAGES, ...LINKED].find((page) => page.path === segment) ?? PAGES[0], params: new URLSearchParams(location.search) };
 };
 
 export const route = signal(read());

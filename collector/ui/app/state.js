@@ -13,6 +13,28 @@ setInterval(() => {
 /** @type {import('@preact/signals').Signal<{ok: boolean, retryAt?: number}>} */
 export const reachable = signal({ ok: true });
 
+const TOKEN_KEY = 'picket.token';
+
+/** The bearer token that the reader gave, for as long as the tab is open; empty where none is needed. */
+export const token = signal(remembered());
+
+function remembered() {
+  try {
+    return sessionStorage.getItem(TOKEN_KEY) ?? '';
+  } catch {
+    return '';
+  }
+}
+
+export function setToken(value) {
+  try {
+    sessionStorage.setItem(TOKEN_KEY, value);
+  } catch {
+    // Storage is blocked: the token lasts until the page is left.
+  }
+  token.value = value;
+}
+
 /** Undefined until some page has heard. */
 export const firing = signal(/** @type {number | undefined} */ (undefined));
 

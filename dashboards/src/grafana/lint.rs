@@ -153,7 +153,7 @@ fn each_panel(dashboard: &Dashboard, check: impl Fn(&Panel) -> Option<String>) -
 fn each_expr(dashboard: &Dashboard, check: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
     let panels =
         dashboard.panels_flat().flat_map(|panel| panel.targets.iter().map(|target| (&panel.title, &target.expr)));
-    let annotations = dashboard.annotations.list.iter().map(|annotation| (&annotation.name, &annotation.expr));
+    let annotations = dashboard.annotations.list.iter().map(|annotation| (&annotation.name, &annotation.target.expr));
     panels.chain(annotations).filter_map(|(place, expr)| Some(finding(place, check(expr)?))).collect()
 }
 

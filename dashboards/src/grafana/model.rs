@@ -54,6 +54,8 @@ pub struct DashboardLink {
     #[serde(rename = "type")]
     pub kind: String,
     pub title: String,
+    pub icon: String,
+    pub tooltip: String,
     pub tags: Vec<String>,
     pub as_dropdown: bool,
     pub include_vars: bool,
@@ -120,10 +122,18 @@ pub struct Annotation {
     pub datasource: DatasourceRef,
     pub enable: bool,
     pub icon_color: String,
-    pub expr: String,
-    pub step: String,
+    pub target: AnnotationTarget,
     pub title_format: String,
     pub text_format: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AnnotationTarget {
+    pub ref_id: String,
+    pub expr: String,
+    /// Smallest step between two looks.
+    pub interval: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -284,6 +284,8 @@ pub(super) fn dashboard(
         links: vec![DashboardLink {
             kind: "dashboards".to_owned(),
             title: "Picket".to_owned(),
+            icon: "dashboard".to_owned(),
+            tooltip: "The other dashboards, same service, same time".to_owned(),
             tags: vec!["picket".to_owned()],
             as_dropdown: true,
             include_vars: true,
@@ -339,8 +341,7 @@ fn annotations() -> Vec<Annotation> {
         datasource: DatasourceRef::variable(),
         enable: true,
         icon_color: color.to_owned(),
-        expr,
-        step: "30s".to_owned(),
+        target: AnnotationTarget { ref_id: "Anno".to_owned(), expr, interval: "30s".to_owned() },
         title_format: title.to_owned(),
         text_format: text.to_owned(),
     };

@@ -116,7 +116,7 @@ function Table({ title, columns, format, nameOf }) {
   const stride = Math.max(1, Math.ceil(times.length / TABLE_ROWS));
   const rows = [];
   for (let index = times.length - 1; index >= 0; index -= stride) rows.unshift(index);
-  return html`<div class="scroll" role="region" aria-label=${`${title} as a table`} tabindex="0">
+  return html`<div class="scroll" role="group" aria-label=${`${title} as a table`} tabindex="0">
     <table class="data">
       <thead><tr><th scope="col">Time</th>${series.map(({ labels }) => html`<th scope="col" class="num">${nameOf(labels)}</th>`)}</tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${times[row]}>

@@ -3,44 +3,58 @@ import { html } from '../html.js';
 import { now } from '../state.js';
 import { hourMinute, hourMinuteSecond, moment, relative } from '../time.js';
 import { Empty, Panel } from './panel.js';
-import { State } from './severity.js';
+import { Glyph, State } from './severity.js';
 
-const RESULTS = { applied: ['ok', 'applied'], failed: ['critical', 'failed'], held: ['info', 'held back'] };
+const OUTCOMES = { applied: ['ok', 'applied'], failed: ['critical', 'failed'], held: ['info', 'held back'] };
+const STATES = { in_sync: ['ok', 'as scheduled'], held: ['info', 'held back'], failed: ['critical', 'failed'] };
+
+const bounds = (of) => (of ? `${of.min}–${of.max}` : 'no bounds');
 
 export function Scaling({ scaling }) {
   if (!scaling) return html`<${Panel} title="Scaling"><${Empty}>No schedule is configured (<code>scaling</code>).<//><//>`;
-  const { next, last, error } = scaling;
-  return html`<${Panel} title="Scaling">
-    ${error ? html`<p><${State} state="warning" word=${error} /></p>` : null}
-    ${next
-      ? html`<p class="next"><strong>Next: ${next.service} ${next.change}</strong> at ${hourMinute(next.at)}, ${relative(next.at, now.value)}${next.schedule ? html` <span class="muted">(${next.schedule})</span>` : null}</p>`
-      : html`<p class="next">No action is planned.</p>`}
-    ${last.length === 0 ? html`<${Empty}>No action yet since the collector started.<//>` : html`<table class="data plain">
-      <thead><tr><th scope="col">When</th><th scope="col">Service</th><th scope="col">Change</th><th scope="col">Result</th></tr></thead>
-      <tbody>${last.map((action) => {
-        const [state, word] = RESULTS[action.result] ?? ['unknown', action.result];
-        return html`<tr key=${`${action.at}${action.service}`}>
-          <td title=${moment(action.at, now.value)}>${hourMinuteSecond(action.at)}</td><th scope="row">${action.service}</th>
-          <td class="change">${action.change}</td><td><${State} state=${state} word=${action.detail ? `${word}: ${action.detail}` : word} /></td>
-        </tr>`;
-      })}</tbody>
-    </table>`}
+  const { next, targets, history, checked_at: checkedAt, error } = scaling;
+  const aside = checkedAt ? html`<span class="muted">compared ${relative(checkedAt, now.value)}</span>` : null;
+  return html`<${Panel} title="Scaling" aside=${aside}>
+    ${error ? html`<p><${State} state="critical" word=${error} /></p>` : null}
+    <p class="next">${next ? html`<strong>Next: ${next.service} to ${bounds(next)} tasks</strong> ${relative(next.at, now.value)}, at ${hourMinute(next.at)} <span class="muted">(${next.schedule})</span>` : checkedAt ? 'No change is coming.' : 'AWS has not been asked yet.'}</p>
+    <ul class="targets">${targets.map(({ resource, service, actual, wanted, state, reason, window }) => {
+      const [glyph, word] = STATES[state] ?? ['unknown', state];
+      return html`<li key=${resource}>
+        <strong>${service}</strong> <span>${bounds(actual)}${state === 'in_sync' ? '' : ` (wanted ${bounds(wanted)})`}</span>
+        <${State} state=${glyph} word=${reason ? `${word}: ${reason}` : word} />
+        ${window ? html`<span class="muted">${window}</span>` : null}
+      </li>`;
+    })}</ul>
+    ${history.length === 0 ? null : html`<h3>Last actions</h3><ul class="changes">${history.map((action) => {
+      const [glyph, word] = OUTCOMES[action.outcome] ?? ['unknown', action.outcome];
+      const service = action.resource.split('/').at(-1);
+      const change = action.after ? `${bounds(action.before)} → ${bounds(action.after)}` : bounds(action.before);
+      return html`<li key=${`${action.at}${action.resource}`}>
+        <time title=${moment(action.at, now.value)}>${hourMinuteSecond(action.at)}</time>
+        <span class=${`state ${glyph}`}><${Glyph} state=${glyph} /></span>
+        <span>${service} ${change} ${word} <span class="muted">${action.reason}</span></span>
+      </li>`;
+    })}</ul>`}
   <//>`;
 }
 
-const SYNC = { in_sync: ['ok', 'in sync'], drifted: ['warning', 'drifted'], failed: ['critical', 'failed'], pending: ['unknown', 'not published yet'] };
+const SYNC = { in_sync: ['ok', 'in sync'], failed: ['critical', 'failed'] };
 
 export function CloudWatch({ cloudwatch }) {
   if (!cloudwatch) return html`<${Panel} title="CloudWatch"><${Empty}>Nothing is published (<code>cloudwatch</code> is not configured).<//><//>`;
-  const { dashboards, last_run: lastRun, error } = cloudwatch;
-  const aside = lastRun ? html`<span class="muted">checked ${relative(lastRun, now.value)}</span>` : null;
+  const { dashboards, checked_at: checkedAt, region, error } = cloudwatch;
+  const aside = html`<span class="muted">${region}${checkedAt ? `, compared ${relative(checkedAt, now.value)}` : ''}</span>`;
   return html`<${Panel} title="CloudWatch dashboards" aside=${aside}>
     ${error ? html`<p><${State} state="critical" word=${error} /></p>` : null}
-    ${dashboards.length === 0 ? html`<${Empty}>No dashboard yet: one is published for each service that is found.<//>` : html`<table class="data plain">
-      <tbody>${dashboards.map(({ name, state, error: reason }) => {
+    ${dashboards.length === 0 ? html`<${Empty}>${checkedAt ? 'No service is named for a dashboard.' : 'CloudWatch has not been compared yet.'}<//>` : html`<ul class="dashboards">${dashboards.map(({ name, url, state, published_at: at, drifts, messages }) => {
         const [glyph, word] = SYNC[state] ?? ['unknown', state];
-        return html`<tr key=${name}><th scope="row">${name}</th><td><${State} state=${glyph} word=${reason ? `${word}: ${reason}` : word} /></td></tr>`;
-      })}</tbody>
-    </table>`}
+        return html`<li key=${name}>
+          <a href=${url} target="_blank" rel="noopener">${name}</a>
+          <${State} state=${glyph} word=${word} />
+          ${at ? html`<span class="muted">written ${relative(at, now.value)}</span>` : null}
+          ${drifts > 0 ? html`<${State} state="warning" word=${`edited by others ${drifts}×, put back`} />` : null}
+          ${messages.length > 0 ? html`<span class="muted wrap">${messages.join('; ')}</span>` : null}
+        </li>`;
+      })}</ul>`}
   <//>`;
 }

@@ -110,32 +110,37 @@ function drawThreshold({ ctx, bbox, valToPos }, threshold, { line, font }) {
   ctx.restore();
 }
 
-/** A dotted line where something changed; its words only where they do not run into the ones before. */
+/** A dotted line where something changed; its words where they run into no others, the gravest first. */
 function drawMarks({ ctx, bbox, scales, valToPos }, marks, { line, font }) {
   const ratio = devicePixelRatio;
+  const right = bbox.left + bbox.width;
   ctx.save();
   ctx.strokeStyle = line;
   ctx.fillStyle = line;
   ctx.lineWidth = ratio;
   ctx.font = scaled(font, ratio);
   ctx.textBaseline = 'bottom';
-  let free = bbox.left;
-  for (const { at, label } of marks.toSorted((a, b) => a.at - b.at)) {
+  ctx.textAlign = 'left';
+  ctx.setLineDash([2 * ratio, 3 * ratio]);
+  const taken = [];
+  for (const { at, label } of marks.toSorted((a, b) => WEIGHT[b.state] - WEIGHT[a.state] || b.at - a.at)) {
     const time = at / 1000;
     if (time < scales.x.min || time > scales.x.max) continue;
     const x = Math.round(valToPos(time, 'x', true)) + 0.5;
-    ctx.setLineDash([2 * ratio, 3 * ratio]);
     ctx.beginPath();
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
     const width = ctx.measureText(label).width;
-    const left = Math.min(x - 2 * ratio, bbox.left + bbox.width - width);
-    if (left < free) continue;
+    const places = [x - 2 * ratio, x - width + 2 * ratio].filter((left) => left >= bbox.left && left + width <= right);
+    const left = places.find((from) => taken.every(([start, end]) => from > end || from + width < start));
+    if (left === undefined) continue;
     ctx.fillText(label, left, bbox.top - 3 * ratio);
-    free = left + width + 8 * ratio;
+    taken.push([left - 6 * ratio, left + width + 6 * ratio]);
   }
   ctx.restore();
 }
+
+const WEIGHT = { critical: 3, warning: 2, info: 1, ok: 0 };
 
 const scaled = (font, ratio) => font.replace(/^(\d+)px/, (_, size) => `${size * ratio}px`);

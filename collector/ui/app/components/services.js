@@ -7,11 +7,12 @@ import { State } from './severity.js';
 import { Sparkline } from './sparkline.js';
 
 export function Services({ services, objective }) {
-  const filter = route.value.params.get('q') ?? '';
+  // `service` is how alerts link here.
+  const filter = route.value.params.get('q') ?? route.value.params.get('service') ?? '';
   const shown = services.filter(({ service, environment }) => `${environment}/${service}`.includes(filter.trim().toLowerCase()));
   const manyEnvironments = new Set(services.map(({ environment }) => environment)).size > 1;
   const search = html`<input type="search" aria-label="Filter services" placeholder="Filter ( / )" value=${filter}
-    onInput=${(event) => setParams({ q: event.target.value }, { replace: true })} />`;
+    onInput=${(event) => setParams({ q: event.target.value, service: '' }, { replace: true })} />`;
   return html`<${Panel} title="Services" className="services" aside=${services.length > 0 ? search : null}>
     ${services.length === 0 ? html`<${NoServices} />` : shown.length === 0 ? html`<${Empty}>No service matches “${filter}”.<//>` : html`<table class="data">
       <thead><tr>
@@ -41,6 +42,5 @@ function Row({ row, objective, manyEnvironments }) {
 }
 
 function NoServices() {
-  return html`<${Empty}>No service has been scraped yet. Add the sidecar to a task definition; the collector finds the task by itself where
-    <code>scrape_configs</code> has a discovery that covers its cluster.<//>`;
+  return html`<${Empty}>No service has been scraped yet. Add the sidecar to a task definition; its task is found where a discovery in <code>scrape_configs</code> covers it.<//>`;
 }

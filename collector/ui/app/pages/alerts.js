@@ -59,14 +59,14 @@ function Rules({ rules }) {
   const search = html`<input type="search" aria-label="Filter rules" placeholder="Filter ( / )" value=${filter}
     onInput=${(event) => setParams({ q: event.target.value }, { replace: true })} />`;
   return html`<${Panel} title="Alert rules" aside=${rules.length > 0 ? search : null}>
-    ${rules.length === 0 ? html`<${Empty}>No alert rule is loaded: name rule files in <code>rule_files</code>.<//>` : shown.length === 0 ? html`<${Empty}>No rule matches “${filter}”.<//>` : html`<div class="scroll" role="region" aria-label="Alert rules" tabindex="0"><table class="data rules">
+    ${rules.length === 0 ? html`<${Empty}>No alert rule is loaded: name rule files in <code>rule_files</code>.<//>` : shown.length === 0 ? html`<${Empty}>No rule matches “${filter}”.<//>` : html`<div class="scroll" role="group" aria-label="Alert rules" tabindex="0"><table class="data rules stack">
       <thead><tr><th scope="col">Rule</th><th scope="col">State</th><th scope="col">Condition</th><th scope="col" class="num">For</th><th scope="col" class="num">Evaluated</th></tr></thead>
       <tbody>${shown.map((rule) => html`<tr key=${`${rule.group}/${rule.name}`} data-row tabindex="-1">
         <th scope="row">${rule.name}<br /><span class="muted">${rule.group}</span></th>
         <td><${RuleState} rule=${rule} /></td>
-        <td><code class="expr">${rule.query}</code>${rule.last_error ? html`<br /><${State} state="warning" word=${rule.last_error} />` : null}</td>
-        <td class="num">${rule.for_seconds === 0 ? 'at once' : span(rule.for_seconds * 1000)}</td>
-        <td class="num">${rule.evaluated_at ? relative(rule.evaluated_at, now.value) : 'not yet'}</td>
+        <td class="full"><code class="expr">${rule.query}</code>${rule.last_error ? html`<br /><${State} state="warning" word=${rule.last_error} />` : null}</td>
+        <td class="num" data-label="for">${rule.for_seconds === 0 ? 'at once' : span(rule.for_seconds * 1000)}</td>
+        <td class="num" data-label="evaluated">${rule.evaluated_at ? relative(rule.evaluated_at, now.value) : 'not yet'}</td>
       </tr>`)}</tbody>
     </table></div>`}
   <//>`;

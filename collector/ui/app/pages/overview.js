@@ -36,13 +36,11 @@ export default function Overview() {
       <${Services} services=${data.services} objective=${data.objective} />
       <div class="side">
         <${Firing} data=${data} />
+        <${Scaling} scaling=${data.scaling} />
         <${Changes} changes=${data.changes} />
       </div>
       <${Charts} data=${data} />
-      <div class="row">
-        <${Scaling} scaling=${data.scaling} />
-        <${CloudWatch} cloudwatch=${data.cloudwatch} />
-      </div>
+      <${CloudWatch} cloudwatch=${data.cloudwatch} />
     </div>`;
 }
 
@@ -55,7 +53,7 @@ function Verdict({ data, updatedAt, stale }) {
     data.alerts.length === 0 ? 'no alert firing' : `${plural(data.alerts.length, 'alert')} firing`,
     data.pending > 0 ? `${data.pending} pending` : null,
     targets.total === 0 ? 'no targets' : `${targets.up}/${targets.total} targets up`,
-    next ? `next scaling ${hourMinute(next.at)}: ${next.service} ${next.change}` : null,
+    next ? `next scaling ${hourMinute(next.at)}: ${next.service} to ${next.min}–${next.max}` : null,
     dashboards.length > 0 ? `${inSync}/${dashboards.length} CloudWatch dashboards in sync` : null,
   ];
   return html`<section class=${`verdict ${verdict.state}`} aria-label="Verdict">
@@ -83,7 +81,7 @@ function Charts({ data }) {
   const manyEnvironments = new Set(data.services.map(({ environment }) => environment)).size > 1;
   const colorOf = ({ environment, service }) => Math.max(0, keys.indexOf(`${environment ?? ''}/${service}`));
   const nameOf = ({ environment, service }) => (manyEnvironments ? `${environment}/${service}` : service);
-  const marks = useMemo(() => data.changes.filter(({ mark }) => mark).map(({ at, mark }) => ({ at, label: mark })), [data.changes]);
+  const marks = useMemo(() => data.changes.filter(({ mark }) => mark).map(({ at, state, mark }) => ({ at, state, label: mark })), [data.changes]);
   return html`<div class="row">
     ${data.charts.map((chart) => html`<${Chart} key=${chart.title} ...${{ ...chart, window, marks, colorOf, nameOf }} />`)}
   </div>`;

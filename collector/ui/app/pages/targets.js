@@ -57,7 +57,7 @@ function List({ targets }) {
     onInput=${(event) => setParams({ q: event.target.value }, { replace: true })} />`;
   return html`<${Panel} title="Targets" aside=${targets.length > 0 ? search : null}>
     ${targets.length === 0 ? html`<${Empty}>Discovery has found nothing. See <code>scrape_configs</code> in the configuration.<//>` : matching.length === 0 ? html`<${Empty}>No target matches “${filter}”.<//>` : html`
-      <div class="scroll" role="region" aria-label="Targets" tabindex="0"><table class="data">
+      <div class="scroll" role="group" aria-label="Targets" tabindex="0"><table class="data stack">
         <thead><tr><th scope="col">Target</th><th scope="col">State</th><th scope="col">Service</th><th scope="col">Task</th><th scope="col" class="num">Last scrape</th><th scope="col" class="num">Took</th></tr></thead>
         <tbody>${shown.map((target) => html`<${Row} key=${`${target.scrapePool} ${target.scrapeUrl}`} target=${target} />`)}</tbody>
       </table></div>
@@ -75,10 +75,10 @@ function Row({ target }) {
   const scraped = at > 0;
   return html`<tr data-row tabindex="-1">
     <th scope="row">${labels.instance}<br /><span class="muted">${target.scrapePool}</span></th>
-    <td><${State} state=${state} word=${word} />${lastError ? html`<br /><span class="error-text">${lastError}</span>` : null}</td>
+    <td><${State} state=${state} word=${word} />${lastError ? html`<span class="error-text">${lastError}</span>` : null}</td>
     <td>${labels.service ?? ''}</td>
     <td>${labels.task_id ? html`<code title=${labels.task_id}>${labels.task_id.slice(0, 8)}</code>` : ''}</td>
-    <td class="num">${scraped ? relative(at, now.value) : 'not yet'}</td>
-    <td class="num">${scraped ? seconds(lastScrapeDuration) : ''}</td>
+    <td class="num" data-label="scraped">${scraped ? relative(at, now.value) : 'not yet'}</td>
+    <td class="num" data-label="in">${scraped ? seconds(lastScrapeDuration) : ''}</td>
   </tr>`;
 }
