@@ -227,11 +227,6 @@ impl Storage {
         })
     }
 
-    /// Whether there is anything for [`Storage::sync`] and [`Storage::checkpoint`] to do.
-    pub fn is_on_disk(&self) -> bool {
-        self.directory.is_some()
-    }
-
     /// Whether the log has become long enough, or has failed, so that [`Storage::checkpoint`] is worth its cost.
     pub fn checkpoint_due(&self) -> bool {
         let len_max = CHECKPOINT_LOG_LEN_MIN.max(self.checkpoint_len.load(Ordering::Relaxed));

@@ -207,3 +207,86 @@ fn content_types_name_formats() {
     assert_eq!(Format::negotiate(""), Format::Prometheus);
     assert_eq!(Format::negotiate("application/openmetrics-text;q=0.1, text/plain;q=0.5"), Format::Prometheus);
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Labels;
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z_]{1,6}", "[\\PC\n\"\\\\{}=,# ]{1,8}"]
+    }
+
+    fn labels() -> impl Strategy<Value = Labels> {
+        // Names of letters mostly, sometimes any text; `__name__` is the sample's own business.
+        let name = prop_oneof![4 => "[a-z][a-z0-9_]{0,5}", 1 => "[\\PC]{1,5}"];
+        prop::collection::vec((name, text()), 0..4).prop_map(Labels::from_pairs)
+    }
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![4 => (0..1_000_000i64).prop_map(|v| v as f64 / 8.0), 1 => any::<f64>().prop_filter("not NaN", |v| !v.is_nan())]
+    }
+
+    fn family() -> impl Strategy<Value = Family> {
+        let name = prop_oneof![4 => "[a-z][a-z_]{0,5}x", 1 => "[\\PC]{1,5}x"];
+        let timestamp = proptest::option::of((-5_000i64..2_000_000_000_000).prop_map(Timestamp));
+        let exemplar = proptest::option::of((labels(), value()));
+        let samples = prop::collection::vec((labels(), value(), timestamp, exemplar), 0..4);
+        (name, text(), any::<bool>(), samples).prop_map(|(name, help, counter, samples)| {
+            let (kind, suffix) = if counter { (MetricKind::Counter, "_total") } else { (MetricKind::Gauge, "") };
+            let sample = |(labels, value, timestamp, exemplar): (Labels, f64, _, Option<(Labels, f64)>)| FamilySample {
+                name: format!("{name}{suffix}"),
+                labels,
+                value,
+                timestamp,
+                exemplar: exemplar.map(|(labels, value)| Exemplar { labels, value, timestamp: None }),
+            };
+            let samples = samples.into_iter().map(sample).collect();
+            Family { name: name.clone(), kind, help, unit: String::new(), samples }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(families in prop::collection::vec(family(), 0..4)) {
+            let mut families = families;
+            let mut seen = std::collections::HashSet::new();
+            families.retain(|f| seen.insert(f.name.clone()));
+            let text = write(&families, Format::OpenMetrics);
+            let again = parse(&text, Format::OpenMetrics);
+            prop_assert_eq!(again.as_ref(), Ok(&families), "{}", text);
+
+            let mut without_exemplars = families.clone();
+            without_exemplars.iter_mut().flat_map(|f| &mut f.samples).for_each(|s| s.exemplar = None);
+            // Without samples nothing tells a counter's own name from the one with `_total`.
+            let text = write(&without_exemplars, Format::Prometheus);
+            let again = parse(&text, Format::Prometheus);
+            prop_assert_eq!(again.as_ref(), Ok(&without_exemplars), "{}", text);
+        }
+
+        #[test]
+        fn no_body_makes_the_parser_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+            shaped in "([a#\"{}=,\n\\\\ 1.]|# TYPE a counter\n|# HELP |a_total|\\{le=\"|\"\\} 1|# EOF|NaN| # \\{\\} 1){0,12}",
+        ) {
+            for body in [&bytes[..], shaped.as_bytes()] {
+                for format in [Format::Prometheus, Format::OpenMetrics] {
+                    if let Ok(mut parser) = Parser::from_bytes(body, format) {
+                        while let Ok(Some(_)) = parser.next_line() {}
+                    }
+                }
+                let _ = strict::check(body);
+            }
+        }
+
+        #[test]
+        fn what_the_strict_check_accepts_scraping_accepts(
+            shaped in "(# TYPE a counter\n)?(a_total(\\{b=\"[cd]\"\\})? [0-9.]{1,3}( 1)?( # \\{\\} 1)?\n|a 1\n|b -1e3\n){0,4}# EOF\n?",
+        ) {
+            if strict::check(shaped.as_bytes()).is_ok() {
+                prop_assert!(parse(&shaped, Format::OpenMetrics).is_ok(), "{}", shaped);
+            }
+        }
+    }
+}
