@@ -42,14 +42,43 @@ impl Block {
     }
 
     pub(crate) fn decode(&self) -> (Vec<i64>, Vec<f64>) {
-        let times = decode_times(&self.times.bytes, self.times.count).expect("sealed by us, or checked when read");
-        let values = decode_values(&self.values, self.times.count).expect("sealed by us, or checked when read");
-        (times, values)
+        (self.times.decode(), self.decode_values())
+    }
+
+    pub(crate) fn decode_values(&self) -> Vec<f64> {
+        decode_values(&self.values, self.times.count).expect("sealed by us; what is read back has its checksum")
     }
 
     /// Bytes of this block alone; the times are shared.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Block>() + self.values.len()
+    }
+}
+
+impl TimeColumn {
+    pub(crate) fn decode(&self) -> Vec<i64> {
+        decode_times(&self.bytes, self.count).expect("sealed by us; what is read back has its checksum")
+    }
+}
+
+/// Columns of times that a reader has decoded: the series of a target come one after the other and share theirs.
+#[derive(Default)]
+pub(crate) struct DecodedTimes(Vec<(Arc<TimeColumn>, Vec<i64>)>);
+
+impl DecodedTimes {
+    /// As many as the blocks that a series has in some hours.
+    const KEPT: usize = 16;
+
+    pub(crate) fn of(&mut self, column: &Arc<TimeColumn>) -> &[i64] {
+        let known = self.0.iter().position(|(other, _)| Arc::ptr_eq(other, column));
+        let at = known.unwrap_or_else(|| {
+            if self.0.len() == Self::KEPT {
+                self.0.remove(0);
+            }
+            self.0.push((column.clone(), column.decode()));
+            self.0.len() - 1
+        });
+        &self.0[at].1
     }
 }
 

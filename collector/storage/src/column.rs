@@ -11,7 +11,8 @@ pub(crate) use bits::{Reader, push_varint};
 use bits::{pack, unpack};
 
 /// Decimal places that a column of "whole" numbers may have.
-const SCALE_MAX: u32 = 6;
+pub(crate) const SCALE_MAX: u32 = 6;
+const POWERS_OF_TEN: [f64; SCALE_MAX as usize + 1] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
 /// Beyond this a float cannot hold every whole number.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -125,7 +126,7 @@ impl Whole {
         for _ in 0..others_len {
             others.push((usize::try_from(reader.varint()?).ok()?, reader.u64()?));
         }
-        let divisor = 10f64.powi(scale as i32);
+        let divisor = POWERS_OF_TEN[scale as usize];
         let numbers = decode_whole(reader, count)?;
         let mut values: Vec<f64> = if scale == 0 {
             numbers.into_iter().map(|number| number as f64).collect()
@@ -144,9 +145,22 @@ pub(crate) fn whole(value: f64) -> Option<i64> {
     scaled(value, 0)
 }
 
+/// Both values as whole numbers of the fewest decimal places that hold them: one to [`SCALE_MAX`].
+pub(crate) fn decimals(a: f64, b: f64) -> Option<(u32, i64, i64)> {
+    // What has few places has them at the most places too: other floats are found out by one look.
+    scaled(a, SCALE_MAX)?;
+    scaled(b, SCALE_MAX)?;
+    (1..=SCALE_MAX).find_map(|scale| Some((scale, scaled(a, scale)?, scaled(b, scale)?)))
+}
+
+/// The value that is this number of units of its last decimal place; None for more than [`SCALE_MAX`] places.
+pub(crate) fn from_decimals(number: i64, scale: u32) -> Option<f64> {
+    POWERS_OF_TEN.get(scale as usize).map(|factor| number as f64 / factor)
+}
+
 /// `value * 10^scale`, if that is whole and leads back to exactly this value.
-fn scaled(value: f64, scale: u32) -> Option<i64> {
-    let factor = 10f64.powi(scale as i32);
+pub(crate) fn scaled(value: f64, scale: u32) -> Option<i64> {
+    let factor = POWERS_OF_TEN.get(scale as usize)?;
     let number = (value * factor).round();
     if number.abs() >= WHOLE_MAX || number.is_nan() {
         return None;

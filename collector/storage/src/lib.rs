@@ -39,6 +39,7 @@ use telemetry::{Labels, Matcher, Sample, Timestamp};
 pub use disk::{Checkpoint, OpenError, Recovery};
 pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
 
+use block::DecodedTimes;
 use disk::Directory;
 use disk::log::Log;
 use head::{Head, Span};
@@ -147,8 +148,10 @@ impl Storage {
         let ranges: Vec<(Labels, Range)> = ranges.collect();
         // Blocks never change: they are decoded while the writer goes on.
         drop(head);
-        let data = ranges.into_iter().map(|(labels, range)| SeriesData { labels, samples: range.into_samples() });
-        data.filter(|series| !series.samples.is_empty()).collect()
+        let mut decoded = DecodedTimes::default();
+        let samples = ranges.into_iter().map(|(labels, range)| (labels, range.into_samples(&mut decoded)));
+        let data = samples.filter(|(_, samples)| !samples.is_empty());
+        data.map(|(labels, samples)| SeriesData { labels, samples }).collect()
     }
 
     /// The label sets that [`Storage::select`] would return, sorted.

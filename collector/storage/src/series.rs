@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use telemetry::Timestamp;
 
 use crate::Refusal;
-use crate::block::{Block, TimeColumns};
+use crate::block::{Block, DecodedTimes, TimeColumns};
 
 /// Plain samples are sealed when there are this many, …
 const HOT_LEN_MAX: usize = 24;
@@ -166,7 +166,10 @@ impl Series {
             // A block whose ends both lie outside may still have a hole where the range is.
             overlapping.into_iter().any(|block| {
                 let end_within = (block.first() > start && block.first() <= end) || block.last() <= end;
-                end_within || !within(block, start, end).is_empty()
+                end_within || {
+                    let (from, to) = bounds(&block.times.decode(), start, end);
+                    from < to
+                }
             })
         }
     }
@@ -204,24 +207,24 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    pub(crate) fn into_samples(self) -> Vec<(Timestamp, f64)> {
+    pub(crate) fn into_samples(self, decoded: &mut DecodedTimes) -> Vec<(Timestamp, f64)> {
         if self.blocks.is_empty() {
             return self.hot;
         }
-        let sealed_len: usize = self.blocks.iter().map(Block::count).sum();
+        let parts: SmallVec<[(usize, usize); 8]> =
+            self.blocks.iter().map(|block| bounds(decoded.of(&block.times), self.start, self.end)).collect();
+        let sealed_len: usize = parts.iter().map(|(from, to)| to - from).sum();
         let mut samples = Vec::with_capacity(sealed_len + self.hot.len());
-        for block in &self.blocks {
-            samples.extend(within(block, self.start, self.end));
+        for (block, (from, to)) in self.blocks.iter().zip(parts) {
+            if from < to {
+                let values = block.decode_values();
+                let times = decoded.of(&block.times)[from..to].iter().map(|time| Timestamp(*time));
+                samples.extend(times.zip(values[from..to].iter().copied()));
+            }
         }
         samples.extend(self.hot);
         samples
     }
-}
-
-fn within(block: &Block, start: i64, end: i64) -> Vec<(Timestamp, f64)> {
-    let (times, values) = block.decode();
-    let (from, to) = bounds(&times, start, end);
-    times[from..to].iter().map(|time| Timestamp(*time)).zip(values[from..to].iter().copied()).collect()
 }
 
 /// Where a late sample belongs; None if it is there already.

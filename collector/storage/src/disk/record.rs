@@ -5,7 +5,7 @@
 
 use telemetry::Labels;
 
-use crate::column::{Reader, push_varint, unzigzag, whole, zigzag};
+use crate::column::{Reader, decimals, from_decimals, push_varint, scaled, unzigzag, whole, zigzag};
 
 const BATCH: u8 = 1;
 const EXPIRY: u8 = 2;
@@ -13,13 +13,17 @@ const EXPIRY: u8 = 2;
 // The low bits of an entry's first byte.
 const UNCHANGED: u8 = 0;
 const DIFFERENCE: u8 = 1;
-const CHANGED_BYTES: u8 = 2;
+/// The high bits say how: below 8 so many low bytes are unchanged and the others follow; above, a difference in the
+/// last of that many decimal places less [`PLACES`] follows.
+const CHANGED: u8 = 2;
 const NEW_SERIES: u8 = 3;
 const KIND: u8 = 0b11;
 const SAME_TIME: u8 = 0b100;
 const NEXT_ID: u8 = 0b1000;
 /// The high bits hold a difference below this, or say with it that the difference follows.
 const DIFFERENCE_FOLLOWS: u64 = 15;
+
+const PLACES: u32 = 7;
 
 /// Collects the entries of one record.
 #[derive(Default)]
@@ -70,10 +74,12 @@ impl BatchEncoder {
         }
         let difference = whole(previous).zip(whole(value)).map(|(before, now)| zigzag(now - before));
         let changed = previous.to_bits() ^ value.to_bits();
-        first |= match difference {
+        let places = if difference.is_none() { decimals(previous, value) } else { None };
+        first |= match (difference, places) {
             _ if changed == 0 => UNCHANGED,
-            Some(difference) => DIFFERENCE | (difference.min(DIFFERENCE_FOLLOWS) as u8) << 4,
-            None => CHANGED_BYTES | ((changed.trailing_zeros() / 8) as u8) << 4,
+            (Some(difference), _) => DIFFERENCE | (difference.min(DIFFERENCE_FOLLOWS) as u8) << 4,
+            (None, Some((places, ..))) => CHANGED | ((places + PLACES) as u8) << 4,
+            (None, None) => CHANGED | ((changed.trailing_zeros() / 8) as u8) << 4,
         };
         self.payload.push(first);
         if first & SAME_TIME == 0 {
@@ -82,11 +88,12 @@ impl BatchEncoder {
         if first & NEXT_ID == 0 {
             push_varint(&mut self.payload, zigzag(i64::from(id) - i64::from(self.last.id)));
         }
-        match (first & KIND, difference) {
-            (DIFFERENCE, Some(difference)) if difference >= DIFFERENCE_FOLLOWS => {
+        match (first & KIND, difference, places) {
+            (DIFFERENCE, Some(difference), _) if difference >= DIFFERENCE_FOLLOWS => {
                 push_varint(&mut self.payload, difference - DIFFERENCE_FOLLOWS);
             }
-            (CHANGED_BYTES, _) => {
+            (CHANGED, _, Some((_, before, now))) => push_varint(&mut self.payload, zigzag(now - before)),
+            (CHANGED, ..) => {
                 let trailing = changed.trailing_zeros() / 8;
                 self.payload.extend_from_slice(&changed.to_le_bytes()[trailing as usize..]);
             }
@@ -166,6 +173,11 @@ fn replay_value(first: u8, previous: f64, reader: &mut Reader<'_>) -> Option<f64
             }
             Some(whole(previous)?.checked_add(unzigzag(difference))? as f64)
         }
+        _ if u32::from(first >> 4) > PLACES => {
+            let places = u32::from(first >> 4) - PLACES;
+            let before = scaled(previous, places)?;
+            from_decimals(before.checked_add(unzigzag(reader.varint()?))?, places)
+        }
         _ => {
             let trailing = usize::from(first >> 4);
             let mut changed = [0; 8];
@@ -208,7 +220,7 @@ mod tests {
         #[test]
         fn batches_come_back(samples in prop::collection::vec((0..5u32, 0..3i64, prop_oneof![
             (-20i64..20).prop_map(|v| v as f64), (0..1i64 << 53).prop_map(|v| v as f64), any::<u64>().prop_map(f64::from_bits),
-            Just(stale_nan()), Just(-0.0), Just(0.1), any::<f64>(),
+            Just(stale_nan()), Just(-0.0), (0..2000i64).prop_map(|v| v as f64 / 1000.0), any::<f64>(),
         ]), 1..50)) {
             let mut heard = Heard::default();
             let mut encoder = BatchEncoder::default();
@@ -229,6 +241,13 @@ mod tests {
         fn nonsense_does_not_panic(payload in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = replay(&payload, &mut Heard::default());
         }
+    }
+
+    #[test]
+    fn ratios_of_few_places_take_little_more() {
+        let mut encoder = BatchEncoder::default();
+        (1..=100).for_each(|id| encoder.sample(id, 1_700_000_000_000, 0.75, Some(0.5)));
+        assert!(encoder.payload().len() <= 210, "{}", encoder.payload().len());
     }
 
     #[test]
