@@ -24,6 +24,10 @@ pub struct Process {
     log: PathBuf,
 }
 
+/// What a run makes in its folder. The next begins without it: a database of another version, or samples and alerts
+/// of yesterday, would tell another story.
+const MADE_BY_A_RUN: [&str; 5] = ["postgres", "collector", "alertmanager", "rules", "logs"];
+
 /// Where processes log, and where their groups are noted.
 #[derive(Clone, Debug)]
 pub struct Workplace {
@@ -36,9 +40,13 @@ impl Workplace {
     /// # Errors
     /// When the folder cannot be made or written.
     pub fn prepare(dir: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(dir.join("logs")).with_context(|| format!("failed to make {}", dir.display()))?;
+        std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
         let workplace = Workplace { dir: std::fs::canonicalize(dir)? };
         workplace.end_leftovers();
+        for made in MADE_BY_A_RUN.map(|name| workplace.dir.join(name)).iter().filter(|made| made.exists()) {
+            std::fs::remove_dir_all(made).with_context(|| format!("failed to remove {}", made.display()))?;
+        }
+        std::fs::create_dir(workplace.dir.join("logs"))?;
         File::create(workplace.notes()).with_context(|| format!("failed to write {}", workplace.notes().display()))?;
         Ok(workplace)
     }
