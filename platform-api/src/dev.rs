@@ -35,7 +35,7 @@ pub async fn migrate(config: Config) -> anyhow::Result<()> {
         }
         tokio::time::sleep(CONNECT_RETRY).await;
     }
-    let pool = config.database.pool(2);
+    let pool = config.database.unlimited_pool();
     MIGRATIONS.run(&pool).await.with_context(|| format!("failed to migrate the database at {}", config.database))?;
     let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
     println!("schema of {} is at version {newest}", config.database);

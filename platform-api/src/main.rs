@@ -14,6 +14,10 @@ use service::Shutdown;
 use service::cli::{Exit, finish};
 use service::config::ProcessEnv;
 
+/// Each password takes 19 MiB for a moment: jemalloc gives them back where glibc keeps them per thread.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Healthcheck { addr, path } => service::healthcheck::check(addr, &path).map_err(Exit::from),

@@ -6,6 +6,8 @@
 
 pub mod queue;
 
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -31,14 +33,32 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// The relay between outbox and consumers.
-#[derive(Clone)]
 pub struct Relay {
     platform: Platform,
+    trouble: Trouble,
+}
+
+/// Whoever fails at the moment: told when it begins and when it ends, not at each attempt.
+#[derive(Default)]
+struct Trouble(Mutex<HashSet<String>>);
+
+impl Trouble {
+    fn failed(&self, who: &str, why: &str) {
+        if self.0.lock().expect("no one panics holding it").insert(who.to_owned()) {
+            tracing::warn!(error = why, "{who} cannot be used, its deliveries wait");
+        }
+    }
+
+    fn worked(&self, who: &str) {
+        if self.0.lock().expect("no one panics holding it").remove(who) {
+            tracing::info!("{who} can be used again");
+        }
+    }
 }
 
 impl Relay {
     pub fn new(platform: Platform) -> Self {
-        Relay { platform }
+        Relay { platform, trouble: Trouble::default() }
     }
 
     /// Delivers until the order to stop; what it has claimed by then is finished first.
@@ -60,7 +80,7 @@ impl Relay {
                     Ok(0) => break,
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "deliveries could not be claimed, trying again");
+                        self.trouble.failed("the outbox", &error.to_string());
                         break;
                     }
                 }
@@ -84,6 +104,7 @@ impl Relay {
     /// Claims what is due and delivers it; how many deliveries it claimed.
     pub async fn deliver_some(&self) -> sqlx::Result<usize> {
         let claimed = queue::claim(&self.platform.db, CLAIM_MAX).await?;
+        self.trouble.worked("the outbox");
         let count = claimed.len();
         futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, |claimed| self.deliver(claimed)).await;
         Ok(count)
@@ -107,7 +128,10 @@ impl Relay {
         };
         let db = &self.platform.db;
         let (outcome, noted) = match result {
-            Ok(()) => (JobOutcome::Completed, queue::delivered(db, claimed.seq).await),
+            Ok(()) => {
+                self.trouble.worked(&claimed.consumer);
+                (JobOutcome::Completed, queue::delivered(db, claimed.seq).await)
+            }
             Err((why, hopeless)) if hopeless || claimed.attempts >= ATTEMPTS_MAX => {
                 tracing::error!(event_id = %claimed.event.id, attempts = claimed.attempts, error = why,
                     "gave up delivering {} to {}", claimed.event.kind, claimed.consumer);
@@ -115,8 +139,7 @@ impl Relay {
             }
             Err((why, _)) => {
                 let pause = RETRY.delay(claimed.attempts.unsigned_abs().saturating_sub(1));
-                tracing::warn!(event_id = %claimed.event.id, attempts = claimed.attempts, error = why,
-                    "failed to deliver {} to {}, trying again", claimed.event.kind, claimed.consumer);
+                self.trouble.failed(&claimed.consumer, &why);
                 (JobOutcome::Failed, queue::failed(db, claimed.seq, &why, pause).await)
             }
         };

@@ -92,23 +92,27 @@ impl Address {
             .ok()
             .filter(|_| url.starts_with("postgres://") || url.starts_with("postgresql://"))
             .context("DATABASE_URL is not of the form postgres://user:password@host:port/database")?;
-        let options = options
-            .application_name("platform-api")
-            .options([
-                ("statement_timeout", "10s"),
-                ("lock_timeout", "5s"),
-                ("idle_in_transaction_session_timeout", "30s"),
-            ])
-            .disable_statement_logging();
-        Ok(Address { options })
+        Ok(Address { options: options.application_name("platform-api").disable_statement_logging() })
     }
 
+    /// For serving: what hangs is ended by the server.
     pub fn pool(&self, connections_max: u32) -> PgPool {
+        let limits =
+            [("statement_timeout", "10s"), ("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
+        self.pool_with(self.options.clone().options(limits), connections_max)
+    }
+
+    /// For migrations, which may take their time and wait for each other.
+    pub fn unlimited_pool(&self) -> PgPool {
+        self.pool_with(self.options.clone(), 1)
+    }
+
+    fn pool_with(&self, options: PgConnectOptions, connections_max: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(CONNECTION_LIFETIME_MAX)
-            .connect_lazy_with(self.options.clone())
+            .connect_lazy_with(options)
     }
 }
 

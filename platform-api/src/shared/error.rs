@@ -110,11 +110,18 @@ impl IntoResponse for ApiError {
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => {
+        let code = error.as_database_error().and_then(|e| e.code()).map(|code| code.into_owned()).unwrap_or_default();
+        let away = matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_));
+        match code.as_str() {
+            // SQLSTATE: it is stopping or starting, has no connection left, or lost one.
+            _ if away || ["57P", "53", "08"].iter().any(|class| code.starts_with(class)) => {
                 ApiError::unavailable("database_unavailable", "the database cannot be reached, try again", error)
             }
-            other => ApiError::internal(other),
+            // Serialisation failure, deadlock, lock timeout, statement timeout.
+            "40001" | "40P01" | "55P03" | "57014" => {
+                ApiError::unavailable("database_busy", "the database is too busy with this, try again", error)
+            }
+            _ => ApiError::internal(error),
         }
     }
 }

@@ -136,6 +136,9 @@ fn finish(mut response: Response, request_id: &str, started: Instant) -> Respons
     if status == StatusCode::UNAUTHORIZED.as_u16() {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     *response.body_mut() = Body::from(body);
     response
 }
