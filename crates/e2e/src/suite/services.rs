@@ -118,6 +118,8 @@ impl Suite {
                     "SIDECAR_APP_METRICS_URL": "http://{task_ip}:3000/metrics",
                     "SIDECAR_APP_HEALTH_URL": "http://{task_ip}:3000/health/ready",
                     "SIDECAR_LOG_FILES": "{log_dir}/{service}-{task_id}-app.log",
+                    // A task's log is its own: nothing in it is older than the task.
+                    "SIDECAR_LOG_START": "beginning",
                     "ECS_CONTAINER_METADATA_URI_V4": "http://{task_ip}:51679/v4/{task_id}",
                     "OTEL_EXPORTER_OTLP_ENDPOINT": format!("http://{traces}"),
                     "SIDECAR_STOP_TIMEOUT": "6s",
