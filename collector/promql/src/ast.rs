@@ -76,6 +76,8 @@ pub struct NumberLiteral {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StringLiteral {
     pub value: String,
+    /// What was written, where it is no UTF-8 and `value` only comes near it.
+    pub bytes: Option<Vec<u8>>,
     pub span: Span,
 }
 

@@ -95,7 +95,9 @@ impl Engine {
         let mut evaluator = Evaluator::new(source, &self.limits, options);
         let value = match root.unwrap_parens() {
             Node::String(literal) => Value::String { timestamp: at, value: literal.value.clone() },
-            node if node.value_type() == ValueType::Matrix => matrix_of_ranges(evaluator.range_vector(node, window)?)?,
+            node if node.value_type() == ValueType::Matrix => {
+                matrix_of_ranges(evaluator.final_range_vector(node, window)?)?
+            }
             node => {
                 let grid = evaluator.eval(node, window)?;
                 let grid = grid.without_dropped_names()?;

@@ -5,7 +5,9 @@ mod aggregate;
 mod binary;
 mod call;
 pub(crate) mod date;
+mod extended;
 mod histogram_call;
+mod info;
 
 mod labels;
 mod native;
@@ -370,6 +372,7 @@ impl<'a> Evaluator<'a> {
     fn eval_node(&mut self, node: &Node, window: Window) -> Result<Grid, EvalError> {
         match node {
             Node::Number(n) => Ok(Grid::scalar(window.steps(), |_| n.value)),
+            Node::Vector(n) if n.extension == Some(Extension::Smoothed) => self.smoothed_selector(n, window),
             Node::Vector(n) => self.instant_selector(n, window),
             Node::Aggregate(n) => self.aggregate(n, window),
             Node::Binary(n) => self.binary(n, window),
@@ -412,6 +415,13 @@ impl<'a> Evaluator<'a> {
         self.check_grid(once.rows.len(), steps)?;
         let cells = once.cells.into_iter().flat_map(|cell| std::iter::repeat_n(cell, steps)).collect();
         Ok(Grid { rows: once.rows, cells, steps })
+    }
+
+    /// The range vector that is the result of a query.
+    pub(crate) fn final_range_vector(&mut self, node: &Node, window: Window) -> Result<RangeVector, EvalError> {
+        let mut ranges = self.range_vector(node, window)?;
+        self.with_edges(&mut ranges, window)?;
+        Ok(ranges)
     }
 
     /// The range vector that `node` is: a range selector or a subquery.

@@ -5,13 +5,13 @@ use std::fmt;
 use telemetry::MatchOp;
 
 use crate::ast::*;
-use crate::text::{format_millis, format_plain, is_plain_label_name, quote};
+use crate::text::{format_millis, format_plain, is_plain_label_name, quote, quote_bytes};
 
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Node::Number(n) => f.write_str(&number(n)),
-            Node::String(n) => f.write_str(&quote(&n.value)),
+            Node::String(n) => f.write_str(&string(n)),
             Node::Vector(n) => vector(f, n),
             Node::Matrix(n) => matrix(f, n),
             Node::Subquery(n) => {
@@ -46,6 +46,13 @@ impl fmt::Display for Node {
 
 fn number(n: &NumberLiteral) -> String {
     if n.duration { format_millis((n.value * 1e9) as i64 / 1_000_000) } else { format_plain(n.value) }
+}
+
+fn string(n: &StringLiteral) -> String {
+    match &n.bytes {
+        Some(bytes) => quote_bytes(bytes),
+        None => quote(&n.value),
+    }
 }
 
 fn duration(ms: i64, expr: &Option<Box<DurationExpr>>) -> String {

@@ -65,6 +65,19 @@ pub(crate) fn quote(text: &str) -> String {
     out
 }
 
+/// The same of bytes that need not be UTF-8; what is not shows as `\xff`.
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| push_escaped(&mut out, c, '"'));
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// A character as Go's `%q` writes a rune.
 pub(crate) fn quote_char(c: char) -> String {
     let mut out = String::from("'");

@@ -28,6 +28,7 @@ impl Evaluator<'_> {
             }
             "label_replace" => self.label_replace(n, window),
             "label_join" => self.label_join(n, window),
+            "info" => self.info(n, window),
             "clamp" | "clamp_min" | "clamp_max" => self.clamp(n, window),
             "round" => self.round(n, window),
             "minute" | "hour" | "day_of_week" | "day_of_month" | "day_of_year" | "days_in_month" | "month" | "year" => {

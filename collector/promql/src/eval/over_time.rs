@@ -5,6 +5,7 @@ use std::sync::Arc;
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, Timestamp};
 
+use super::extended::anchored;
 use super::labels::absent_labels;
 use super::native::HistogramTotal;
 use super::quantile::quantile;
@@ -35,10 +36,22 @@ pub(super) struct Slice<'a> {
     pub range_ms: i64,
     /// The time of evaluation.
     pub ts: i64,
+    pub(super) extension: Option<Extension>,
     labels: &'a Labels,
 }
 
-impl Slice<'_> {
+impl<'a> Slice<'a> {
+    /// The same without the first samples of each kind.
+    pub(super) fn from(&self, float: usize, histogram: usize) -> Slice<'a> {
+        Slice {
+            floats: &self.floats[float..],
+            histograms: &self.histograms[histogram..],
+            float_starts: self.float_starts.get(float..).unwrap_or(&[]),
+            histogram_starts: self.histogram_starts.get(histogram..).unwrap_or(&[]),
+            ..*self
+        }
+    }
+
     pub(super) fn metric(&self) -> &str {
         self.labels.get(METRIC_NAME).unwrap_or_default()
     }
@@ -72,6 +85,7 @@ impl Evaluator<'_> {
             scalars.push(self.eval(arg, window)?);
         }
         let ranges = self.range_vector(&n.args[range_arg], window)?;
+        self.check_extension(n.function.name, ranges.extension)?;
         let steps = window.steps();
         self.check_grid(ranges.series.len(), steps)?;
         let keeps_name = matches!(n.function.name, "last_over_time" | "first_over_time");
@@ -133,6 +147,7 @@ impl Evaluator<'_> {
             end,
             range_ms: ranges.range_ms,
             ts,
+            extension: ranges.extension,
             labels: &series.labels,
         }
     }
@@ -164,8 +179,17 @@ impl Evaluator<'_> {
             "delta" => self.extrapolated(call, slice, false, false),
             "irate" => self.instant_rise(call, slice, true),
             "idelta" => self.instant_rise(call, slice, false),
-            "resets" => self.resets(slice),
-            "changes" => self.changes(slice),
+            "resets" | "changes" => {
+                let anchored_slice = match slice.extension {
+                    Some(Extension::Anchored) => match anchored(slice) {
+                        Some(slice) => Some(slice),
+                        None => return Ok(None),
+                    },
+                    _ => None,
+                };
+                let slice = anchored_slice.as_ref().unwrap_or(slice);
+                if call.name == "resets" { self.resets(slice) } else { self.changes(slice) }
+            }
             "count_over_time" => Some(Cell::Float((slice.floats.len() + slice.histograms.len()) as f64)),
             "present_over_time" | "absent_over_time" => Some(Cell::Float(1.0)),
             "last_over_time" => last(slice),

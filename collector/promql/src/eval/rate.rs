@@ -101,7 +101,9 @@ impl Evaluator<'_> {
             self.annotations.mixed_floats_histograms(slice.metric(), call.span);
             return None;
         }
-        if slice.histograms.is_empty() {
+        if slice.extension.is_some() {
+            self.extended_rise(call, slice, counter, per_second)
+        } else if slice.histograms.is_empty() {
             self.extrapolated_floats(call, slice, counter, per_second)
         } else {
             self.extrapolated_histograms(call, slice, counter, per_second)

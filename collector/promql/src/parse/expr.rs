@@ -83,8 +83,8 @@ impl Parser<'_> {
             Tok::Number | Tok::Duration => Ok(Node::Number(self.number_or_duration()?)),
             Tok::Str => {
                 let span = self.span();
-                let value = self.unquoted()?;
-                Ok(Node::String(StringLiteral { value, span }))
+                let (value, bytes) = self.unquoted_bytes()?;
+                Ok(Node::String(StringLiteral { value, bytes, span }))
             }
             Tok::Add | Tok::Sub => self.unary(),
             Tok::LeftParen => self.paren(),

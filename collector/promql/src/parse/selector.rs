@@ -273,14 +273,23 @@ impl Parser<'_> {
         Ok(NumberLiteral { value, duration, span })
     }
 
-    /// The string literal that comes next, without its quotes.
+    /// The string literal that comes next, without its quotes. A label's value is text: bytes that are not UTF-8
+    /// (`"\xff"`) cannot match anything and are replaced.
     pub(super) fn unquoted(&mut self) -> Parse<String> {
+        self.unquoted_bytes().map(|(text, _)| text)
+    }
+
+    /// The same, with the bytes where they are not UTF-8.
+    pub(super) fn unquoted_bytes(&mut self) -> Parse<(String, Option<Vec<u8>>)> {
         let word = self.word();
         let span = self.advance();
-        match unquote(word) {
-            Some(text) => Ok(text),
-            None => fault(span, format!("error unquoting string {}: invalid syntax", quote(word))),
-        }
+        let Some(bytes) = unquote(word) else {
+            return fault(span, format!("error unquoting string {}: invalid syntax", quote(word)));
+        };
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(error.into_bytes())),
+        })
     }
 }
 
@@ -339,10 +348,10 @@ fn regex_fault(error: &telemetry::matcher::RegexError) -> String {
 }
 
 /// Takes the quotes and escapes off a literal that the scanner accepted.
-fn unquote(word: &str) -> Option<String> {
+fn unquote(word: &str) -> Option<Vec<u8>> {
     let inner = word.get(1..word.len().checked_sub(1)?)?;
     if word.starts_with('`') || !inner.contains('\\') {
-        return Some(inner.to_owned());
+        return Some(inner.as_bytes().to_vec());
     }
     let mut bytes = Vec::with_capacity(inner.len());
     let mut chars = inner.chars();
@@ -367,8 +376,7 @@ fn unquote(word: &str) -> Option<String> {
             _ => return None,
         }
     }
-    // A label value is text: bytes that are not UTF-8 (`\xff`) cannot match anything and are replaced.
-    Some(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    Some(bytes)
 }
 
 fn code(chars: &mut std::str::Chars<'_>, digits: usize, base: u32, first: u32) -> Option<u32> {
