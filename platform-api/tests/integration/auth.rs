@@ -3,6 +3,7 @@
 use chrono::Utc;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use platform_api::shared::auth::keys;
+use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -164,4 +165,31 @@ async fn members_see_themselves_and_administrators_see_their_organisation() {
     assert_eq!(count(&boss).await, 1);
     assert_eq!(count(&platform.admin).await, 2);
     assert_eq!(platform.get("/api/v1/reports/sales", &member).await.code(), "forbidden");
+}
+
+#[tokio::test]
+async fn no_route_of_the_api_is_open_but_the_ones_that_give_out_tokens() {
+    let Some(platform) = fixture::start().await else { return };
+    let id = Uuid::now_v7();
+    for (method, path) in [
+        (Method::GET, "/api/v1/users/me".to_owned()),
+        (Method::GET, "/api/v1/users".to_owned()),
+        (Method::GET, "/api/v1/products".to_owned()),
+        (Method::POST, "/api/v1/products".to_owned()),
+        (Method::GET, format!("/api/v1/products/{id}")),
+        (Method::GET, format!("/api/v1/products/{id}/inventory")),
+        (Method::PUT, format!("/api/v1/products/{id}/inventory")),
+        (Method::GET, "/api/v1/orders".to_owned()),
+        (Method::POST, "/api/v1/orders".to_owned()),
+        (Method::GET, format!("/api/v1/orders/{id}")),
+        (Method::POST, format!("/api/v1/orders/{id}/pay")),
+        (Method::POST, format!("/api/v1/orders/{id}/ship")),
+        (Method::POST, format!("/api/v1/orders/{id}/cancel")),
+        (Method::GET, "/api/v1/reports/sales".to_owned()),
+        (Method::GET, "/api/v1/notifications".to_owned()),
+        (Method::POST, format!("/api/v1/notifications/{id}/read")),
+    ] {
+        let answer = platform.send(platform.request(method.clone(), &path, "")).await;
+        assert_eq!((answer.status, answer.code()), (401, "token_missing"), "{method} {path}");
+    }
 }

@@ -1,5 +1,7 @@
 //! From an order to the report and the notification: every event has its effect exactly once.
 
+use std::time::Duration;
+
 use platform_api::worker::Relay;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -51,6 +53,25 @@ async fn a_paid_order_is_in_the_report_and_told_to_its_buyer() {
     let told = notifications(&platform, &buyer).await;
     assert_eq!(told, ["Payment received", "Order received", "Payment received", "Order received", "Welcome"]);
     assert!(notifications(&platform, &platform.admin).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_running_worker_delivers_soon_and_stops_when_it_is_told_to() {
+    let Some(platform) = fixture::start().await else { return };
+    let buyer = platform.customer().await;
+    let shutdown = service::Shutdown::new();
+    let relay = service::task::spawn("relay", Relay::new(platform.platform.clone()).run(shutdown.clone()));
+    paid_orders(&platform, &buyer, 1).await;
+    let told = async {
+        while notifications(&platform, &buyer).await.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.expect("welcome, received and paid arrive");
+    shutdown.request();
+    let ended = tokio::time::timeout(Duration::from_secs(5), relay).await.expect("it stops");
+    assert!(ended.unwrap().is_ok());
+    assert_eq!(open_deliveries(&platform.pool).await, 0);
 }
 
 #[tokio::test]

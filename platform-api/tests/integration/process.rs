@@ -253,3 +253,79 @@ fn a_taken_port_is_one_message_that_names_the_flag() {
     assert_eq!(code, Some(1));
     assert!(message.contains(&format!("{addr} is already in use")) && message.contains("--listen"), "{message}");
 }
+
+#[tokio::test]
+async fn the_load_generator_makes_products_and_orders_and_tells_what_happened() {
+    let Some(platform) = fixture::start().await else { return };
+    let target = format!("http://{}", platform.addr);
+    let mut loadgen = command(&["loadgen", "--target", &target, "--rate", "40", "--duration", "3s", "--seed", "5"], "");
+    loadgen.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || loadgen.output().expect("it runs")).await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).unwrap();
+    assert_eq!((&last["final"], &last["errors"], &last["seed"]), (&json!(true), &json!(0), &json!(5)), "{last}");
+    assert!(last["requests"].as_u64().unwrap() >= 100, "{last}");
+    assert!(last["orders"].as_u64().unwrap() >= 5 && last["paid"].as_u64().unwrap() >= 1, "{last}");
+    let products = platform.get("/api/v1/products?limit=100", &platform.admin).await;
+    assert_eq!(products.body["items"].as_array().unwrap().len(), 20);
+}
+
+/// `dev --only-database` on this directory, up to its line.
+fn database(data: &std::path::Path) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_platform-api"))
+        .args(["dev", "--only-database", "--data"])
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("readable");
+    (child, line.trim().strip_prefix("DATABASE_URL=").unwrap_or_default().to_owned())
+}
+
+async fn answers(url: &str) -> bool {
+    sqlx::PgPool::connect(url).await.is_ok()
+}
+
+#[tokio::test]
+async fn the_private_database_is_kept_between_runs_and_an_abandoned_server_is_stopped() {
+    if fixture::empty_database().await.is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // PostgreSQL's user must get through where the tests run as root.
+    let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let data = dir.path().join("pg");
+
+    let (mut first, url) = database(&data);
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    sqlx::query("CREATE TABLE kept (n int)").execute(&pool).await.unwrap();
+    let (mut rival, nothing) = database(&data);
+    let mut message = String::new();
+    rival.stderr.take().unwrap().read_to_string(&mut message).unwrap();
+    assert!(!rival.wait().unwrap().success() && nothing.is_empty());
+    assert!(message.contains("is in use") && message.contains(&first.id().to_string()), "{message}");
+    kill(Pid::from_raw(first.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(first.wait().unwrap().success());
+    assert!(!answers(&url).await, "it stopped its server");
+
+    let (mut second, url) = database(&data);
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    sqlx::query("INSERT INTO kept VALUES (1)").execute(&pool).await.expect("the table is still there");
+    // SIGKILL leaves the server behind.
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert!(answers(&url).await);
+
+    let (mut third, url) = database(&data);
+    assert!(answers(&url).await);
+    kill(Pid::from_raw(third.id() as i32), Signal::SIGTERM).unwrap();
+    let mut message = String::new();
+    third.stderr.take().unwrap().read_to_string(&mut message).unwrap();
+    assert!(third.wait().unwrap().success());
+    assert!(message.contains("left behind by an earlier run"), "{message}");
+}
