@@ -10,7 +10,7 @@ use collector::app::{App, Options};
 use collector::ask::Question;
 use collector::clock::Clock;
 use collector::config::Config;
-use collector::rules::tools::{self as rule_tools, TestOptions};
+use collector::rules::tools::{self as rule_tools, BacktestOptions, TestOptions};
 use service::Shutdown;
 use service::cli::{Exit, finish};
 use service::config::{ProcessEnv, Secret};
@@ -57,6 +57,25 @@ enum Command {
     Test {
         #[command(subcommand)]
         what: Test,
+    },
+    /// Say what a rule file would have done on the samples of a running collector or Prometheus.
+    Backtest {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Another version of the file: say what differs.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090/")]
+        url: url::Url,
+        /// Bearer token, where the collector asks for one.
+        #[arg(long, value_name = "TOKEN", env = "COLLECTOR_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        /// How long ago to begin: `6h`, `7d`.
+        #[arg(long, value_name = "DURATION", default_value = "6h", value_parser = telemetry::duration::parse)]
+        since: std::time::Duration,
+        /// Between evaluations, where a group does not say.
+        #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = telemetry::duration::parse)]
+        interval: std::time::Duration,
     },
     /// Say why a warning of `check rules` matters.
     Explain {
@@ -122,6 +141,11 @@ fn run(command: Command) -> Result<(), Exit> {
         Command::Check { what: Check::Rules { files, strict } } => Ok(rule_tools::check(&files, strict)?),
         Command::Test { what: Test::Rules { files, coverage, junit } } => {
             Ok(rule_tools::test(&files, &TestOptions { coverage, junit })?)
+        }
+        Command::Backtest { file, against, url, token, since, interval } => {
+            let token = token.map(Secret::new);
+            let options = BacktestOptions { file, against, url, token, since, interval };
+            Ok(rule_tools::backtest(options, Clock::System.now())?)
         }
         Command::Explain { code } => Ok(rule_tools::explain(&code)?),
         Command::Query { expr, url, token, time } => query(Question { url, token: token.map(Secret::new), expr, time }),

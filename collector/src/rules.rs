@@ -31,6 +31,7 @@ pub mod alerting;
 pub mod group;
 pub mod recording;
 
+pub mod backtest;
 pub mod lint;
 mod live;
 mod metrics;

@@ -26,6 +26,8 @@ use crate::state::{EvidenceRow, State};
 const TAKE_MAX: usize = 1024;
 /// Lookups under way at once: more alerts than this at one moment are one incident, and its first alerts say it.
 const GATHERING_MAX: usize = 64;
+/// Evidence does not wait for a database that is slow.
+const REMEMBER_TIMEOUT: Duration = Duration::from_millis(250);
 /// What is left in the queues at the stop has this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// An alert that nobody mentions any more is forgotten: longer than a resolved one is re-sent.
@@ -299,7 +301,8 @@ impl Dispatcher {
 }
 
 async fn remembered(state: Option<&State>, fingerprint: Fingerprint, fired_at: Timestamp) -> Option<Labels> {
-    let row = state?.evidence(&fingerprint.to_string()).await.ok().flatten()?;
+    let fingerprint = fingerprint.to_string();
+    let row = tokio::time::timeout(REMEMBER_TIMEOUT, state?.evidence(&fingerprint)).await.ok()?.ok().flatten()?;
     (row.fired_at == fired_at).then_some(row.annotations)
 }
 
@@ -314,9 +317,14 @@ async fn remember(
     let Some(state) = state else { return found };
     let row =
         EvidenceRow { fingerprint: fingerprint.to_string(), fired_at, annotations: found.clone(), gathered_at: now };
-    if let Err(error) = state.save_evidence(&row).await {
-        tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "failed to save evidence");
-        return found;
+    match tokio::time::timeout(REMEMBER_TIMEOUT, state.save_evidence(&row)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "failed to save evidence");
+            return found;
+        }
+        // It may be saved yet; this replica does not wait for it.
+        Err(_) => return found,
     }
     remembered(Some(state), fingerprint, fired_at).await.unwrap_or(found)
 }

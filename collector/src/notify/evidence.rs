@@ -1,7 +1,7 @@
 //! Evidence for an alert that has just fired: the last error lines and trace id of the tasks in question.
 //!
 //! In: the alert's labels and the targets of the moment. Out: annotations, never labels (they would make
-//! another alert). Within [`GATHER_TIMEOUT`]; a sidecar that does not answer is evidence too. Log lines are
+//! another alert). Within 3 s; a sidecar that does not answer is evidence too. Log lines are
 //! redacted before they leave.
 
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use telemetry::names::label;
 use super::redact::redact;
 use crate::discovery::Target;
 
-/// From the firing to the annotations: well inside Alertmanager's group_wait of 30 s.
-pub const GATHER_TIMEOUT: Duration = Duration::from_secs(3);
+/// For asking; with the two looks into SQL it is at most 3 s from the firing to the annotations.
+pub const GATHER_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Less than the whole, so that the slowest sidecar's silence can still be reported.
-const ASK_TIMEOUT: Duration = Duration::from_millis(2500);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A page is no log viewer.
 const LINES_MAX: usize = 5;
 const LINE_LEN_MAX: usize = 300;

@@ -11,6 +11,8 @@ use super::file::{Place, Problem, RuleFile, RuleKind, RuleSpec};
 
 mod expression;
 
+pub(super) use expression::children;
+
 /// A kind of finding. Its number never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {

@@ -1,13 +1,16 @@
-//! `collector check rules`, `collector test rules`, `collector explain`: what people and CI run over rule files.
+//! `collector check rules`, `collector test rules`, `collector explain`, `collector backtest`: what people and CI run over rule files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
-use telemetry::Labels;
+use service::config::Secret;
+use telemetry::{Labels, Timestamp};
 use url::Url;
 
+use super::backtest::{self, Window};
 use super::file::{self, NameValidation, RuleFile, RuleKind};
 use super::lint::{self, Code};
 use super::template::Globals;
@@ -98,6 +101,35 @@ pub fn test(files: &[PathBuf], options: &TestOptions) -> anyhow::Result<()> {
     }
     let failed = verdicts.iter().filter(|verdict| !verdict.passed()).count();
     anyhow::ensure!(failed == 0, "{failed} of {} rule test files failed", files.len());
+    Ok(())
+}
+
+/// What `backtest` is asked.
+#[derive(Debug)]
+pub struct BacktestOptions {
+    pub file: PathBuf,
+    /// Another version of the file, to compare with.
+    pub against: Option<PathBuf>,
+    pub url: Url,
+    pub token: Option<Secret>,
+    pub since: Duration,
+    pub interval: Duration,
+}
+
+/// Prints what a rule file would have done, ending now.
+///
+/// # Errors
+/// A rule file that is wrong, or an engine that does not answer.
+pub fn backtest(options: BacktestOptions, now: Timestamp) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let BacktestOptions { file, against, url, token, since, interval } = options;
+    anyhow::ensure!(!interval.is_zero(), "--interval must be more than zero");
+    let window = Window { url, token, start: now - since, end: now, interval };
+    let report = runtime.block_on(backtest::run(&file, &window))?;
+    match against {
+        None => print!("{report}"),
+        Some(old) => print!("{}", report.against(&runtime.block_on(backtest::run(&old, &window))?)),
+    }
     Ok(())
 }
 

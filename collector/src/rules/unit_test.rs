@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::paths;
 
 mod case;
-mod series;
+pub(super) mod series;
 
 /// promtool's default.
 const EVALUATION_INTERVAL: Duration = Duration::from_secs(60);

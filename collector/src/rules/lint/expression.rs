@@ -55,7 +55,8 @@ fn walk<'a>(node: &'a Node, visit: &mut impl FnMut(&'a Node)) {
     }
 }
 
-fn children(node: &Node) -> Vec<&Node> {
+/// The nodes directly below one.
+pub(in crate::rules) fn children(node: &Node) -> Vec<&Node> {
     match node {
         Node::Subquery(subquery) => vec![&subquery.expr],
         Node::Aggregate(aggregate) => aggregate.param.iter().chain([&aggregate.expr]).collect(),

@@ -11,7 +11,7 @@ use super::super::alerting::AlertState;
 use super::super::file::{self, ALERT_NAME, NameValidation, RuleKind};
 use super::super::group::{Group, GroupTiming};
 use super::super::template::Globals;
-use super::series::{InputSamples, TestStore, TestValue, histogram, labels, parse};
+use super::series::{InputSamples, MemoryStore, TestValue, histogram, labels, parse};
 use super::{AlertTest, Coverage, ExprTest, Test};
 
 /// One ulp of difference, in `fuzzy_compare`.
@@ -41,7 +41,7 @@ impl Run<'_> {
             let at = shown(nameless.eval_time.unwrap_or_default());
             return vec![format!("an item under alert_rule_test misses the key alertname at eval_time {at}")];
         }
-        let store = TestStore::new(self.evaluation_interval);
+        let store = MemoryStore::new(self.evaluation_interval);
         let mut failures = match self.evaluate(start, &store, input, &mut groups, coverage).await {
             Ok(failures) => failures,
             Err(rule_failures) => return rule_failures,
@@ -95,7 +95,7 @@ impl Run<'_> {
     async fn evaluate(
         &self,
         start: Timestamp,
-        store: &TestStore,
+        store: &MemoryStore,
         mut input: Vec<InputSamples>,
         groups: &mut [Group],
         coverage: &mut Coverage,
@@ -133,7 +133,7 @@ impl Run<'_> {
         alerts.chain(expressions).max().unwrap_or_default()
     }
 
-    fn check_expression(&self, test: &ExprTest, start: Timestamp, store: &TestStore) -> Result<(), String> {
+    fn check_expression(&self, test: &ExprTest, start: Timestamp, store: &MemoryStore) -> Result<(), String> {
         let after = test.eval_time.unwrap_or_default();
         let place = || format!("expr: {:?}, time: {}", test.expr, shown(after));
         let mut got = store.query(&test.expr, start + after).map_err(|why| format!("{}, err: {why}", place()))?;
@@ -186,7 +186,7 @@ fn by_time(tests: &[AlertTest]) -> BTreeMap<Duration, Vec<&AlertTest>> {
     by_time
 }
 
-fn append_until(store: &TestStore, input: &mut [InputSamples], until: Timestamp) {
+fn append_until(store: &MemoryStore, input: &mut [InputSamples], until: Timestamp) {
     for series in input {
         let due = series.samples.partition_point(|(at, _)| *at <= until);
         store.append(&series.labels, series.samples.drain(..due));

@@ -21,7 +21,7 @@ pub(super) struct InputSamples {
 
 /// A sample's value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum TestValue {
+pub(in crate::rules) enum TestValue {
     Float(f64),
     Histogram(Arc<Histogram>),
 }
@@ -67,7 +67,7 @@ pub(super) fn histogram(text: &str) -> Result<TestValue, String> {
 }
 
 /// A store and an engine for one test.
-pub(super) struct TestStore {
+pub(in crate::rules) struct MemoryStore {
     engine: Engine,
     series: Memory,
 }
@@ -126,15 +126,15 @@ fn insert<T>(samples: &mut Vec<(Timestamp, T)>, at: Timestamp, value: T) {
     }
 }
 
-impl TestStore {
+impl MemoryStore {
     /// Subqueries without a step of their own use the evaluation interval, as in promtool.
-    pub(super) fn new(evaluation_interval: Duration) -> Self {
+    pub(in crate::rules) fn new(evaluation_interval: Duration) -> Self {
         let limits = Limits { default_step: evaluation_interval, ..Limits::default() };
-        TestStore { engine: Engine::new(limits), series: Memory::default() }
+        MemoryStore { engine: Engine::new(limits), series: Memory::default() }
     }
 
     /// Adds samples in time order; of two at one time the later wins.
-    pub(super) fn append(&self, labels: &Labels, samples: impl IntoIterator<Item = (Timestamp, TestValue)>) {
+    pub(in crate::rules) fn append(&self, labels: &Labels, samples: impl IntoIterator<Item = (Timestamp, TestValue)>) {
         let mut series = self.series.0.write().expect("no one panics holding it");
         let new = || PointSeries { labels: labels.clone(), ..PointSeries::default() };
         let stored = series.entry(labels.clone()).or_insert_with(new);
@@ -167,7 +167,7 @@ impl TestStore {
     }
 }
 
-impl Backend for TestStore {
+impl Backend for MemoryStore {
     async fn instant(&self, expr: &str, at: Timestamp) -> QueryAnswer {
         vector(self.answer(expr, at)?)
     }
