@@ -68,7 +68,9 @@ impl App {
         tasks.spawn("write", writer.run());
         let querier = Querier::Embedded(Arc::new(Embedded::new(&settings.query, storage)));
 
-        let (targets, discovery) = discovery::spawn(&mut tasks, config.clone(), clock, &metrics, shutdown.clone());
+        let aws = Aws::new(&metrics);
+        let (targets, discovery) =
+            discovery::spawn(&mut tasks, config.clone(), aws.clone(), clock, &metrics, shutdown.clone());
         let external_labels = &settings.global.external_labels;
         let scrape = scrape::spawn(
             &mut tasks,
@@ -100,7 +102,7 @@ impl App {
         };
         let rules = rules::spawn(rules, &metrics, &mut tasks, shutdown.clone()).map_err(|e| Exit::Config(e.into()))?;
 
-        let (aws, jobs) = (Aws::new(&metrics), JobMetrics::new(&metrics));
+        let jobs = JobMetrics::new(&metrics);
         let publish = publish::Inputs {
             config: config.clone(),
             clock,

@@ -1,8 +1,9 @@
-//! Which targets there are: lists and files in, relabelled [`Target`]s out.
+//! Which targets there are: lists, files and ECS in, relabelled [`Target`]s out.
 //!
 //! Promises that targets vanish on evidence only: a source that cannot be read keeps what it last said, and says so.
 //! Does not scrape and does not know who does.
 
+pub mod ecs;
 pub mod file;
 pub mod fixed;
 pub mod relabel;
@@ -23,6 +24,7 @@ use telemetry::names::label::{INSTANCE, JOB};
 use telemetry::{Labels, Timestamp};
 use tokio::sync::{Notify, watch};
 
+use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
 use crate::scrape::{self, Settings};
@@ -96,7 +98,7 @@ pub struct Dropped {
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
     pub pool: Arc<str>,
-    /// `static`, `file`.
+    /// `static`, `file`, `ecs`.
     pub kind: &'static str,
     /// Targets it knows, before relabelling.
     pub found: usize,
@@ -120,6 +122,7 @@ impl Status {
 pub fn spawn(
     tasks: &mut Tasks,
     config: ConfigWatch,
+    aws: Arc<Aws>,
     clock: Clock,
     metrics: &Metrics,
     shutdown: Shutdown,
@@ -131,6 +134,7 @@ pub fn spawn(
         pools: Vec::new(),
         sources: Vec::new(),
         changed: Arc::new(Notify::new()),
+        aws,
         clock,
         metrics: DiscoveryMetrics::register(metrics),
         sender,
@@ -184,6 +188,7 @@ struct Driver {
     pools: Vec<Arc<Settings>>,
     sources: Vec<Source>,
     changed: Arc<Notify>,
+    aws: Arc<Aws>,
     clock: Clock,
     metrics: DiscoveryMetrics,
     sender: watch::Sender<Arc<[Target]>>,
@@ -229,6 +234,7 @@ impl Driver {
                         settings.job_name.clone(),
                         source,
                         self.changed.clone(),
+                        &self.aws,
                         self.clock,
                         &self.shutdown,
                     ),
@@ -303,7 +309,8 @@ impl Driver {
 fn source_configs(job: &scrape::Config) -> impl Iterator<Item = SourceConfig> {
     let fixed = job.static_configs.iter().cloned().map(SourceConfig::Fixed);
     let files = job.file_sd_configs.iter().cloned().map(SourceConfig::File);
-    fixed.chain(files)
+    let ecs = job.aws_sd_configs.iter().cloned().map(SourceConfig::Ecs);
+    fixed.chain(files).chain(ecs)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use telemetry::exposition::MetricKind;
 use telemetry::{Labels, Timestamp};
 
 use crate::clock::Clock;
-use crate::discovery::{Target, Targets, file, fixed, relabel};
+use crate::discovery::{Target, Targets, ecs, file, fixed, relabel};
 use crate::write::WriteHandle;
 
 pub use own::OwnTarget;
@@ -89,6 +89,8 @@ pub struct Config {
     pub static_configs: Vec<fixed::Config>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_sd_configs: Vec<file::Config>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aws_sd_configs: Vec<ecs::Config>,
     /// Of targets, before they are scraped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relabel_configs: Vec<relabel::Rule>,
@@ -179,6 +181,7 @@ impl Config {
             label_value_length_limit: 0,
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
+            aws_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
         }
@@ -199,7 +202,9 @@ impl Config {
         if self.basic_auth.is_some() && self.authorization.is_some() {
             return Err(format!("job {job:?}: at most one of basic_auth and authorization must be configured"));
         }
-        self.file_sd_configs.iter().try_for_each(|f| f.check().map_err(|why| format!("job {job:?}: {why}")))
+        let named = |why: String| format!("job {job:?}: {why}");
+        self.file_sd_configs.iter().try_for_each(|f| f.check().map_err(named))?;
+        self.aws_sd_configs.iter().try_for_each(|a| a.check().map_err(named))
     }
 
     pub fn resolve_paths(&mut self, base: &Path) {

@@ -6,8 +6,10 @@ use service::Shutdown;
 use telemetry::Timestamp;
 use tokio::sync::Notify;
 
+use super::ecs::{self, EcsSource};
 use super::file::{self, FileSource};
 use super::{TargetGroup, fixed};
+use crate::aws::Aws;
 use crate::clock::Clock;
 
 /// The closed set of mechanisms.
@@ -15,6 +17,7 @@ use crate::clock::Clock;
 pub(super) enum SourceConfig {
     Fixed(fixed::Config),
     File(file::Config),
+    Ecs(ecs::Config),
 }
 
 impl SourceConfig {
@@ -22,6 +25,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Fixed(_) => "static",
             SourceConfig::File(_) => "file",
+            SourceConfig::Ecs(_) => "ecs",
         }
     }
 }
@@ -71,6 +75,7 @@ impl Source {
         pool: Arc<str>,
         config: SourceConfig,
         changed: Arc<Notify>,
+        aws: &Arc<Aws>,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Self {
@@ -82,6 +87,10 @@ impl Source {
             SourceConfig::File(files) => {
                 let source = FileSource::new(files.clone(), publisher);
                 service::task::spawn("discovery-file", source.run(stop.clone()));
+            }
+            SourceConfig::Ecs(ecs) => {
+                let source = EcsSource::new(ecs.clone(), aws.clone(), publisher);
+                service::task::spawn("discovery-ecs", source.run(stop.clone()));
             }
         }
         Source { pool, config, found, stop }

@@ -79,7 +79,8 @@ fn running(yaml: &str) -> Running {
     let config: Config = serde_saphyr::from_str(yaml).expect(yaml);
     let (config, watch) = watch::channel(Arc::new(config));
     let (mut tasks, shutdown) = (Tasks::new(), Shutdown::new());
-    let (targets, status) = spawn(&mut tasks, watch, Clock::System, &Metrics::new(), shutdown.clone());
+    let aws = Aws::new(&Metrics::new());
+    let (targets, status) = spawn(&mut tasks, watch, aws, Clock::System, &Metrics::new(), shutdown.clone());
     service::task::spawn("discovery-test", tasks.run(shutdown.clone(), Duration::from_secs(1)));
     Running { config, targets, status, shutdown }
 }

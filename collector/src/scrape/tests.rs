@@ -75,7 +75,8 @@ impl Rig {
         let (metrics, mut tasks) = (Metrics::new(), Tasks::new());
         let (writer, write) = Writer::new(storage.clone(), Clock::System, &metrics);
         tasks.spawn("write", writer.run());
-        let (targets, _) = discovery::spawn(&mut tasks, watched, Clock::System, &metrics, shutdown.clone());
+        let aws = crate::aws::Aws::new(&metrics);
+        let (targets, _) = discovery::spawn(&mut tasks, watched, aws, Clock::System, &metrics, shutdown.clone());
         let none = Labels::empty();
         let status = spawn(&mut tasks, targets, write, &none, Clock::System, &metrics, shutdown.clone()).unwrap();
         service::task::spawn("rig", tasks.run(shutdown.clone(), Duration::from_secs(1)));

@@ -3,6 +3,7 @@
 mod api;
 mod aws;
 mod config;
+mod ecs;
 mod moto;
 mod rig;
 mod ui;
