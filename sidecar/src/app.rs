@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, LogsOutput};
 use crate::identity::Identity;
+use crate::inputs::Stop;
 use crate::inputs::ecs_task::ending::others_have_ended;
 use crate::inputs::file_tail::STOP_QUIET;
 use crate::inputs::fluent_forward;
@@ -25,7 +26,7 @@ use crate::pipeline::parse::Author;
 use crate::pipeline::queue::{Queue, QueueMetrics, Weigh};
 use crate::recent::Recent;
 
-/// Of the time to stop, what is kept for flushing the outputs when the inputs do not end.
+/// Of the time to stop, what is kept for flushing the outputs when the inputs do not end: this, or a third.
 const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 /// For open requests to our own server at the very end.
 const SERVER_GRACE: Duration = Duration::from_secs(2);
@@ -110,27 +111,41 @@ impl App {
         let intake = Intake::new(author(&identity), log_account.clone(), recent.clone(), records.clone(), &metrics);
 
         // Inputs hear of the stop when the rest of the task has ended, and then end when it is quiet.
-        let (quiet, closing) = (Shutdown::new(), Shutdown::new());
+        let (stop, closing) = (Stop::default(), Shutdown::new());
         let mut inputs = Tasks::new();
         inputs.spawn("ending", {
-            let (order, quiet, closing) = (order.clone(), quiet.clone(), closing.clone());
+            let (order, stop, closing) = (order.clone(), stop.clone(), closing.clone());
             let uri = config.ecs.uri.clone();
             async move {
                 order.requested().await;
-                others_have_ended(uri.as_deref(), &local).await;
-                quiet.request();
-                tokio::time::sleep(STOP_QUIET).await;
+                tokio::select! {
+                    () = others_have_ended(uri.as_deref(), &local) => {}
+                    () = stop.now.requested() => {}
+                }
+                stop.when_quiet.request();
+                tokio::select! { () = tokio::time::sleep(STOP_QUIET) => {}, () = stop.now.requested() => {} }
                 closing.request();
                 Ok(())
             }
         });
+        let reserve = FLUSH_RESERVE.min(config.stop_timeout / 3);
+        service::task::spawn("cut_off", {
+            let (order, stop) = (order.clone(), stop.clone());
+            let (accounts, patience) = ([log_account.clone(), span_account.clone()], config.stop_timeout - reserve);
+            async move {
+                order.requested().await;
+                tokio::time::sleep(patience).await;
+                accounts.iter().for_each(Account::stop);
+                stop.now.request();
+            }
+        });
         if let Some(forward) = fluent_listeners.build(intake.clone(), &metrics) {
-            inputs.spawn("fluent_forward", forward.run(quiet.clone()));
+            inputs.spawn("fluent_forward", forward.run(stop.clone()));
         }
         let mut offsets = None;
         if let Some(tail) = config.logs.build(intake, &metrics) {
             offsets = tail.offsets();
-            inputs.spawn("file_tail", tail.run(quiet));
+            inputs.spawn("file_tail", tail.run(stop));
         }
         if let Some(listener) = otlp_listener {
             let router = config.otlp.build(span_account.clone(), spans.clone(), &metrics).router();
@@ -164,8 +179,7 @@ impl App {
             };
             let flushing = Shutdown::new();
             let mut outputs = std::pin::pin!(outputs.run(flushing.clone(), config.stop_timeout));
-            let patience = config.stop_timeout.saturating_sub(FLUSH_RESERVE).max(STOP_QUIET * 2);
-            let inputs = async { tokio::join!(stopped_at, inputs.run(order.clone(), patience)) };
+            let inputs = async { tokio::join!(stopped_at, inputs.run(order.clone(), config.stop_timeout)) };
             let (result, stopped_at) = tokio::select! {
                 (stopped_at, result) = inputs => (result, stopped_at),
                 // An output that ends before its input has failed.

@@ -1,14 +1,15 @@
 //! Who this task is: the labels on everything that leaves the sidecar.
 //!
 //! Known before anything starts, so that no series changes its labels on the way: from the environment,
-//! else from the address of the metadata endpoint, else from one answer of it, waited for a moment only.
+//! else from the address of the metadata endpoint, else from one answer of it, waited for a moment only. An
+//! answer is also where CloudWatch Logs learns of region and cluster.
 
 use std::time::Duration;
 
 use telemetry::names::label;
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, LogsOutput};
 use crate::inputs::ecs_task;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +41,15 @@ impl Identity {
             region: None,
         };
         if let Some(uri) = &config.ecs.uri {
-            match describe(client, uri).await {
-                Ok(task) => identity.complete(&task),
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "the task's metadata is not known yet"),
-            }
             if identity.task_id.is_empty() {
                 identity.task_id = ecs_task::task_id_in_uri(uri).unwrap_or_default().to_owned();
+            }
+            let to_cloudwatch = matches!(config.logs_output, LogsOutput::CloudWatch(_));
+            if identity.service.is_empty() || identity.task_id.is_empty() || to_cloudwatch {
+                match describe(client, uri).await {
+                    Ok(task) => identity.complete(&task),
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "the task's metadata is not known yet"),
+                }
             }
         }
         for field in [&mut identity.service, &mut identity.task_id] {

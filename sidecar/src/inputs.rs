@@ -8,7 +8,17 @@ pub mod file_tail;
 pub mod fluent_forward;
 pub mod otlp;
 
+use service::Shutdown;
 use telemetry::Timestamp;
+
+/// How inputs are told to end.
+#[derive(Clone, Default)]
+pub struct Stop {
+    /// End when it is quiet: what was written before the end of the app is still to come.
+    pub when_quiet: Shutdown,
+    /// End now: the rest of the time belongs to the outputs.
+    pub now: Shutdown,
+}
 
 /// When a line was read, for those that do not say when they were written.
 fn now() -> Timestamp {

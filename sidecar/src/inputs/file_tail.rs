@@ -25,6 +25,7 @@ pub use self::offsets::Offsets;
 use self::offsets::Place;
 use self::read::{FileId, Reader, Start};
 use self::watch::Watch;
+use super::Stop;
 use crate::pipeline::account::Balance;
 use crate::pipeline::intake::Intake;
 use crate::pipeline::queue::WhenFull;
@@ -87,8 +88,8 @@ impl FileTail {
         self.files.offsets.clone()
     }
 
-    /// Reads until it is told to stop and the files are quiet.
-    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+    /// Reads until it is told to stop and the files are quiet, or until it is cut off.
+    pub async fn run(self, stop: Stop) -> anyhow::Result<()> {
         let FileTail { mut files, intake, open, truncated } = self;
         let mut watch = Watch::start(&files.config.files);
         let (mut last_line, mut stopping_since) = (Instant::now(), None);
@@ -107,11 +108,15 @@ impl FileTail {
             if !turn.lines.is_empty() {
                 last_line = Instant::now();
             }
-            accept(&intake, turn.lines).await;
+            accept(&intake, turn.lines, &stop.now).await;
+            if stop.now.is_requested() {
+                warn_of_rest(&files);
+                return Ok(());
+            }
             if turn.more {
                 continue;
             }
-            if shutdown.is_requested() {
+            if stop.when_quiet.is_requested() {
                 // The quiet time counts from the order to stop.
                 let since = *stopping_since.get_or_insert_with(Instant::now);
                 if since.max(last_line).elapsed() >= STOP_QUIET {
@@ -125,11 +130,11 @@ impl FileTail {
             tokio::select! {
                 () = watch.nudge() => tokio::time::sleep(PAUSE).await,
                 () = tokio::time::sleep(poll) => {}
-                () = shutdown.requested() => {}
+                () = stop.when_quiet.requested() => {}
             }
         }
         let rest = files.readers.values_mut().filter_map(Reader::finish).collect();
-        accept(&intake, rest).await;
+        accept(&intake, rest, &stop.now).await;
         if let Some(offsets) = files.offsets.clone() {
             offsets.note_last(files.places(), intake.balance().received);
         }
@@ -137,14 +142,22 @@ impl FileTail {
     }
 }
 
-async fn accept(intake: &Intake, lines: Vec<Vec<u8>>) {
-    if lines.is_empty() {
-        return;
-    }
+/// Hands lines on, waiting for room. What finds none when the time is up is lost, and the books say so.
+async fn accept(intake: &Intake, lines: Vec<Vec<u8>>, stop: &Shutdown) {
     let now = super::now();
     for line in lines {
-        intake.accept(&line, now, WhenFull::Wait).await;
+        tokio::select! {
+            biased;
+            () = intake.accept(&line, now, WhenFull::Wait) => {}
+            () = stop.requested() => {}
+        }
     }
+}
+
+/// What nobody has read is in no book.
+fn warn_of_rest(files: &Files) {
+    let unread: u64 = files.readers.values().map(Reader::unread).sum();
+    tracing::warn!(unread_bytes = unread, "time to stop is up before the log files were quiet");
 }
 
 /// File systems may hang (EFS does): never on the thread that answers health checks.

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use service::Shutdown;
 use service::metrics::Metrics;
 use telemetry::names::{sidecar as names, without_total};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,6 +23,7 @@ use tokio::time::Instant;
 
 use self::decode::{Event, decode};
 use self::msgpack::Scanner;
+use super::Stop;
 use super::file_tail::STOP_QUIET;
 use crate::pipeline::intake::Intake;
 use crate::pipeline::partials::{Joined, Partials, Piece};
@@ -115,7 +115,7 @@ impl Listeners {
 
 impl FluentForward {
     /// Serves until it is told to stop and every connection has ended or is quiet.
-    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+    pub async fn run(self, stop: Stop) -> anyhow::Result<()> {
         let FluentForward { listeners: Listeners { tcp, unix }, connection } = self;
         let mut connections = JoinSet::new();
         loop {
@@ -123,14 +123,14 @@ impl FluentForward {
             tokio::select! {
                 accepted = accept_tcp(tcp.as_ref()), if !full => {
                     let stream = accepted.context("failed to accept a connection of Fluent Forward")?;
-                    connections.spawn(connection.clone().serve(stream, shutdown.clone()));
+                    connections.spawn(connection.clone().serve(stream, stop.clone()));
                 }
                 accepted = accept_unix(unix.as_ref()), if !full => {
                     let stream = accepted.context("failed to accept a connection on the Fluent socket")?;
-                    connections.spawn(connection.clone().serve(stream, shutdown.clone()));
+                    connections.spawn(connection.clone().serve(stream, stop.clone()));
                 }
                 Some(ended) = connections.join_next() => ended.context("a connection of Fluent Forward panicked")?,
-                () = shutdown.requested() => break,
+                () = stop.when_quiet.requested() => break,
             }
         }
         while let Some(ended) = connections.join_next().await {
@@ -162,10 +162,10 @@ struct Lines {
 }
 
 impl Connection {
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, shutdown: Shutdown) {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, stop: Stop) {
         self.open.inc();
         let mut lines = Lines::default();
-        if let Err(error) = self.read(stream, &mut lines, shutdown).await {
+        if let Err(error) = self.read(stream, &mut lines, stop).await {
             tracing::warn!(error = format!("{error:#}"), "connection of Fluent Forward closed");
         }
         // Whatever the reason, the stream has ended: so have its lines.
@@ -179,7 +179,7 @@ impl Connection {
         &self,
         mut stream: S,
         lines: &mut Lines,
-        shutdown: Shutdown,
+        stop: Stop,
     ) -> anyhow::Result<()> {
         let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES);
         let mut scanner = Scanner::new();
@@ -198,7 +198,8 @@ impl Connection {
                     lines.ready.extend(overdue);
                 }
                 // The quiet time counts from the order to stop.
-                () = shutdown.requested(), if !stopping => (stopping, last_bytes) = (true, Instant::now()),
+                () = stop.when_quiet.requested(), if !stopping => (stopping, last_bytes) = (true, Instant::now()),
+                () = stop.now.requested() => return Ok(()),
                 () = tokio::time::sleep_until(quiet_at), if stopping => return Ok(()),
             }
             let mut taken = 0;

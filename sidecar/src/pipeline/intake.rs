@@ -62,7 +62,8 @@ impl Intake {
         self.account.balance()
     }
 
-    /// Takes one line in. With `WhenFull::Wait` it returns when there was room.
+    /// Takes one line in. With `WhenFull::Wait` it returns when there was room; who drops the future before
+    /// that has lost the line, and the books say so.
     pub async fn accept(&self, line: &[u8], now: Timestamp, when_full: WhenFull) {
         let Some(mut parsed) = parse::parse(line, &self.author, now) else { return };
         let ticket = self.account.enter(1);

@@ -91,6 +91,29 @@ async fn a_destination_that_is_away_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn an_app_that_never_falls_silent_is_cut_off_in_time() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("app.log");
+    let mut file = std::fs::File::create(&path).expect("create");
+    let sidecar = Sidecar::start(&[
+        ("SIDECAR_LOG_FILES", path.to_str().expect("utf-8")),
+        ("SIDECAR_STOP_TIMEOUT", "3s"),
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    let begun = Instant::now();
+    sidecar.order.request();
+    while !sidecar.ended.is_finished() {
+        writeln!(file, "still here").expect("write");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "it never ends");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1900), "two thirds of the time are the app's");
+    sidecar.ended.await.expect("no panic").expect("that is no failure");
+}
+
+#[tokio::test]
 async fn every_line_is_counted_once_through_rotations_under_load() {
     const LINES: usize = 20_000;
     let directory = tempfile::tempdir().expect("tempdir");

@@ -150,6 +150,11 @@ impl Reader {
         Ok(Place { id, offset, beginning: self.beginning })
     }
 
+    /// Bytes of the file that were not read yet.
+    pub(super) fn unread(&self) -> u64 {
+        self.file.metadata().map_or(0, |m| m.len().saturating_sub(self.offset))
+    }
+
     pub(super) fn quiet_for(&self) -> Duration {
         self.last_data.elapsed()
     }

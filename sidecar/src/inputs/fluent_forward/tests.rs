@@ -15,7 +15,7 @@ struct Setup {
     served: tokio::task::JoinHandle<()>,
     queue: Queue<Record>,
     refused: Counter,
-    order: Shutdown,
+    stop: Stop,
 }
 
 fn connect() -> Setup {
@@ -27,9 +27,9 @@ fn connect() -> Setup {
     let refused = Counter::default();
     let connection = Connection { intake, open: Gauge::default(), refused: refused.clone() };
     let (client, server) = tokio::io::duplex(64);
-    let order = Shutdown::new();
-    let served = task::spawn("connection", connection.serve(server, order.clone()));
-    Setup { client, served, queue, refused, order }
+    let stop = Stop::default();
+    let served = task::spawn("connection", connection.serve(server, stop.clone()));
+    Setup { client, served, queue, refused, stop }
 }
 
 /// The messages of the records in the queue.
@@ -110,8 +110,8 @@ async fn a_message_that_announces_too_much_ends_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn after_the_order_to_stop_a_connection_is_read_until_it_is_quiet() {
-    let Setup { mut client, served, queue, order, .. } = connect();
-    order.request();
+    let Setup { mut client, served, queue, stop, .. } = connect();
+    stop.when_quiet.request();
     tokio::time::sleep(STOP_QUIET / 2).await;
     client.write_all(&event(&[("log", "late")])).await.expect("still read");
     tokio::time::sleep(STOP_QUIET / 2).await;
