@@ -8,6 +8,7 @@ mod count;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -60,6 +61,7 @@ impl OtlpInput {
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/traces", post(traces))
+            .fallback(|| async { (StatusCode::NOT_FOUND, "only traces are taken in here: POST /v1/traces") })
             .layer(DefaultBodyLimit::max(self.body_bytes_max))
             .with_state(self.clone())
     }
@@ -96,8 +98,12 @@ impl OtlpInput {
 }
 
 /// Answers with an empty ExportTraceServiceResponse in the request's own encoding.
-async fn traces(State(input): State<OtlpInput>, headers: HeaderMap, body: Bytes) -> Response {
-    match input.accept(&headers, body).await {
+async fn traces(State(input): State<OtlpInput>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+    let accepted = match body {
+        Ok(body) => input.accept(&headers, body).await,
+        Err(rejection) => Err((rejection.status(), rejection.body_text())),
+    };
+    match accepted {
         Ok(JSON) => ([(CONTENT_TYPE, JSON)], "{}").into_response(),
         Ok(content_type) => ([(CONTENT_TYPE, content_type)], Vec::new()).into_response(),
         Err((status, why)) => {

@@ -191,6 +191,24 @@ async fn traces_go_on_byte_for_byte_and_are_repeated_until_they_are_taken() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_too_large_or_asks_for_something_else_is_told_so() {
+    let sidecar = Sidecar::start(&[
+        ("SIDECAR_OTLP_BODY_MAX", "1KiB"),
+        ("SIDECAR_APP_METRICS_URL", "off"),
+        ("SIDECAR_APP_HEALTH_URL", "off"),
+    ])
+    .await;
+    let (status, body) = sidecar.post_traces("application/x-protobuf", None, trace_request(100)).await;
+    assert_eq!(status, 413, "{body}");
+    assert_eq!(sidecar.metric("sidecar_otlp_requests_refused_total").await, 1.0);
+    let logs = sidecar.otlp_url.replace("/v1/traces", "/v1/logs");
+    let answer = reqwest::Client::new().post(logs).send().await.expect("answers");
+    assert_eq!(answer.status(), 404);
+    assert_eq!(answer.text().await.expect("text"), "only traces are taken in here: POST /v1/traces");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn traces_without_an_endpoint_are_dropped_and_counted_for_that() {
     let sidecar = Sidecar::start(&[("SIDECAR_APP_METRICS_URL", "off"), ("SIDECAR_APP_HEALTH_URL", "off")]).await;
     assert_eq!(sidecar.post_traces("application/x-protobuf", None, trace_request(4)).await.0, 200);
