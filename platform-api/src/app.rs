@@ -59,6 +59,7 @@ pub struct App {
     router: Router,
     listener: TcpListener,
     latch: Latch,
+    serves_users: bool,
     config: Config,
     tasks: Vec<(&'static str, TaskFn)>,
 }
@@ -112,6 +113,7 @@ impl App {
         let mut routes = fault::router(&platform.faults);
         let mut tasks = Vec::new();
         let includes = |other| domain.is_some_and(|domain| domain.includes(other));
+        let serves_users = signer.is_some();
         if let Some(signer) = signer {
             let users = Users { platform: platform.clone(), signer, lifetimes: config.lifetimes };
             let figures = metrics.register(UserFigures::register);
@@ -155,7 +157,7 @@ impl App {
             async move { sqlx::query("SELECT 1").execute(&pool).await.map(drop).map_err(|error| db::why(&error)) }
         });
         let router = middleware::surround(routes, platform.clone()).merge(metrics.router()).merge(health.router());
-        Ok(App { platform, health, router, listener, latch, config, tasks })
+        Ok(App { platform, health, router, listener, latch, serves_users, config, tasks })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -168,7 +170,7 @@ impl App {
     /// # Errors
     /// The database did not come up in time, or a part failed.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let App { health, router, listener, latch, config, tasks: background, platform } = self;
+        let App { health, router, listener, latch, serves_users, config, tasks: background, platform } = self;
         let mut tasks = Tasks::new();
         let no_more_requests = Shutdown::new();
         tasks.spawn("http", service::http::serve(listener, router, no_more_requests.clone()));
@@ -186,7 +188,7 @@ impl App {
                 () = stop.requested() => return Ok(()),
                 usable = db::wait_until_usable(&config.database, config.database_patience) => usable?,
             }
-            if let (Some(admin), true) = (&config.bootstrap_admin, config.private_key.is_some()) {
+            if let Some(admin) = config.bootstrap_admin.as_ref().filter(|_| serves_users) {
                 user::service::bootstrap_admin(&platform.db, &admin.email, admin.password.clone()).await?;
             }
             latch.release();

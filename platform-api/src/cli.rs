@@ -37,6 +37,9 @@ pub enum Command {
     Keygen {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Leave a pair that is there already as it is, and succeed.
+        #[arg(long)]
+        if_missing: bool,
     },
     /// Send realistic traffic: people who register, browse, order and pay, and staff who ship and read reports.
     Loadgen(LoadgenArgs),

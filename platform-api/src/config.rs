@@ -29,7 +29,7 @@ pub struct Config {
     pub database: Address,
     pub pool_max: u32,
     pub database_patience: Duration,
-    pub private_key: Option<PathBuf>,
+    pub private_key: Option<PrivateKey>,
     pub public_key: Option<PathBuf>,
     pub lifetimes: Lifetimes,
     pub urls: Urls,
@@ -37,6 +37,15 @@ pub struct Config {
     pub trusted_proxy_hops: usize,
     pub drain_delay: Duration,
     pub bootstrap_admin: Option<Admin>,
+}
+
+/// Where the signing key is.
+#[derive(Clone)]
+pub enum PrivateKey {
+    /// A file, as development and compose have it.
+    File(PathBuf),
+    /// The PEM itself, as ECS hands over a secret.
+    Pem(Secret),
 }
 
 /// The first administrator.
@@ -67,12 +76,14 @@ impl Config {
     /// # Errors
     /// [`Exit::Config`] when there is none.
     pub fn signer(&self) -> Result<Arc<Signer>, Exit> {
-        let read = || {
-            let path = self.private_key.as_deref().context(
-                "the user service signs tokens: set JWT_PRIVATE_KEY_PATH (`platform-api keygen --out keys` makes a pair)",
-            )?;
-            Signer::from_private_pem(&read_key("JWT_PRIVATE_KEY_PATH", path)?)
-                .with_context(|| format!("JWT_PRIVATE_KEY_PATH: `{}`", path.display()))
+        let read = || match &self.private_key {
+            Some(PrivateKey::File(path)) => Signer::from_private_pem(&read_key("JWT_PRIVATE_KEY_PATH", path)?)
+                .with_context(|| format!("JWT_PRIVATE_KEY_PATH: `{}`", path.display())),
+            Some(PrivateKey::Pem(pem)) => Signer::from_private_pem(pem.expose()).context("JWT_PRIVATE_KEY"),
+            None => anyhow::bail!(
+                "the user service signs tokens: set JWT_PRIVATE_KEY_PATH (`platform-api keygen --out keys` makes a pair), \
+                 or JWT_PRIVATE_KEY to the PEM itself"
+            ),
         };
         read().map(Arc::new).map_err(Exit::Config)
     }
@@ -145,7 +156,10 @@ fn read(env: &impl Env) -> anyhow::Result<Config> {
         database: Address::parse(&url)?,
         pool_max: env.parse("DB_POOL_MAX")?.unwrap_or(POOL_MAX_DEFAULT).max(2),
         database_patience: duration(env, "DATABASE_WAIT", DATABASE_PATIENCE_DEFAULT)?,
-        private_key: text("JWT_PRIVATE_KEY_PATH").map(PathBuf::from),
+        private_key: match (text("JWT_PRIVATE_KEY_PATH"), text("JWT_PRIVATE_KEY")) {
+            (Some(path), _) => Some(PrivateKey::File(path.into())),
+            (None, pem) => pem.map(|pem| PrivateKey::Pem(Secret::new(pem))),
+        },
         public_key: text("JWT_PUBLIC_KEY_PATH").map(PathBuf::from),
         lifetimes: Lifetimes {
             access: duration(env, "JWT_ACCESS_TOKEN_TTL", ACCESS_TTL_DEFAULT)?,
@@ -208,6 +222,19 @@ mod tests {
             let message = refusal(&[(key, value)]);
             assert!(message.contains(key), "{message}");
         }
+    }
+
+    #[test]
+    fn the_signing_key_comes_from_a_file_or_from_the_variable_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _) = keys::generate(dir.path()).unwrap();
+        let (path, pem) = (path.display().to_string(), std::fs::read_to_string(&path).unwrap());
+        let kid = |key: &str, value: &str| {
+            let env = HashMap::from([("DATABASE_URL", "postgres://app@db/platform"), (key, value)]);
+            let config = Config::from_env(&env).unwrap_or_else(|_| panic!("valid"));
+            config.signer().unwrap_or_else(|exit| panic!("{exit:?}")).jwk.kid.clone()
+        };
+        assert_eq!(kid("JWT_PRIVATE_KEY_PATH", &path), kid("JWT_PRIVATE_KEY", &pem));
     }
 
     #[test]

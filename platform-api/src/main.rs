@@ -1,6 +1,7 @@
 //! The platform's domain services: user, product, order, analytics, notification.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,8 +9,9 @@ use clap::Parser;
 use platform_api::app::{App, Role};
 use platform_api::cli::{Cli, Command};
 use platform_api::config::Config;
+use platform_api::shared::auth::keys;
 use platform_api::telemetry::Telemetry;
-use platform_api::{dev, loadgen, shared};
+use platform_api::{dev, loadgen};
 use service::Shutdown;
 use service::cli::{Exit, finish};
 use service::config::ProcessEnv;
@@ -21,7 +23,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Healthcheck { addr, path } => service::healthcheck::check(addr, &path).map_err(Exit::from),
-        Command::Keygen { out } => keygen(&out),
+        Command::Keygen { out, if_missing } => keygen(&out, if_missing),
         command => run(command),
     };
     finish("platform-api", result)
@@ -52,8 +54,11 @@ async fn serve(role: Role, service_name: &str, listen: SocketAddr) -> Result<(),
     result.map_err(Exit::from)
 }
 
-fn keygen(out: &std::path::Path) -> Result<(), Exit> {
-    let (private, public) = shared::auth::keys::generate(out)?;
+fn keygen(out: &Path, if_missing: bool) -> Result<(), Exit> {
+    let (private, public) = match keys::existing(out).filter(|_| if_missing) {
+        Some(pair) => pair,
+        None => keys::generate(out)?,
+    };
     println!("{}\n{}", private.display(), public.display());
     Ok(())
 }

@@ -108,8 +108,13 @@ impl Orders {
         let lines =
             new.lines.iter().map(|l| RequestedLine { product_id: l.product_id, quantity: l.quantity }).collect();
         let request = ReservationRequest { order_id, org_id: caller.org_id, lines, ttl_s: HOLD_TTL_S };
-        let reservation: Reservation =
-            self.platform.neighbours.product.post("/internal/reservations", &request).await.map_err(from_product)?;
+        let reservation: Reservation = self
+            .platform
+            .neighbours
+            .product
+            .post("/internal/product/reservations", &request)
+            .await
+            .map_err(from_product)?;
         if reservation.state == "held" {
             return Ok(reservation);
         }
@@ -121,7 +126,7 @@ impl Orders {
     async fn release(&self, order_id: Uuid) {
         let product = &self.platform.neighbours.product;
         let released: Result<Reservation, _> =
-            product.post("/internal/reservations/release", &OfOrder { order_id }).await;
+            product.post("/internal/product/reservations/release", &OfOrder { order_id }).await;
         if let Err(error) = released {
             tracing::warn!(%order_id, %error, "stock could not be released, its reservation will expire");
         }
@@ -152,7 +157,7 @@ impl Orders {
     async fn approved(&self, caller: &Caller, row: &OrderRow, attempt: &Attempt, reference: &str) -> ApiResult<Order> {
         let product = &self.platform.neighbours.product;
         let sold: Result<Reservation, _> =
-            product.post("/internal/reservations/commit", &OfOrder { order_id: row.id }).await;
+            product.post("/internal/product/reservations/commit", &OfOrder { order_id: row.id }).await;
         match sold {
             Ok(_) => {
                 self.provider.capture(reference).await;

@@ -26,9 +26,9 @@ pub fn router(products: Products) -> Router<Platform> {
         .route("/api/v1/products", get(list).post(create))
         .route("/api/v1/products/{id}", get(show))
         .route("/api/v1/products/{id}/inventory", get(inventory).put(count))
-        .route("/internal/reservations", post(reserve))
-        .route("/internal/reservations/commit", post(commit))
-        .route("/internal/reservations/release", post(release))
+        .route("/internal/product/reservations", post(reserve))
+        .route("/internal/product/reservations/commit", post(commit))
+        .route("/internal/product/reservations/release", post(release))
         .with_state(products)
 }
 

@@ -138,7 +138,7 @@ async fn a_request_is_logged_traced_and_continued_across_services_and_the_outbox
     let answered = of("/api/v1/orders").expect("a line per request");
     assert!(answered.duration_ms.is_some_and(|ms| ms > 0.0));
     assert_eq!(answered.data["status"], 201);
-    let reserved = of("/internal/reservations").expect("the product service was asked");
+    let reserved = of("/internal/product/reservations").expect("the product service was asked");
     assert_eq!(reserved.trace_id.as_deref(), Some(TRACE_ID), "the call continues the trace");
 
     let pool = sqlx::PgPool::connect(&database).await.unwrap();

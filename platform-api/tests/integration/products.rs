@@ -87,9 +87,9 @@ async fn a_line_that_cannot_be_had_leaves_nothing_held() {
 async fn the_neighbours_doors_open_to_signed_requests_only() {
     let Some(platform) = fixture::start().await else { return };
     for path in [
-        "/internal/reservations",
-        "/internal/reservations/commit",
-        "/internal/reservations/release",
+        "/internal/product/reservations",
+        "/internal/product/reservations/commit",
+        "/internal/product/reservations/release",
         "/internal/analytics/events",
         "/internal/notification/events",
     ] {
@@ -99,12 +99,12 @@ async fn the_neighbours_doors_open_to_signed_requests_only() {
     let (keys, body) = (&platform.platform.service_keys, br#"{"order_id":"00000000-0000-0000-0000-000000000000"}"#);
     let now = chrono::Utc::now().timestamp();
     for (path, body_sent, at, status) in [
-        ("/internal/reservations/commit", &body[..], now, 404),
-        ("/internal/reservations/commit", &body[..], now - 120, 401),
-        ("/internal/reservations/commit", b"{}", now, 401),
-        ("/internal/reservations/release", &body[..], now, 401),
+        ("/internal/product/reservations/commit", &body[..], now, 404),
+        ("/internal/product/reservations/commit", &body[..], now - 120, 401),
+        ("/internal/product/reservations/commit", b"{}", now, 401),
+        ("/internal/product/reservations/release", &body[..], now, 401),
     ] {
-        let signature = keys.sign("POST", "/internal/reservations/commit", body, at).await.unwrap();
+        let signature = keys.sign("POST", "/internal/product/reservations/commit", body, at).await.unwrap();
         let request = platform.request(Method::POST, path, "").header("x-service-signature", signature);
         let answer = platform.send(request.body(body_sent.to_vec())).await;
         assert_eq!(answer.status, status, "{path} at {at}: {answer:?}");

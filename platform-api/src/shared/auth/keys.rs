@@ -33,6 +33,12 @@ pub struct JwkSet {
     pub keys: Vec<Jwk>,
 }
 
+/// The pair in `dir`, if both halves are there.
+pub fn existing(dir: &Path) -> Option<(PathBuf, PathBuf)> {
+    let (private, public) = (dir.join(PRIVATE_KEY_FILE), dir.join(PUBLIC_KEY_FILE));
+    (private.exists() && public.exists()).then_some((private, public))
+}
+
 /// Writes a new RSA 2048 pair into `dir`: `private.pem` (PKCS#8, only its owner may read) and `public.pem`.
 ///
 /// # Errors
@@ -138,7 +144,9 @@ mod tests {
     #[test]
     fn a_generated_pair_has_one_id_and_only_its_owner_reads_the_private_half() {
         let dir = tempfile::tempdir().unwrap();
+        assert_eq!(existing(dir.path()), None);
         let (private, public) = generate(dir.path()).unwrap();
+        assert_eq!(existing(dir.path()), Some((private.clone(), public.clone())));
         let from_private = jwk_of_private_pem(&std::fs::read_to_string(&private).unwrap()).unwrap();
         let from_public = jwk_of_public_pem(&std::fs::read_to_string(&public).unwrap()).unwrap();
         assert_eq!(from_private, from_public);
