@@ -1,20 +1,23 @@
-//! CloudWatch: dashboards with AWS' validation, metrics, alarms. One member of the answer per member of the API.
+//! CloudWatch: dashboards with AWS' validation, and metrics. Has no alarms.
 
 mod dashboards;
+mod metrics;
 
 use serde_json::Value;
 
 use crate::topology::Topology;
 use crate::wire::AwsError;
 use dashboards::Dashboards;
+use metrics::Metrics;
 
 pub(crate) struct CloudWatch {
     dashboards: Dashboards,
+    metrics: Metrics,
 }
 
 impl CloudWatch {
     pub(crate) fn new(topology: &Topology) -> Self {
-        CloudWatch { dashboards: Dashboards::new(topology) }
+        CloudWatch { dashboards: Dashboards::new(topology), metrics: Metrics::new(topology) }
     }
 
     pub(crate) fn call(&self, operation: &str, value: Value) -> Result<Value, AwsError> {
@@ -22,6 +25,7 @@ impl CloudWatch {
             "PutDashboard" | "GetDashboard" | "ListDashboards" | "DeleteDashboards" => {
                 self.dashboards.call(operation, value)
             }
+            "PutMetricData" | "ListMetrics" | "GetMetricData" => self.metrics.call(operation, value),
             other => Err(AwsError::new("UnknownOperationException", format!("fake-aws has no cloudwatch:{other}"))),
         }
     }

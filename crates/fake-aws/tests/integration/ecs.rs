@@ -140,9 +140,10 @@ async fn throttling_and_faults_reach_the_client_as_aws_says_them() {
     assert_eq!(throttled.meta().code(), Some("ThrottlingException"));
     assert_eq!(ecs.list_clusters().send().await.unwrap().cluster_arns().len(), 1);
 
-    let calls = (0..60).map(|_| ecs.describe_clusters().clusters("demo").send());
+    let calls = (0..400).map(|_| ecs.describe_clusters().clusters("demo").send());
     let refused = futures::future::join_all(calls).await.into_iter().filter(Result::is_err).count();
-    assert!(refused >= 5, "a burst of 60 fits into 50 and a little: {refused}");
+    // 50 at once and 20 a second: 400 would fit only if they took seventeen seconds.
+    assert!(refused > 0);
 
     let elsewhere = aws_sdk_ecs::Client::new(&setup::config(&setup.aws.url(), "eu-west-3").await);
     let error = elsewhere.list_clusters().send().await.unwrap_err().into_service_error();

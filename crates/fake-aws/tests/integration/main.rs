@@ -3,4 +3,6 @@
 mod autoscaling;
 mod dashboards;
 mod ecs;
+mod logs;
+mod metrics;
 mod setup;
