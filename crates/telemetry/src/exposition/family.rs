@@ -9,8 +9,8 @@ use crate::{Labels, Timestamp};
 /// A metric with everything that was said about it, the same for both formats.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Family {
-    /// As OpenMetrics has it: a counter's name without `_total`, an info's without `_info`. A counter of 0.0.4 whose
-    /// samples carry no `_total` keeps its name.
+    /// As OpenMetrics has it: a counter's name without `_total`, an info's without `_info`. A counter of 0.0.4 keeps
+    /// its name where its samples carry no `_total`, or where another family has the name without.
     pub name: String,
     pub kind: MetricKind,
     pub help: String,
@@ -49,11 +49,10 @@ pub fn parse(body: &str, format: Format) -> Result<Vec<Family>, ParseError> {
             Line::Sample(sample) => families.add(&sample),
         }
     }
-    let mut families = families.list;
     if format == Format::Prometheus {
-        families.iter_mut().for_each(name_as_open_metrics_does);
+        families.name_as_open_metrics_does();
     }
-    Ok(families)
+    Ok(families.list)
 }
 
 #[derive(Default)]
@@ -111,6 +110,17 @@ impl Families {
     }
 }
 
+impl Families {
+    /// A counter's family loses its `_total`, unless another family has the shorter name.
+    fn name_as_open_metrics_does(&mut self) {
+        for family in self.list.iter_mut().filter(|family| family.kind == MetricKind::Counter) {
+            if let Some(base) = family.name.strip_suffix("_total").filter(|base| !self.by_name.contains_key(*base)) {
+                family.name.truncate(base.len());
+            }
+        }
+    }
+}
+
 /// Whether a sample of this name belongs to the family. In 0.0.4 a counter's family carries the sample's own name.
 fn owns(family: &Family, name: &str) -> bool {
     name.strip_prefix(family.name.as_str())
@@ -119,12 +129,4 @@ fn owns(family: &Family, name: &str) -> bool {
 
 fn owned(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> Labels {
     labels.iter().map(|(n, v)| (&**n, &**v)).collect()
-}
-
-fn name_as_open_metrics_does(family: &mut Family) {
-    if family.kind == MetricKind::Counter
-        && let Some(base) = family.name.strip_suffix("_total")
-    {
-        family.name.truncate(base.len());
-    }
 }

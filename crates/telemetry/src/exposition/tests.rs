@@ -178,6 +178,15 @@ fn families_survive_both_formats() {
 }
 
 #[test]
+fn a_counter_beside_a_gauge_of_the_same_name_clashes_in_neither_format() {
+    let body = "# TYPE orders gauge\norders 1\n# TYPE orders_total counter\norders_total 2\n";
+    let families = parse(body, Format::Prometheus).unwrap();
+    assert_eq!(write(&families, Format::Prometheus), body);
+    let text = write(&families, Format::OpenMetrics);
+    assert_eq!(strict::check(text.as_bytes()), Ok(()), "{text}");
+}
+
+#[test]
 fn open_metrics_families_are_exposed_in_the_words_of_prometheus() {
     let body = "# HELP a a \"quoted\"\n# TYPE a counter\na_total 1 # {trace_id=\"f\"} 1.0 2\na_created 1500.0\n\
         # TYPE build info\nbuild_info{version=\"1\"} 1\n# TYPE s stateset\ns{s=\"on\"} 1\n\
