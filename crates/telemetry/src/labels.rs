@@ -221,29 +221,66 @@ impl LabelsBuilder {
     }
 }
 
-/// As Prometheus prints a series: `name{a="b", c="d"}`.
+/// As Prometheus prints a series: `name{a="b", c="d"}`; names that are not plain stand in quotes.
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.metric_name();
-        f.write_str(name.unwrap_or_default())?;
+        let quoted_name = name.filter(|name| !is_plain_name(name, true));
+        if quoted_name.is_none() {
+            f.write_str(name.unwrap_or_default())?;
+        }
         let mut rest = self.iter().filter(|(n, _)| *n != METRIC_NAME).peekable();
-        if name.is_some() && rest.peek().is_none() {
+        if name.is_some() && quoted_name.is_none() && rest.peek().is_none() {
             return Ok(());
         }
         f.write_str("{")?;
-        for (i, (n, v)) in rest.enumerate() {
-            write!(f, "{}{n}=\"", if i > 0 { ", " } else { "" })?;
-            for c in v.chars() {
-                match c {
-                    '\\' => f.write_str("\\\\")?,
-                    '"' => f.write_str("\\\"")?,
-                    '\n' => f.write_str("\\n")?,
-                    c => write!(f, "{c}")?,
-                }
+        let mut separator = "";
+        if let Some(name) = quoted_name {
+            write!(f, "{}", Quoted(name))?;
+            separator = ", ";
+        }
+        for (n, v) in rest {
+            f.write_str(separator)?;
+            separator = ", ";
+            if is_plain_name(n, false) {
+                write!(f, "{n}={}", Quoted(v))?;
+            } else {
+                write!(f, "{}={}", Quoted(n), Quoted(v))?;
             }
-            f.write_str("\"")?;
         }
         f.write_str("}")
+    }
+}
+
+/// A name that needs no quotes; only a metric's may have colons.
+pub(crate) fn is_plain_name(name: &str, colons: bool) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || (colons && b == b':');
+    !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(plain)
+}
+
+/// Prints a text between quotes as Go's `%q` does, which is how Prometheus prints label values and matchers.
+pub(crate) struct Quoted<'t>(pub(crate) &'t str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for c in self.0.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                '\x07' => f.write_str("\\a")?,
+                '\x08' => f.write_str("\\b")?,
+                '\x0b' => f.write_str("\\v")?,
+                '\x0c' => f.write_str("\\f")?,
+                c if c.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                c if c.is_control() => write!(f, "\\u{:04x}", u32::from(c))?,
+                c => write!(f, "{c}")?,
+            }
+        }
+        f.write_str("\"")
     }
 }
 
@@ -285,6 +322,15 @@ mod tests {
         assert_eq!(labels.without_name().to_string(), r#"{a="x\"y", z="1"}"#);
         assert_eq!(Labels::from_pairs([("__name__", "up")]).to_string(), "up");
         assert_eq!(Labels::empty().to_string(), "{}");
+    }
+
+    #[test]
+    fn texts_are_printed_as_prometheus_prints_them() {
+        let labels =
+            Labels::from_pairs([("__name__", "http.requests"), ("a", "tab\tbell\x07é\x01\u{80}'\\"), ("b.c", "1")]);
+        assert_eq!(labels.to_string(), r#"{"http.requests", a="tab\tbell\aé\x01\u0080'\\", "b.c"="1"}"#);
+        assert_eq!(Labels::from_pairs([("__name__", "a b")]).to_string(), r#"{"a b"}"#);
+        assert_eq!(Labels::from_pairs([("__name__", "a:b")]).to_string(), "a:b");
     }
 
     #[test]

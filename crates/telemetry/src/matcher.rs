@@ -10,6 +10,7 @@ use std::fmt;
 
 use regex::Regex;
 
+use crate::labels::{Quoted, is_plain_name};
 use plan::Plan;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,7 +125,11 @@ impl fmt::Display for MatchOp {
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{:?}", self.name, self.op, self.value)
+        if is_plain_name(&self.name, false) {
+            write!(f, "{}{}{}", self.name, self.op, Quoted(&self.value))
+        } else {
+            write!(f, "{}{}{}", Quoted(&self.name), self.op, Quoted(&self.value))
+        }
     }
 }
 

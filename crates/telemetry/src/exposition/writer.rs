@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::{Exemplar, Family, Format, MetricKind};
 use crate::Timestamp;
-use crate::labels::METRIC_NAME;
+use crate::labels::{METRIC_NAME, is_plain_name};
 
 /// The families as one body, `# EOF` included where the format wants it.
 pub fn write(families: &[Family], format: Format) -> String {
@@ -221,11 +221,6 @@ impl Writer {
 
 fn ryu_text(value: f64) -> String {
     ryu::Buffer::new().format_finite(value).to_owned()
-}
-
-fn is_plain_name(name: &str, colons: bool) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || (colons && b == b':');
-    !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(plain)
 }
 
 fn escape(out: &mut String, text: &str, quotes: bool) {

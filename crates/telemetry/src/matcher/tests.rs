@@ -139,6 +139,12 @@ fn simple_patterns_need_no_automaton() {
     assert_eq!(regex("a.*").prefix(), "a");
 }
 
+#[test]
+fn matchers_are_printed_as_prometheus_prints_them() {
+    assert_eq!(regex("a\\.b\n").to_string(), r#"l=~"a\\.b\n""#);
+    assert_eq!(Matcher::new("b.c", MatchOp::NotEqual, "é\"").unwrap().to_string(), r#""b.c"!="é\"""#);
+}
+
 proptest! {
     #[test]
     fn every_plan_agrees_with_the_automaton(
