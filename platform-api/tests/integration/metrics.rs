@@ -5,20 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use platform_api::worker::Relay;
 use reqwest::Method;
 use serde_json::json;
+use telemetry::exposition::{self, Format, MetricKind};
 
 use crate::fixture;
 
-/// Family name and label names of every sample, `le` left out.
+/// Name of each metric as rules write it, and its label names, `le` left out.
 fn families(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut families = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let sample = line.split(" # ").next().unwrap_or(line);
-        let (name, rest) = sample.split_once(['{', ' ']).expect("a sample");
-        let family = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name);
-        let labels = if sample.contains('{') { rest.split_once('}').expect("a closing brace").0 } else { "" };
-        // No label value of ours has a comma or an equals sign in it.
-        let labels = labels.split(',').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name.to_owned());
-        families.entry(family.to_owned()).or_insert_with(BTreeSet::new).extend(labels.filter(|l| l != "le"));
+    for family in exposition::parse(text, Format::OpenMetrics).expect("OpenMetrics") {
+        let suffix = if family.kind == MetricKind::Counter { "_total" } else { "" };
+        let labels = family.samples.iter().flat_map(|s| s.labels.iter().map(|(name, _)| name.to_owned()));
+        let labels = labels.filter(|name| name != "le" && name != "__name__");
+        families.insert(format!("{}{suffix}", family.name), labels.collect());
     }
     families
 }
@@ -43,6 +41,7 @@ async fn every_standard_metric_is_there_with_exactly_its_labels() {
         .for_each(|q| platform.platform.metrics.queue(&q.consumer, q.depth, q.oldest_age_s));
 
     let text = platform.text("/metrics").await;
+    exposition::strict::check(text.as_bytes()).expect("what we expose is OpenMetrics to the letter");
     let found = families(&text);
     for (name, labels) in [
         ("http_requests_total", &["method", "path", "status"][..]),

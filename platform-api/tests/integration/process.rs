@@ -141,6 +141,14 @@ async fn a_request_is_logged_traced_and_continued_across_services_and_the_outbox
     let reserved = of("/internal/product/reservations").expect("the product service was asked");
     assert_eq!(reserved.trace_id.as_deref(), Some(TRACE_ID), "the call continues the trace");
 
+    let metrics = http.get(format!("{}/metrics", process.url)).send().await.unwrap().text().await.unwrap();
+    telemetry::exposition::strict::check(metrics.as_bytes()).expect("what we expose is OpenMetrics to the letter");
+    let exemplar = format!(r#"# {{trace_id="{TRACE_ID}"}}"#);
+    for name in ["http_requests_total", "http_request_duration_seconds_bucket"] {
+        let traced = metrics.lines().any(|line| line.starts_with(name) && line.contains(&exemplar));
+        assert!(traced, "{name} has the trace as exemplar in\n{metrics}");
+    }
+
     let pool = sqlx::PgPool::connect(&database).await.unwrap();
     let stored: String = sqlx::query_scalar("SELECT traceparent FROM shared.outbox WHERE type = 'order.created.v1'")
         .fetch_one(&pool)
