@@ -88,7 +88,10 @@ impl Sender {
                     }
                     self.give_back(batch, reason);
                     if !self.queue.is_closed() && reason != FailureReason::Refused {
-                        tokio::time::sleep(RETRY.delay(failures)).await;
+                        tokio::select! {
+                            () = tokio::time::sleep(RETRY.delay(failures)) => {}
+                            () = self.queue.until_closed() => {}
+                        }
                     }
                     failures += 1;
                 }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
+use service::Shutdown;
 use tokio::sync::Notify;
 
 use crate::rules::alerting::{Fingerprint, Notice};
@@ -17,6 +18,7 @@ pub(crate) const QUEUE_LEN_MAX: usize = 10_000;
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
     wake: Notify,
+    closed: Shutdown,
     len_max: usize,
 }
 
@@ -24,12 +26,11 @@ pub(crate) struct Queue {
 struct Inner {
     order: VecDeque<Fingerprint>,
     notices: HashMap<Fingerprint, Notice>,
-    closed: bool,
 }
 
 impl Queue {
     pub(crate) fn new(len_max: usize) -> Self {
-        Queue { inner: Mutex::default(), wake: Notify::new(), len_max }
+        Queue { inner: Mutex::default(), wake: Notify::new(), closed: Shutdown::new(), len_max }
     }
 
     /// Queues the notices; returns how many older ones had to go.
@@ -84,7 +85,7 @@ impl Queue {
                     let fingerprints: Vec<_> = inner.order.drain(..count).collect();
                     return Some(fingerprints.iter().filter_map(|f| inner.notices.remove(f)).collect());
                 }
-                if inner.closed {
+                if self.closed.is_requested() {
                     return None;
                 }
             }
@@ -98,12 +99,19 @@ impl Queue {
 
     /// Nothing more will come; the consumer gets what is left.
     pub(crate) fn close(&self) {
-        self.inner.lock().expect("no one panics holding it").closed = true;
+        self.closed.request();
         self.wake.notify_one();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.inner.lock().expect("no one panics holding it").closed
+        self.closed.is_requested()
+    }
+}
+
+impl Queue {
+    /// Returns when nothing more will come.
+    pub(crate) async fn until_closed(&self) {
+        self.closed.requested().await;
     }
 }
 

@@ -204,6 +204,21 @@ async fn what_is_queued_is_sent_at_the_stop() {
     assert_eq!(fake.0.requests.lock().expect("fine").len(), 1);
 }
 
+#[tokio::test]
+async fn an_alertmanager_that_is_away_does_not_hold_up_the_stop() {
+    let stage = Stage::start(&["127.0.0.1:1".to_owned()], Vec::new(), None);
+    stage.outbox.push(vec![notice("Lost", &[])]);
+    let status = stage.status.clone();
+    while status.alertmanagers().values().all(|alertmanager| alertmanager.last_error.is_none()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = std::time::Instant::now();
+    let text = stage.stop().await.expose();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(text.contains("collector_notifications_dropped_total{reason=\"stopping\"} 1"), "{text}");
+    assert!(text.contains("reason=\"connect\"}"), "{text}");
+}
+
 async fn sidecar(records: Value) -> String {
     serve(Router::new().route("/logs/recent", get(move || async move { Json(records) }))).await
 }
