@@ -1,7 +1,10 @@
 //! Text to tokens. What a character means depends on where it stands: in braces keywords are labels, in
 //! brackets letters are units. The whole text is scanned at once; the first fault ends the list.
 
-use crate::text::{quote, quote_char};
+mod literal;
+mod series;
+
+use crate::text::quote_char;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tok {
@@ -119,22 +122,6 @@ fn keyword(word: &str) -> Option<Tok> {
     })
 }
 
-const HISTOGRAM_KEYS: [&str; 11] = [
-    "sum",
-    "count",
-    "schema",
-    "offset",
-    "n_offset",
-    "buckets",
-    "n_buckets",
-    "z_bucket",
-    "z_bucket_w",
-    "custom_values",
-    "counter_reset_hint",
-];
-
-const COUNTER_RESET_HINTS: [&str; 4] = ["unknown", "reset", "not_reset", "gauge"];
-
 /// Where the scanner stands: the same character means different things in each.
 #[derive(Clone, Copy)]
 enum State {
@@ -230,6 +217,12 @@ impl<'a> Lexer<'a> {
     fn emit(&mut self, tok: Tok) {
         self.tokens.push(Token { tok, start: self.start, end: self.pos, message: None });
         self.start = self.pos;
+    }
+
+    /// A fault in place of the token that was scanned last.
+    fn fail_instead(&mut self, message: String) -> State {
+        self.tokens.pop();
+        self.fail(message)
     }
 
     fn fail(&mut self, message: String) -> State {
@@ -378,7 +371,7 @@ impl<'a> Lexer<'a> {
         self.emit(Tok::RightParen);
         self.paren_depth -= 1;
         if self.paren_depth < 0 {
-            return self.fail(format!("unexpected right parenthesis {}", show(Some(')'))));
+            return self.fail_instead(format!("unexpected right parenthesis {}", show(Some(')'))));
         }
         then
     }
@@ -492,10 +485,10 @@ impl<'a> Lexer<'a> {
             ':' => {
                 self.emit(Tok::Colon);
                 if !self.got_duration {
-                    return self.fail("unexpected colon before duration in duration expression".to_owned());
+                    return self.fail_instead("unexpected colon before duration in duration expression".to_owned());
                 }
                 if self.got_colon {
-                    return self.fail("unexpected repeated colon in duration expression".to_owned());
+                    return self.fail_instead("unexpected repeated colon in duration expression".to_owned());
                 }
                 self.got_colon = true;
             }
@@ -525,282 +518,4 @@ impl<'a> Lexer<'a> {
         }
         State::DurationExpr
     }
-
-    fn number_or_duration(&mut self) -> State {
-        if self.scan_number() {
-            self.emit(Tok::Number);
-            return State::Statements;
-        }
-        if self.accept_remaining_duration() {
-            self.emit(Tok::Duration);
-            return State::Statements;
-        }
-        let message = format!("bad number or duration syntax: {}", quote(self.word()));
-        self.fail(message)
-    }
-
-    /// After the digits: a unit, then more numbers with units. Units are checked when the duration is parsed.
-    fn accept_remaining_duration(&mut self) -> bool {
-        if !self.accept("smhdwy") {
-            return false;
-        }
-        self.accept("s");
-        while self.accept("0123456789") {
-            self.accept_run("0123456789");
-            if !self.accept("smhdw") {
-                return false;
-            }
-            self.accept("s");
-        }
-        if self.peek().is_some_and(is_alphanumeric) {
-            // The character that broke the duration is part of what the message shows.
-            self.next();
-            return false;
-        }
-        true
-    }
-
-    /// Scans a number in any notation; what it is worth is found out by the parser.
-    fn scan_number(&mut self) -> bool {
-        let initial = self.pos;
-        let mut digits = "0123456789";
-        // In a series description `0x3` means "0, three times".
-        if !self.series && self.accept("0") && self.accept("xX") {
-            self.accept("_");
-            digits = "0123456789abcdefABCDEF";
-        }
-        let hexadecimal = digits.len() > 10;
-        self.accept(".");
-        self.accept(digits);
-        let (mut dot, mut exponent) = (false, false);
-        while self.is(digits) || self.is("._eE") {
-            if self.is(".") && dot || self.is("eE") && exponent {
-                self.next();
-                return false;
-            }
-            if self.accept(".") {
-                dot = true;
-                if self.accept("_.") || hexadecimal {
-                    return false;
-                }
-            } else if self.accept("eE") {
-                exponent = true;
-                self.accept("+-");
-                if self.accept("._eE") || self.peek().is_none() {
-                    return false;
-                }
-            } else if self.accept("_") {
-                if self.accept("._eE") || self.peek().is_none() {
-                    return false;
-                }
-            } else {
-                self.accept_run(digits);
-            }
-        }
-        if self.pos == initial {
-            return false;
-        }
-        match self.peek() {
-            Some('x') if self.series => true,
-            Some(c) => !is_alphanumeric(c),
-            None => true,
-        }
-    }
-
-    fn string(&mut self, delimiter: char) -> State {
-        loop {
-            match self.next() {
-                Some('\\') => {
-                    if let Err(message) = self.escape(delimiter) {
-                        return self.fail(message);
-                    }
-                }
-                None | Some('\n') => return self.fail("unterminated quoted string".to_owned()),
-                Some(c) if c == delimiter => break,
-                Some(_) => {}
-            }
-        }
-        self.emit(Tok::Str);
-        self.resume()
-    }
-
-    fn raw_string(&mut self) -> State {
-        loop {
-            match self.next() {
-                None => return self.fail("unterminated raw string".to_owned()),
-                Some('`') => break,
-                Some(_) => {}
-            }
-        }
-        self.emit(Tok::Str);
-        self.resume()
-    }
-
-    fn escape(&mut self, delimiter: char) -> Result<(), String> {
-        let unterminated = || "escape sequence not terminated".to_owned();
-        let Some(first) = self.next() else { return Err(unterminated()) };
-        let (mut left, base, max, mut digit) = match first {
-            'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\' => return Ok(()),
-            c if c == delimiter => return Ok(()),
-            '0'..='7' => (3, 8, 255, Some(first)),
-            'x' => (2, 16, 255, self.next()),
-            'u' => (4, 16, 0x10_ffff, self.next()),
-            'U' => (8, 16, 0x10_ffff, self.next()),
-            other => return Err(format!("unknown escape sequence {}", code_point(other))),
-        };
-        let mut value: u32 = 0;
-        while left > 0 {
-            let Some(c) = digit else { return Err(unterminated()) };
-            let Some(d) = c.to_digit(base) else {
-                return Err(format!("illegal character {} in escape sequence", code_point(c)));
-            };
-            value = value.wrapping_mul(base).wrapping_add(d);
-            left -= 1;
-            if left > 0 {
-                digit = self.next();
-            }
-        }
-        if value > max || (0xd800..0xe000).contains(&value) {
-            return Err("escape sequence is an invalid Unicode code point".to_owned());
-        }
-        Ok(())
-    }
-
-    fn value_sequence(&mut self) -> State {
-        let Some(c) = self.next() else { return self.end_of_input() };
-        match c {
-            '{' if self.peek() == Some('{') => {
-                self.next();
-                self.emit(Tok::OpenHist);
-                self.in_histogram = true;
-                return State::Histogram;
-            }
-            c if is_space(c) => {
-                self.emit(Tok::Space);
-                self.skip_spaces();
-            }
-            '+' => self.emit(Tok::Add),
-            '-' => self.emit(Tok::Sub),
-            'x' => self.emit(Tok::Times),
-            '_' => self.emit(Tok::Blank),
-            c if c.is_ascii_digit() || (c == '.' && self.peek().is_some_and(|d| d.is_ascii_digit())) => {
-                self.pos -= c.len_utf8();
-                return self.number();
-            }
-            c if is_alpha(c) => {
-                self.pos -= c.len_utf8();
-                return self.keyword_or_identifier();
-            }
-            other => return self.fail(format!("unexpected character in series sequence: {}", show(Some(other)))),
-        }
-        State::ValueSequence
-    }
-
-    fn number(&mut self) -> State {
-        if !self.scan_number() {
-            let message = format!("bad number syntax: {}", quote(self.word()));
-            return self.fail(message);
-        }
-        self.emit(Tok::Number);
-        if self.in_histogram { self.resume() } else { State::ValueSequence }
-    }
-
-    fn histogram(&mut self) -> State {
-        let Some(c) = self.next() else {
-            return self.fail(format!("histogram description incomplete unexpected: {}", show(None)));
-        };
-        match c {
-            c if is_space(c) => {
-                self.emit(Tok::Space);
-                self.skip_spaces();
-            }
-            c if is_alpha(c) => {
-                self.pos -= c.len_utf8();
-                return self.histogram_word();
-            }
-            ':' => self.emit(Tok::Colon),
-            '-' => self.emit(Tok::Sub),
-            c if c.is_ascii_digit() => {
-                self.pos -= c.len_utf8();
-                return self.number();
-            }
-            '[' => {
-                self.bracket_open = true;
-                self.emit(Tok::LeftBracket);
-                return State::Buckets;
-            }
-            '}' if self.peek() == Some('}') => {
-                self.next();
-                self.emit(Tok::CloseHist);
-                self.in_histogram = false;
-                return State::ValueSequence;
-            }
-            other => {
-                return self.fail(format!("histogram description incomplete unexpected: {}", show(Some(other))));
-            }
-        }
-        State::Histogram
-    }
-
-    fn histogram_word(&mut self) -> State {
-        while self.peek().is_some_and(is_alpha) {
-            self.next();
-        }
-        let word = self.word().to_ascii_lowercase();
-        if HISTOGRAM_KEYS.contains(&word.as_str()) {
-            if self.peek() != Some(':') {
-                return self.fail("missing `:` for histogram descriptor".to_owned());
-            }
-            self.emit(Tok::HistogramKey);
-        } else if word == "inf" || word == "nan" {
-            self.emit(Tok::Number);
-        } else if COUNTER_RESET_HINTS.contains(&word.as_str()) {
-            self.emit(Tok::CounterResetHint);
-        } else {
-            let message = format!("bad histogram descriptor found: {}", quote(self.word()));
-            return self.fail(message);
-        }
-        State::Histogram
-    }
-
-    fn buckets(&mut self) -> State {
-        let Some(c) = self.next() else {
-            return self.fail(format!("invalid character in buckets description: {}", show(None)));
-        };
-        match c {
-            c if is_space(c) => {
-                self.emit(Tok::Space);
-                self.skip_spaces();
-            }
-            '-' => self.emit(Tok::Sub),
-            c if c.is_ascii_digit() => {
-                self.pos -= c.len_utf8();
-                return self.number();
-            }
-            ']' => {
-                self.bracket_open = false;
-                self.emit(Tok::RightBracket);
-                return State::Histogram;
-            }
-            c if is_alpha(c) => {
-                while self.peek().is_some_and(is_alpha) {
-                    self.next();
-                }
-                if !matches!(keyword(self.word()), Some(Tok::Number)) {
-                    let message = format!("invalid character in buckets description: {}", show(Some(c)));
-                    return self.fail(message);
-                }
-                self.emit(Tok::Number);
-            }
-            other => {
-                return self.fail(format!("invalid character in buckets description: {}", show(Some(other))));
-            }
-        }
-        State::Buckets
-    }
-}
-
-/// Go's `%#U`.
-fn code_point(c: char) -> String {
-    if c.is_control() { format!("U+{:04X}", c as u32) } else { format!("U+{:04X} '{c}'", c as u32) }
 }

@@ -132,6 +132,7 @@ impl Evaluator<'_> {
             n,
             matching,
             swapped,
+            repeated: !window.is_instant(),
             builder: GridBuilder::new(window),
             results: HashMap::new(),
             matched: vec![false; signatures.count],
@@ -355,6 +356,8 @@ struct Join<'n> {
     n: &'n Binary,
     matching: &'n VectorMatching,
     swapped: bool,
+    /// Pairs come back at later steps, so that their labels are worth keeping.
+    repeated: bool,
     builder: GridBuilder,
     results: HashMap<(Labels, Labels), Labels>,
     matched: Vec<bool>,
@@ -392,26 +395,37 @@ impl Join<'_> {
     }
 
     fn result_labels(&mut self, many: &Labels, one: &Labels) -> Labels {
-        let (n, matching) = (self.n, self.matching);
-        self.results
-            .entry((many.clone(), one.clone()))
-            .or_insert_with(|| {
-                let keep = |name: &str| {
-                    if n.op.changes_metric() && is_metadata_label(name) {
-                        return false;
-                    }
-                    match (matching.card, matching.on) {
-                        (Card::OneToOne, true) => contains(&matching.labels, name),
-                        (Card::OneToOne, false) => !contains(&matching.labels, name),
-                        _ => true,
-                    }
-                };
-                let mut builder = many.retain(keep).to_builder();
-                for name in &matching.include {
-                    builder.set(name, one.get(name).unwrap_or_default());
-                }
-                builder.build()
-            })
-            .clone()
+        if !self.repeated {
+            return self.make_labels(many, one);
+        }
+        let pair = (many.clone(), one.clone());
+        if let Some(labels) = self.results.get(&pair) {
+            return labels.clone();
+        }
+        let labels = self.make_labels(many, one);
+        self.results.insert(pair, labels.clone());
+        labels
+    }
+
+    fn make_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let (changes_metric, matching) = (self.n.op.changes_metric(), self.matching);
+        let labels = many.retain(|name| {
+            if changes_metric && is_metadata_label(name) {
+                return false;
+            }
+            match (matching.card, matching.on) {
+                (Card::OneToOne, true) => contains(&matching.labels, name),
+                (Card::OneToOne, false) => !contains(&matching.labels, name),
+                _ => true,
+            }
+        });
+        if matching.include.is_empty() {
+            return labels;
+        }
+        let mut builder = labels.to_builder();
+        for name in &matching.include {
+            builder.set(name, one.get(name).unwrap_or_default());
+        }
+        builder.build()
     }
 }

@@ -97,10 +97,6 @@ impl Parser<'_> {
             {
                 self.call()
             }
-            Tok::Aggregator if !self.selector_may_start_with_aggregator() => {
-                self.advance();
-                self.unexpected("aggregation", "")
-            }
             Tok::Aggregator
             | Tok::Identifier
             | Tok::MetricIdentifier
@@ -123,27 +119,6 @@ impl Parser<'_> {
             | Tok::MinOf => self.vector_selector(),
             _ => self.unexpected_here(),
         }
-    }
-
-    /// `sum` alone is the name of a metric if what follows can follow a metric.
-    fn selector_may_start_with_aggregator(&self) -> bool {
-        let next = self.peek_second();
-        binary_operator(next).is_some()
-            || matches!(
-                next,
-                Tok::LeftBrace
-                    | Tok::LeftBracket
-                    | Tok::RightParen
-                    | Tok::RightBracket
-                    | Tok::Comma
-                    | Tok::Colon
-                    | Tok::Offset
-                    | Tok::At
-                    | Tok::Anchored
-                    | Tok::Smoothed
-                    | Tok::Eof
-                    | Tok::Error
-            )
     }
 
     fn unary(&mut self) -> Parse<Node> {

@@ -306,7 +306,10 @@ fn parse_duration(word: &str, span: Span) -> Parse<u64> {
     let millis = match telemetry::duration::parse(word) {
         Ok(duration) => duration.as_millis(),
         Err(DurationError::Empty | DurationError::Invalid(_)) => {
-            return fault(span, format!("not a valid duration string: {}", quote(word)));
+            return match unknown_unit(word) {
+                Some(unit) => fault(span, format!("unknown unit {} in duration {}", quote(unit), quote(word))),
+                None => fault(span, format!("not a valid duration string: {}", quote(word))),
+            };
         }
         Err(DurationError::OutOfRange(_)) => return fault(span, "duration out of range"),
     };
@@ -314,6 +317,12 @@ fn parse_duration(word: &str, span: Span) -> Parse<u64> {
         Ok(millis) if millis <= i64::MAX as u64 / 1_000_000 => Ok(millis),
         _ => fault(span, "duration out of range"),
     }
+}
+
+/// The first unit of a duration that is none.
+fn unknown_unit(word: &str) -> Option<&str> {
+    let is_unit = |unit: &&str| !unit.is_empty() && !["y", "w", "d", "h", "m", "s", "ms"].contains(unit);
+    word.split(|c: char| c.is_ascii_digit()).find(is_unit)
 }
 
 /// Numbers as Go reads them: decimal, `0x1F`, `0b1`, `0o7`, `017`, underscores between digits, `Inf`, `NaN`.

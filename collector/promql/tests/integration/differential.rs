@@ -133,9 +133,12 @@ fn aggregation(random: &mut Random, depth: usize) -> String {
     let inner = vector(random, depth - 1);
     let grouping = random.pick(&["", " by (job)", " without (instance)", " by (instance, job)", " by (absent)"]);
     match random.below(8) {
-        // Which of equal values wins is not the same in all versions: means of random values are never equal.
-        0 => format!("topk{grouping} ({}, avg_over_time(g[{}]))", 1 + random.below(3), random.pick(&RANGES)),
-        1 => format!("bottomk{grouping} ({}, avg_over_time(g[{}]))", 1 + random.below(3), random.pick(&RANGES)),
+        // Which of equal values wins is not the same in all versions: means of random values are never equal. Nor
+        // is the last digit of a mean, which must not decide whether it is negative.
+        0 | 1 => {
+            let (op, k) = (random.pick(&["topk", "bottomk"]), 1 + random.below(3));
+            format!("{op}{grouping} ({k}, avg_over_time(g[{}]) + 500)", random.pick(&RANGES))
+        }
         2 => format!("quantile{grouping} (0.{}, {inner})", random.below(10)),
         // The last digit of a mean is not the same in all versions, and here would be part of a label.
         3 => format!("count_values{grouping} (\"v\", {})", selector(random)),
