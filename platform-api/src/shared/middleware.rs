@@ -88,7 +88,7 @@ async fn observe(State(platform): State<Platform>, request: Request, next: Next)
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "request_timeout", detail).into_response()
         };
         let response = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
-        finish(response.unwrap_or_else(timed_out), &id, started)
+        finish(response.unwrap_or_else(timed_out), &id, started, &format!("{method} {route}"))
     }
     .instrument(span.clone())
     .await;
@@ -117,14 +117,18 @@ async fn observe(State(platform): State<Platform>, request: Request, next: Next)
     response
 }
 
-/// Writes the problem's body where there is one, and the request's log line.
-fn finish(mut response: Response, request_id: &str, started: Instant) -> Response {
+/// Writes the problem's body where there is one, and the request's log line. A failure's line says by itself what
+/// failed and why: it may be all that an alert carries.
+fn finish(mut response: Response, request_id: &str, started: Instant, what: &str) -> Response {
     let status = response.status().as_u16();
     let problem = response.extensions_mut().remove::<ApiError>();
     let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
     let (code, cause) = problem.as_ref().map_or((None, None), |p| (Some(p.code), p.cause.as_deref()));
     match response.status().is_server_error() {
-        true => tracing::error!(status, code, cause, duration_ms, "request failed"),
+        true => {
+            let why = cause.or(code).unwrap_or("no cause given");
+            tracing::error!(status, code, cause, duration_ms, "{what} answered {status}: {why}");
+        }
         false => tracing::info!(status, code, cause, duration_ms, "request answered"),
     }
     let Some(problem) = problem else { return response };
