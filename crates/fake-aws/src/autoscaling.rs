@@ -3,18 +3,19 @@
 //! As AWS does it: an action or a registration sets bounds; a desired count outside of them is moved to the nearer
 //! bound, one inside stays. Has no scaling policies.
 
+mod input;
 mod schedule;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::ecs::{Ecs, ServiceKey, unix_now};
 use crate::wire::page::page;
 use crate::wire::{AwsError, input};
+use input::{DescribeInput, PutActionInput, RegisterInput, Suspended};
 use schedule::Schedule;
 
 const DIMENSION: &str = "ecs:service:DesiredCount";
@@ -50,14 +51,6 @@ struct Target {
     suspended: Suspended,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Suspended {
-    dynamic_scaling_in_suspended: Option<bool>,
-    dynamic_scaling_out_suspended: Option<bool>,
-    scheduled_scaling_suspended: Option<bool>,
-}
-
 struct Action {
     arn: String,
     text: String,
@@ -80,55 +73,6 @@ struct Activity {
     ended_at: Option<f64>,
     desired: u32,
     status: &'static str,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RegisterInput {
-    service_namespace: String,
-    resource_id: String,
-    scalable_dimension: String,
-    min_capacity: Option<i64>,
-    max_capacity: Option<i64>,
-    #[serde(rename = "RoleARN")]
-    role_arn: Option<String>,
-    suspended_state: Option<Suspended>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DescribeInput {
-    service_namespace: String,
-    #[serde(default)]
-    resource_ids: Vec<String>,
-    resource_id: Option<String>,
-    scalable_dimension: Option<String>,
-    #[serde(default)]
-    scheduled_action_names: Vec<String>,
-    scheduled_action_name: Option<String>,
-    max_results: Option<i64>,
-    next_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PutActionInput {
-    service_namespace: String,
-    schedule: Option<String>,
-    timezone: Option<String>,
-    scheduled_action_name: String,
-    resource_id: String,
-    scalable_dimension: String,
-    start_time: Option<f64>,
-    end_time: Option<f64>,
-    scalable_target_action: Option<TargetAction>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TargetAction {
-    min_capacity: Option<i64>,
-    max_capacity: Option<i64>,
 }
 
 impl AutoScaling {

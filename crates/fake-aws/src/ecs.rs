@@ -6,6 +6,7 @@
 
 mod api;
 mod balancer;
+mod describe;
 mod file_sd;
 mod model;
 mod scheduler;
@@ -123,6 +124,15 @@ impl Ecs {
             task.containers.iter().find(|c| c.definition.name == container)?.pid
         });
         pid.is_some_and(|pid| task::signal_group(pid, nix::sys::signal::Signal::SIGKILL))
+    }
+
+    pub(crate) fn kill_all(&self) {
+        let containers = |state: &State| {
+            state.tasks.values().flat_map(|t| &t.containers).filter_map(|c| c.pid).collect::<Vec<i32>>()
+        };
+        for pid in self.read(containers) {
+            task::signal_group(pid, nix::sys::signal::Signal::SIGKILL);
+        }
     }
 
     /// Orders every task to stop and waits until none is left.

@@ -101,6 +101,16 @@ pub struct FakeAws {
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
+/// Ends the tasks at once while [`FakeAws::stop`] waits for them.
+pub struct Killer(Arc<ecs::Ecs>);
+
+impl Killer {
+    /// SIGKILL to every process group of every task.
+    pub fn kill_all(&self) {
+        self.0.kill_all();
+    }
+}
+
 /// The account behind the APIs.
 struct Account {
     region: String,
@@ -194,6 +204,10 @@ impl FakeAws {
             Ok(Ok(())) => anyhow::anyhow!("the local AWS has ended"),
             Err(error) => error.into(),
         }
+    }
+
+    pub fn killer(&self) -> Killer {
+        Killer(self.account.ecs.clone())
     }
 
     /// Stops every task (SIGTERM, then SIGKILL after the stop timeout), then the APIs.
