@@ -114,7 +114,8 @@ pub(super) async fn assemble(sources: &Sources, last_hour: &Cached<LastHour>) ->
         let of_service = facts.iter_mut().filter(|(key, _)| key.service == target.service);
         of_service.for_each(|(_, facts)| facts.tasks_least = target.actual.map(|bounds| bounds.min));
     }
-    let hour = last_hour.get(async || ask_last_hour(sources, now, &rate).await).await?;
+    let window = window(now, sources.started, scrape_interval);
+    let hour = last_hour.get(async || ask_last_hour(sources, now, &window, &rate).await).await?;
     let (firing, pending): (Vec<Alert>, Vec<Alert>) =
         alerts::active(&sources.rules, &sources.notify).into_iter().partition(Alert::is_firing);
     let firing_for: Vec<FiringFor> = firing.iter().map(Alert::firing_for).collect();
@@ -134,15 +135,16 @@ pub(super) async fn assemble(sources: &Sources, last_hour: &Cached<LastHour>) ->
         changes: all_changes(sources, &hour, now),
         scaling,
         cloudwatch,
-        window: window(now, sources.started, scrape_interval),
+        window,
         charts: charts(&rate),
         services,
     })
 }
 
-async fn ask_last_hour(sources: &Sources, now: Timestamp, rate: &str) -> Result<LastHour, QueryError> {
+async fn ask_last_hour(sources: &Sources, now: Timestamp, window: &Window, rate: &str) -> Result<LastHour, QueryError> {
+    let [start, end] = [window.start, window.end].map(|seconds| Timestamp::from_millis(seconds * 1000));
     Ok(LastHour {
-        errors: services::errors_of_last_hour(&sources.querier, now, rate).await?,
+        errors: services::errors_over_time(&sources.querier, start, end, rate).await?,
         tasks: services::tasks_of_last_hour(&sources.querier, now).await?,
     })
 }

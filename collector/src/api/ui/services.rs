@@ -59,11 +59,11 @@ pub(super) struct Service {
     pub p95_seconds: Option<f64>,
     pub tasks_up: Option<u32>,
     pub tasks_expected: Option<u32>,
-    /// Error ratios of the last hour, oldest first; null where nothing is known.
+    /// Error ratios over the charts' window, oldest first; null where nothing is known.
     pub error_history: Vec<Option<f64>>,
 }
 
-/// Error ratios of the last hour by service.
+/// Error ratios over time by service.
 pub(super) type History = BTreeMap<ServiceKey, Vec<Option<f64>>>;
 
 /// An alert that fires for a service: name and how bad.
@@ -85,7 +85,7 @@ pub(super) struct Facts {
     pub tasks_known: Option<u32>,
     /// The lower bound of its scalable target: ECS runs no fewer.
     pub tasks_least: Option<u32>,
-    /// It had requests within the last hour: their absence now means that something is missing.
+    /// It has had requests: their absence now means that something is missing.
     pub serves_http: bool,
     /// Worst alert that fires for it.
     pub alert: Option<(String, bool)>,
@@ -123,7 +123,8 @@ impl Facts {
         match self.requests_per_second {
             None if self.serves_http => (State::Unknown, "no request metrics".to_owned()),
             // A worker: what is known of it is that its tasks are up.
-            None => (State::Ok, format!("{up} of {expected} tasks up")),
+            None if up == 1 => (State::Ok, "its task is up".to_owned()),
+            None => (State::Ok, format!("all {up} tasks up")),
             Some(0.0) => (State::Ok, "no traffic".to_owned()),
             Some(_) => (State::Ok, "healthy".to_owned()),
         }
@@ -198,18 +199,18 @@ pub(super) fn rows(mut facts: BTreeMap<ServiceKey, Facts>, firing: &[FiringFor],
     rows
 }
 
-/// Error ratios of the last hour, one a minute.
-pub(super) async fn errors_of_last_hour(
+/// Error ratios from `start` to `end`, at even times.
+pub(super) async fn errors_over_time(
     querier: &Querier,
-    now: Timestamp,
-    window: &str,
+    start: Timestamp,
+    end: Timestamp,
+    rate: &str,
 ) -> Result<History, QueryError> {
-    let step = REMEMBERED / HISTORY_POINTS;
-    let start = now - step * (HISTORY_POINTS - 1);
-    let expr = Scope { matchers: r#"service!="""#, by: BY, window }.error_ratio();
+    let step = (end.since(start) / (HISTORY_POINTS - 1)).max(Duration::from_secs(1));
+    let expr = Scope { matchers: r#"service!="""#, by: BY, window: rate }.error_ratio();
     let mut history = History::new();
-    for (key, samples) in lines(querier.range(&expr, start, now, step).await?) {
-        let mut points = vec![None; HISTORY_POINTS as usize];
+    for (key, samples) in lines(querier.range(&expr, start, end, step).await?) {
+        let mut points = vec![None; (end.since(start).as_millis() / step.as_millis()) as usize + 1];
         for (at, value) in samples {
             let index = at.since(start).as_millis() / step.as_millis();
             if let Some(point) = points.get_mut(index as usize) {
@@ -224,7 +225,10 @@ pub(super) async fn errors_of_last_hour(
 /// How many tasks each service had in the last hour, four times a minute.
 pub(super) async fn tasks_of_last_hour(querier: &Querier, now: Timestamp) -> Result<TaskCounts, QueryError> {
     let scope = Scope { matchers: "", by: BY, window: "" };
-    let answer = querier.range(&scope.tasks_known(), now - REMEMBERED, now, TASKS_STEP).await?;
+    // On whole steps: the next look must find a change at the same time.
+    let step = TASKS_STEP.as_millis() as i64;
+    let end = Timestamp::from_millis(now.as_millis().div_euclid(step) * step);
+    let answer = querier.range(&scope.tasks_known(), end - REMEMBERED, end, TASKS_STEP).await?;
     Ok(lines(answer).collect())
 }
 
@@ -290,7 +294,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_neither_zero_nor_ok() {
         let worker = Facts { tasks_up: Some(1), tasks_known: Some(1), ..Facts::default() };
-        assert_eq!(worker.judge(), (State::Ok, "1 of 1 tasks up".to_owned()));
+        assert_eq!(worker.judge(), (State::Ok, "its task is up".to_owned()));
         let silent = Facts { serves_http: true, ..worker };
         assert_eq!(silent.judge(), (State::Unknown, "no request metrics".to_owned()));
         let row = silent.into_row(ServiceKey::default(), Vec::new());

@@ -2,11 +2,12 @@
 import { count, percent, seconds, UNKNOWN } from '../format.js';
 import { html } from '../html.js';
 import { route, setParams } from '../router.js';
+import { span } from '../time.js';
 import { Empty, Panel } from './panel.js';
 import { State } from './severity.js';
 import { Sparkline } from './sparkline.js';
 
-export function Services({ services, objective }) {
+export function Services({ services, objective, window }) {
   // `service` is how alerts link here.
   const filter = route.value.params.get('q') ?? route.value.params.get('service') ?? '';
   const shown = services.filter(({ service, environment }) => `${environment}/${service}`.includes(filter.trim().toLowerCase()));
@@ -18,7 +19,7 @@ export function Services({ services, objective }) {
       <thead><tr>
         <th scope="col">Service</th><th scope="col" class="wide">State</th><th scope="col" class="num">Req/s</th>
         <th scope="col" class="num">Errors</th><th scope="col" class="num">p95</th><th scope="col" class="num">Tasks up</th>
-        <th scope="col" class="wide">Errors, 1 h</th>
+        <th scope="col" class="wide">Errors over ${span((window.end - window.start) * 1000)}</th>
       </tr></thead>
       <tbody>${shown.map((row) => html`<${Row} key=${`${row.environment}/${row.service}`} ...${{ row, objective, manyEnvironments }} />`)}</tbody>
     </table>`}

@@ -33,7 +33,7 @@ export default function Overview() {
   return html`
     <${Verdict} data=${data} updatedAt=${feed.updatedAt.value} stale=${stale} />
     <div class=${stale ? 'grid overview stale' : 'grid overview'}>
-      <${Services} services=${data.services} objective=${data.objective} />
+      <${Services} services=${data.services} objective=${data.objective} window=${data.window} />
       <div class="side">
         <${Firing} data=${data} />
         <${Scaling} scaling=${data.scaling} />

@@ -22,7 +22,7 @@ export const launch = () =>
   });
 
 /** A page that writes down console errors, exceptions, failed and foreign requests. */
-export async function visit(browser, path, { width = 1440, height = 900, scheme = 'dark' } = {}) {
+export async function visit(browser, path, { width = 1440, height = 900, scheme = 'dark', ready = 'main .verdict' } = {}) {
   const page = await browser.newPage({ viewport: { width, height }, colorScheme: scheme, timezoneId: 'UTC', locale: 'en-GB', reducedMotion: 'reduce' });
   const wrong = [];
   page.on('console', (message) => {
@@ -46,7 +46,7 @@ export async function visit(browser, path, { width = 1440, height = 900, scheme 
     document.addEventListener('securitypolicyviolation', (event) => window.reportViolation(`${event.violatedDirective} ${event.blockedURI}`));
   });
   await page.goto(`${COLLECTOR}${path}`);
-  await page.locator('main .verdict').waitFor();
+  await page.locator(ready).waitFor();
   return { page, wrong, violations };
 }
 

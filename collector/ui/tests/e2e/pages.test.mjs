@@ -8,6 +8,7 @@ const PAGES = [
   { name: 'overview', path: '/', title: /Overview · Picket$/ },
   { name: 'alerts', path: '/alerts', title: /Alerts · Picket$/ },
   { name: 'targets', path: '/targets', title: /Targets · Picket$/ },
+  { name: 'runbook', path: '/runbooks/HighErrorRate', title: /Runbook · Picket$/, ready: 'main .prose h1' },
 ];
 const VIEWS = [
   { name: 'desk', width: 1440, height: 900 },
@@ -22,11 +23,11 @@ before(async () => {
 });
 after(() => browser?.close());
 
-for (const { name, path, title } of PAGES) {
+for (const { name, path, title, ready } of PAGES) {
   for (const view of VIEWS) {
     for (const scheme of ['dark', 'light']) {
       test(`${name} is whole on a ${view.name} in ${scheme}`, async () => {
-        const { page, wrong, violations } = await visit(browser, path, { ...view, scheme });
+        const { page, wrong, violations } = await visit(browser, path, { ...view, scheme, ready });
         await settled(page);
         await picture(page, `${name}-${view.name}-${scheme}`);
         assert.match(await page.title(), title);
