@@ -52,7 +52,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_millis(millis))
 }
 
-/// Prints as Prometheus does: `1h30m`, `0s`; years, weeks and days only where they divide evenly.
+/// Prints as Prometheus does: `1d12h`, `0s`; years and weeks only where they divide evenly.
 pub fn format(duration: Duration) -> String {
     let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
@@ -60,7 +60,7 @@ pub fn format(duration: Duration) -> String {
     }
     let mut text = String::new();
     for (index, (unit, size)) in UNITS.iter().enumerate() {
-        let exact_only = index < 3;
+        let exact_only = index < 2;
         if millis >= *size && (!exact_only || millis.is_multiple_of(*size)) {
             text.push_str(&format!("{}{unit}", millis / size));
             millis %= size;
@@ -81,7 +81,7 @@ mod tests {
             ("1h30m", 5_400_000, "1h30m"),
             ("90m", 5_400_000, "1h30m"),
             ("1d", 86_400_000, "1d"),
-            ("36h", 129_600_000, "36h"),
+            ("36h", 129_600_000, "1d12h"),
             ("100ms", 100, "100ms"),
             ("1y", 31_536_000_000, "1y"),
         ] {

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "tests through and through, their helpers too")]
 
 mod differential;
+mod parse_errors;
 mod robustness;
 mod scripts;

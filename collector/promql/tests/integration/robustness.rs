@@ -127,8 +127,13 @@ const TOKENS: [&str; 88] = [
     "info(foo)",
 ];
 
+/// `PROPTEST_CASES`, or 2000.
+fn cases() -> u32 {
+    std::env::var_os("PROPTEST_CASES").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(2000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn random_texts_are_refused_or_evaluated(text in ".{0,60}") {
