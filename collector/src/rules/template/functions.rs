@@ -198,8 +198,7 @@ fn regex(pattern: &Value) -> Result<regex::Regex, TemplateError> {
     regex::Regex::new(&pattern).map_err(|error| failed(format!("invalid regular expression {pattern:?}: {error}")))
 }
 
-/// Upper case after every character that is neither letter, digit, underscore nor apostrophe... Go's
-/// `strings.Title` counts the apostrophe as a separator, and so does this.
+/// Go's `strings.Title`: upper case after whatever is neither letter, digit nor underscore, an apostrophe included.
 fn title(text: &str) -> String {
     let mut previous = ' ';
     let upper = |c: char, previous: char| match previous.is_alphanumeric() || previous == '_' {
