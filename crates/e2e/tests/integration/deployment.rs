@@ -113,3 +113,20 @@ fn is_read(variable: &str, program: &str, service: &str) -> bool {
     let composed = variable.starts_with("SERVICE_URL_") && program.contains("SERVICE_URL_");
     composed || READ_BY_LIBRARIES.contains(&variable) || program.contains(variable) || service.contains(variable)
 }
+
+#[test]
+fn our_rules_pass_our_own_lint_and_our_own_unit_tests() {
+    let Some(binaries) = crate::story::named_by("PICKET_BIN_DIR", "our rules by our own tools") else { return };
+    let files = |suffix: &str| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(root().join("alertmanager-rules")).expect("alertmanager-rules").flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(suffix)).collect()
+    };
+    for (command, suffix) in
+        [(["check", "rules", "--strict"], ".rules.yml"), (["test", "rules", "--coverage"], ".test.yml")]
+    {
+        let output = std::process::Command::new(binaries.join("collector")).args(command).args(files(suffix)).output();
+        let output = output.expect("the collector is built");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{command:?}: {said}");
+    }
+}
