@@ -128,6 +128,7 @@ impl Config {
         }
         self.cloudwatch.as_ref().map_or(Ok(()), crate::publish::Config::check)?;
         self.scaling.as_ref().map_or(Ok(()), crate::scaling::Config::check)?;
+        self.query.check()?;
         self.web.check()
     }
 

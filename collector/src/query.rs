@@ -50,12 +50,26 @@ pub struct Config {
     pub timeout: Duration,
     /// Samples that one query may load.
     pub samples_max: usize,
+    /// Queries that are evaluated at the same time; further ones wait, and their waiting counts as time.
+    pub concurrency_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        // Prometheus' own defaults: --query.timeout and --query.max-samples.
-        Config { timeout: Duration::from_secs(120), samples_max: 50_000_000 }
+        // Prometheus' own defaults: --query.timeout, --query.max-samples and --query.max-concurrency.
+        Config { timeout: Duration::from_secs(120), samples_max: 50_000_000, concurrency_max: 20 }
+    }
+}
+
+impl Config {
+    /// # Errors
+    /// A limit under which no query could run.
+    pub fn check(&self) -> Result<(), String> {
+        match () {
+            () if self.timeout.is_zero() => Err("query: timeout cannot be 0".to_owned()),
+            () if self.concurrency_max == 0 => Err("query: concurrency_max cannot be 0".to_owned()),
+            () => Ok(()),
+        }
     }
 }
 

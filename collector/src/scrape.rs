@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -281,7 +281,7 @@ impl Status {
 }
 
 /// Why a scrape failed; also the metric's label. One value per thing that somebody would do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureReason {
     /// Nothing listens, or no route.
     Connect,
@@ -297,6 +297,24 @@ pub enum FailureReason {
     LabelLimit,
     /// A file with credentials cannot be read.
     Credentials,
+}
+
+impl FailureReason {
+    /// The value of the metric's label `reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureReason::Connect => "connect",
+            FailureReason::Timeout => "timeout",
+            FailureReason::HttpStatus => "http_status",
+            FailureReason::Body => "body",
+            FailureReason::BodySizeLimit => "body_size_limit",
+            FailureReason::ContentType => "content_type",
+            FailureReason::Parse => "parse",
+            FailureReason::SampleLimit => "sample_limit",
+            FailureReason::LabelLimit => "label_limit",
+            FailureReason::Credentials => "credentials",
+        }
+    }
 }
 
 /// A failed scrape: the reason to count and the text to show.
@@ -320,7 +338,7 @@ impl fmt::Display for ScrapeError {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FailureLabels {
-    reason: FailureReason,
+    reason: &'static str,
 }
 
 /// What the stage counts.

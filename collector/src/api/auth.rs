@@ -34,7 +34,8 @@ pub struct Auth {
 pub struct Token {
     /// Whose it is; for people, never checked.
     pub name: String,
-    /// 64 hex digits: `printf %s TOKEN | sha256sum`.
+    /// 64 hex digits: `printf %s TOKEN | sha256sum`. Not shown: a short token can be guessed from it.
+    #[serde(serialize_with = "hidden")]
     pub sha256: String,
     pub role: Role,
 }
@@ -110,6 +111,10 @@ pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next
 fn needed(request: &Request) -> Role {
     let read = matches!(*request.method(), Method::GET | Method::HEAD) || FORMS.contains(&request.uri().path());
     if read { Role::Viewer } else { Role::Operator }
+}
+
+fn hidden<S: serde::Serializer>(_: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("<secret>")
 }
 
 fn hash_bytes(text: &str) -> Option<[u8; 32]> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use promql::{Answer, Engine, EvalError, Expr, Limits, Options, Series, Source, SourceError, Stop};
 use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
+use tokio::sync::Semaphore;
 
 use super::{Config, QueryError, Window};
 
@@ -17,6 +18,7 @@ pub struct Embedded {
     engine: Engine,
     source: StorageSource,
     timeout: Duration,
+    turns: Semaphore,
     parsed: Mutex<HashMap<Arc<str>, Arc<Expr>>>,
 }
 
@@ -36,6 +38,7 @@ impl Embedded {
             engine: Engine::new(limits),
             source: StorageSource(storage),
             timeout: config.timeout,
+            turns: Semaphore::new(config.concurrency_max),
             parsed: Mutex::default(),
         }
     }
@@ -110,6 +113,9 @@ impl Embedded {
         F: FnOnce(&Embedded, Options<'_>) -> Result<Answer, EvalError> + Send + 'static,
     {
         let (timeout, deadline) = (self.timeout, Instant::now() + self.timeout);
+        let this = self.clone();
+        let turn = tokio::time::timeout(timeout, this.turns.acquire()).await;
+        let _turn = turn.map_err(|_| QueryError::Timeout(timeout))?.expect("the semaphore is never closed");
         let waiting = Arc::new(());
         let waits = Arc::downgrade(&waiting);
         let stop = move || match () {

@@ -163,7 +163,7 @@ impl TargetTask {
                 metrics.samples.inc_by(report.kept as u64);
             }
             Some(error) => {
-                metrics.failures.get_or_create(&FailureLabels { reason: error.reason }).inc();
+                metrics.failures.get_or_create(&FailureLabels { reason: error.reason.as_str() }).inc();
                 tracing::debug!(job = self.target.job(), instance = self.target.instance(), %error, "scrape failed");
             }
         }

@@ -161,7 +161,7 @@ async fn a_vanished_series_and_a_failed_scrape_are_marked_stale() {
     assert_eq!(rig.newest("a"), [r#"a{instance="one", job="test"} stale"#]);
     assert_eq!(rig.newest("up"), [r#"up{instance="one", job="test"} 0"#]);
     assert_eq!(rig.error(), "server returned HTTP status 503 Service Unavailable");
-    assert!(rig.metrics.expose().contains(r#"collector_scrape_failures_total{reason="HttpStatus"}"#));
+    assert!(rig.metrics.expose().contains(r#"collector_scrape_failures_total{reason="http_status"}"#));
 
     rig.answer(Answer::text("a 5\n"));
     rig.scraped().await;
