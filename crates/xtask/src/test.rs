@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, bail};
 
 use crate::demo::build_binaries;
-use crate::run::{cargo, command, is_ci, root, target_dir, var};
+use crate::run::{cargo, command, is_ci, root, step, target_dir, var};
 use crate::tools::{
     ALERTMANAGER, CHROMIUM, NODE, NPM, POSTGRES, PROMETHEUS, PYTHON, Tool, ensure, node_packages, python_environment,
 };
@@ -42,16 +42,22 @@ pub(crate) fn test() -> anyhow::Result<Counts> {
         cargo.env("PICKET_PYTHON", python.join("bin/python"));
     }
     if node.is_some() {
-        cargo.env("PICKET_UI_TOOLS", root().join("collector/ui/tools"));
+        cargo.env("PICKET_UI_TOOLS", ui_tools());
     }
     if let Some(shared) = shared() {
         cargo.env("PICKET_SHARED", shared);
     }
     let mut counts = counted(&mut cargo)?;
     if node.is_some() {
+        let vendor = ["run", "--silent", "vendor:check"];
+        step("vendored modules are what their packages hold", command("npm").current_dir(ui_tools()).args(vendor))?;
         counts = counts.plus(ui_unit_tests()?);
     }
     Ok(counts)
+}
+
+fn ui_tools() -> std::path::PathBuf {
+    root().join("collector/ui/tools")
 }
 
 /// Others' test cases, where they lie beside the checkout; a clone alone tests without them.

@@ -125,7 +125,7 @@ impl Suite {
                     "SIDECAR_STOP_TIMEOUT": "6s",
                 },
             },
-            {"name": "metadata", "image": "sidecar:demo", "port": 51679, "command": metadata, "essential": false},
+            {"name": "metadata", "image": "sidecar:demo", "port": 51679, "command": metadata, "essential": false, "stop_timeout": "3s"},
         ]);
         let family = format!("dev-{name}");
         json!({"desired_count": 1, "task_definition": {"family": family, "containers": containers}})
