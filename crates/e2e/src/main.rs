@@ -47,13 +47,14 @@ async fn run(options: Options) -> anyhow::Result<bool> {
 
 async fn tell(suite: &mut Suite, options: &Options, progress: &Progress) -> anyhow::Result<bool> {
     let report = story::tell(suite, progress).await?;
+    // Before the last line: who waits for that line may read the report at once.
+    if let Some(path) = &options.report {
+        write(&report, path)?;
+    }
     let missing = report.missing(suite.alertmanager.is_some());
     match missing.as_slice() {
         [] => progress.event(Tone::Good, "the whole story came true"),
         missing => progress.event(Tone::Bad, &format!("did not come true: {}", missing.join("; "))),
-    }
-    if let Some(path) = &options.report {
-        write(&report, path)?;
     }
     if !options.once {
         story::keep_showing(suite, progress).await?;

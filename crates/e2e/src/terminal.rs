@@ -32,12 +32,11 @@ impl Progress {
     pub async fn during<T>(&self, what: &str, step: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let started = Instant::now();
         if self.terminal {
-            print!("  … {what}");
-            let _ = stdout().flush();
+            show(&format!("  … {what}"));
         }
         let result = step.await;
         if self.terminal {
-            print!("\r\x1b[2K");
+            show("\r\x1b[2K");
         }
         match &result {
             Ok(_) => self.line(Tone::Good, &format!("✓ {what} ({:.1} s)", started.elapsed().as_secs_f64())),
@@ -67,24 +66,28 @@ impl Progress {
             out.push_str(&format!("\x1b[2K{line}\n"));
         }
         *drawn = lines.len();
-        print!("{out}");
-        let _ = stdout().flush();
+        show(&out);
     }
 
     fn line(&self, tone: Tone, text: &str) {
         let mut drawn = self.block_lines.lock().expect("no one panics holding it");
-        print!("{}", Self::erase(*drawn));
+        let line = match (self.terminal, tone) {
+            (true, Tone::Good) => format!("  \x1b[32m{text}\x1b[0m\n"),
+            (true, Tone::Bad) => format!("  \x1b[31m{text}\x1b[0m\n"),
+            _ => format!("  {text}\n"),
+        };
+        show(&format!("{}{line}", Self::erase(*drawn)));
         *drawn = 0;
-        match (self.terminal, tone) {
-            (true, Tone::Good) => println!("  \x1b[32m{text}\x1b[0m"),
-            (true, Tone::Bad) => println!("  \x1b[31m{text}\x1b[0m"),
-            _ => println!("  {text}"),
-        }
-        let _ = stdout().flush();
     }
 
     /// Moves up over the block and clears to the end of the screen.
     fn erase(lines: usize) -> String {
         if lines == 0 { String::new() } else { format!("\x1b[{lines}A\x1b[0J") }
     }
+}
+
+/// Nobody may be looking any more; the demo goes on all the same, for it has programs to stop.
+fn show(text: &str) {
+    let mut out = stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

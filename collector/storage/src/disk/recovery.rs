@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::checkpoint;
-use super::frame::Records;
+use super::frame::{HEADER_LEN, Records};
 use super::log::{LOG_MAGIC, Log};
 use super::record::replay;
 use super::{Directory, OpenError, Recovery, io_error};
@@ -46,6 +46,12 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
     recovery.series = head.index.len();
     for number in logs.into_iter().filter(|number| *number > end.number) {
         let path = directory.log_path(number);
+        let len = fs::metadata(&path).map_err(io_error("read", &path))?.len();
+        // The process ended between making this log and writing its header: there never was anything in it.
+        if len < HEADER_LEN as u64 {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            continue;
+        }
         fs::rename(&path, path.with_extension("unreadable")).map_err(io_error("set aside", &path))?;
         recovery.logs_set_aside += 1;
     }

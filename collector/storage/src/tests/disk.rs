@@ -161,6 +161,23 @@ fn a_log_behind_a_shortened_one_is_set_aside() {
 }
 
 #[test]
+fn a_log_without_its_header_holds_nothing_and_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    storage.append(&rounds(1)[0], Timestamp(0));
+    let all = everything(&storage);
+    drop(storage);
+    // As if the process had ended while it made the next log, before or in the middle of the header.
+    for begun in [&b""[..], b"pick"] {
+        let next = directory.path().join("log-00000001");
+        fs::write(&next, begun).unwrap();
+        let (storage, recovery) = open(directory.path());
+        assert!(everything(&storage) == all && recovery.logs_set_aside == 0);
+        assert!(!next.exists() && !next.with_extension("unreadable").exists());
+    }
+}
+
+#[test]
 fn a_checkpoint_holds_everything_and_replaces_the_logs_before_it() {
     let directory = tempfile::tempdir().unwrap();
     let (storage, _) = open(directory.path());
