@@ -13,51 +13,68 @@ use crate::run::{command, find, is_ci, quiet, root, step, target_dir};
 pub(crate) struct Tool {
     /// Any of these paths or names proves that it is there; a `*` stands for one folder.
     pub(crate) proofs: &'static [&'static str],
+    /// Where being there is not enough: a command that must succeed.
+    pub(crate) trial: &'static [&'static str],
     pub(crate) package: &'static str,
     pub(crate) untested_without: &'static str,
 }
 
 pub(crate) const POSTGRES: Tool = Tool {
     proofs: &["postgres", "/usr/lib/postgresql/*/bin/postgres", "/opt/homebrew/bin/postgres"],
+    trial: &[],
     package: "postgresql",
     untested_without: "platform-api on its database, the whole suite end to end",
 };
 pub(crate) const ALERTMANAGER: Tool = Tool {
     proofs: &["prometheus-alertmanager", "alertmanager"],
+    trial: &[],
     package: "prometheus-alertmanager",
     untested_without: "delivery to a real Alertmanager, amtool on alertmanager.yml",
 };
 pub(crate) const PROMETHEUS: Tool = Tool {
     proofs: &["promtool"],
+    trial: &[],
     package: "prometheus",
     untested_without: "promtool on our rules, PromQL compared with Prometheus",
 };
 pub(crate) const CHROMIUM: Tool = Tool {
     proofs: &["chromium", "chromium-browser", "google-chrome"],
+    trial: &[],
     package: "chromium",
     untested_without: "the web UI in a browser",
 };
-pub(crate) const NODE: Tool =
-    Tool { proofs: &["node"], package: "nodejs", untested_without: "the web UI's own tests and the browser tests" };
+pub(crate) const NODE: Tool = Tool {
+    proofs: &["node"],
+    trial: &[],
+    package: "nodejs",
+    untested_without: "the web UI's own tests and the browser tests",
+};
 pub(crate) const NPM: Tool =
     Tool { proofs: &["npm"], package: "npm", untested_without: "the browser tests (playwright-core, axe-core)" };
 pub(crate) const PYTHON: Tool = Tool {
     proofs: &["python3"],
+    // Debian's python3 comes without the modules that make an environment.
+    trial: &["python3", "-c", "import ensurepip, venv"],
     package: "python3-venv",
     untested_without: "cfn-lint, the compose schema, boto3 and moto as a second reading of AWS",
 };
 pub(crate) const SHELLCHECK: Tool =
-    Tool { proofs: &["shellcheck"], package: "shellcheck", untested_without: "the shell scripts" };
+    Tool { proofs: &["shellcheck"], trial: &[], package: "shellcheck", untested_without: "the shell scripts" };
 
 impl Tool {
     pub(crate) fn is_present(&self) -> bool {
-        self.proofs.iter().any(|proof| match proof.split_once('*') {
+        let passes_trial = || match self.trial {
+            [] => true,
+            [program, arguments @ ..] => quiet("trial", command(program).args(arguments)).is_ok(),
+        };
+        let is_there = self.proofs.iter().any(|proof| match proof.split_once('*') {
             Some((before, after)) => {
                 let entries = std::fs::read_dir(before).into_iter().flatten().flatten();
                 entries.map(|entry| entry.path().join(after.trim_start_matches('/'))).any(|path| path.is_file())
             }
             None => find(proof).is_some(),
-        })
+        });
+        is_there && passes_trial()
     }
 }
 
@@ -80,7 +97,7 @@ pub(crate) fn ensure(tools: &[&Tool]) -> anyhow::Result<()> {
     }
     let missing = missing();
     for tool in &missing {
-        let Tool { proofs, package, untested_without } = tool;
+        let Tool { proofs, package, untested_without, .. } = tool;
         eprintln!("missing: {} (Debian package {package}); without it is untested: {untested_without}", proofs[0]);
     }
     if is_ci() && !missing.is_empty() {
