@@ -49,8 +49,12 @@ pub(crate) const NODE: Tool = Tool {
     package: "nodejs",
     untested_without: "the web UI's own tests and the browser tests",
 };
-pub(crate) const NPM: Tool =
-    Tool { proofs: &["npm"], package: "npm", untested_without: "the browser tests (playwright-core, axe-core)" };
+pub(crate) const NPM: Tool = Tool {
+    proofs: &["npm"],
+    trial: &[],
+    package: "npm",
+    untested_without: "the browser tests (playwright-core, axe-core)",
+};
 pub(crate) const PYTHON: Tool = Tool {
     proofs: &["python3"],
     // Debian's python3 comes without the modules that make an environment.
