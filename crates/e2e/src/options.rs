@@ -42,8 +42,8 @@ pub struct Options {
     #[arg(long, default_value_t = 77, value_name = "N")]
     pub network: u8,
 
-    /// Requests per second of the load generator.
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    /// Requests per second of the load generator; with few, one request in ten is not one in ten of every window.
+    #[arg(long, default_value_t = 40, value_name = "N")]
     pub rate: u32,
 
     /// Where data, generated configuration and logs go.
