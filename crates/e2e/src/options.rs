@@ -8,7 +8,7 @@ use clap::Parser;
 /// Runs the whole suite on loopback: PostgreSQL, a local AWS that starts five services and the worker with
 /// a sidecar beside each, the collector, Alertmanager and a load generator; then a fault, an alert, a scaling action.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "cargo xtask demo --", bin_name = "cargo xtask demo --", version = service::cli::version())]
+#[command(name = "cargo xtask demo", bin_name = "cargo xtask demo", override_usage = "cargo xtask demo [OPTIONS]", version = service::cli::version())]
 pub struct Options {
     /// Tell the story once and exit: 0 if all of it came true, 1 otherwise.
     #[arg(long)]
