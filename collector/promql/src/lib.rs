@@ -32,6 +32,6 @@ pub use parse::{
     Expr, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, SeriesDescription, SeriesValue, Syntax, parse, parse_selector,
     parse_series, parse_with,
 };
-pub use source::{PointSeries, Series, Source, SourceError};
+pub use source::{Columns, ExtraColumns, PointSeries, Selected, Series, SeriesId, Snapshot, Source, SourceError};
 pub use text::format_value;
 pub use value::{Answer, MatrixSeries, Stats, Value, VectorSample};
