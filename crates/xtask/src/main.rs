@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | ci | bench | check-arrows`.
+//! The project's own commands: `cargo xtask demo | test | ci | bench | fuzz | check-arrows`.
 //!
 //! Everything that CI does is one of these, so that a laptop and CI run the same checks.
 
@@ -11,6 +11,7 @@ mod bench;
 mod checks;
 mod ci;
 mod demo;
+mod fuzz;
 mod run;
 mod test;
 mod tools;
@@ -40,16 +41,22 @@ enum Command {
     Ci,
     /// Measure ours beside the peers in one run and print ratios.
     Bench(bench::Options),
+    /// Run the fuzz targets of every parser and decoder, each for some minutes.
+    Fuzz(fuzz::Options),
     /// Check that crates depend on each other only along the allowed arrows.
     CheckArrows,
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::wrapped() {
+        return code;
+    }
     let result = match Args::parse().command {
         Command::Demo { options } => demo::run(&options),
         Command::Test => test::run(),
         Command::Ci => ci::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::CheckArrows => arrows::run(),
     };
     match result {
