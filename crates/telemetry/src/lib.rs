@@ -5,14 +5,18 @@
 
 pub mod duration;
 pub mod exposition;
+pub mod histogram;
 pub mod labels;
 pub mod log_record;
 pub mod matcher;
 pub mod names;
+mod protobuf;
+pub mod remote_write;
 pub mod sample;
 pub mod time;
 pub mod trace;
 
+pub use histogram::{Histogram, HistogramSample};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
