@@ -1,10 +1,26 @@
 //! Wire formats of metrics.
 
 use telemetry::exposition::strict;
+use telemetry::remote_write::{Decoder, Encoder, Limits, Message, TimeSeries, decompress};
 
 use crate::Target;
 
-pub(crate) const TARGETS: &[Target] = &[Target { name: "telemetry_openmetrics", run: openmetrics, seeds: BODIES }];
+pub(crate) const TARGETS: &[Target] = &[
+    Target { name: "telemetry_openmetrics", run: openmetrics, seeds: BODIES },
+    Target { name: "telemetry_remote_write_v1", run: remote_write_v1, seeds: WRITES_V1 },
+    Target { name: "telemetry_remote_write_v2", run: remote_write_v2, seeds: WRITES_V2 },
+];
+
+/// A series with labels, a sample, an exemplar and a native histogram, and metadata.
+const WRITES_V1: &[&[u8]] = &[
+    b"\x0a\x28\x0a\x0e\x0a\x08__name__\x12\x02up\x0a\x08\x0a\x03job\x12\x01a\x12\x0c\x09\0\0\0\0\0\0\xf0\x3f\x10\xe8\x07",
+    b"\x0a\x3f\x0a\x0d\x0a\x08__name__\x12\x01h\x1a\x10\x0a\x05\x0a\x01t\x12\0\x11\0\0\0\0\0\0\xf0\x3f\x22\x1c\x08\x03\x19\0\0\0\0\0\0\xf0\x3f\x20\x02\x30\0\x5a\x04\x08\x01\x10\x02\x62\x02\x02\x02\x78\x01",
+    b"\x1a\x0c\x08\x01\x12\x02up\x22\x01h\x2a\x01s",
+];
+const WRITES_V2: &[&[u8]] = &[
+    b"\x22\0\x22\x08__name__\x22\x02up\x2a\x14\x0a\x02\x01\x02\x12\x0e\x09\0\0\0\0\0\0\xf0\x3f\x10\xe8\x07\x18\x01",
+    b"\x22\0\x22\x08__name__\x22\x01h\x2a\x28\x0a\x02\x01\x02\x1a\x18\x08\x03\x20\x02\x30\0\x5a\x04\x08\x01\x10\x02\x62\x02\x02\x02\x78\x01\x22\x02\x0a\0\x2a\x04\x08\x01\x18\x02",
+];
 
 const BODIES: &[&[u8]] = &[
     b"# TYPE a counter\n# HELP a text \\\\ \\n\na_total{l=\"v\\\"\"} 1e3 1.5 # {trace_id=\"x\"} 0.5 1\na_created 1\n# EOF\n",
@@ -15,4 +31,34 @@ const BODIES: &[&[u8]] = &[
 fn openmetrics(data: &[u8]) {
     // Refused or accepted: a verdict is all that is asked.
     let _ = strict::check(data);
+}
+
+fn remote_write_v1(data: &[u8]) {
+    remote_write(Message::V1, data);
+}
+
+fn remote_write_v2(data: &[u8]) {
+    remote_write(Message::V2, data);
+}
+
+/// What is sound is written and read again as the same.
+fn remote_write(message: Message, data: &[u8]) {
+    let limits = Limits { message_bytes_max: 1 << 20, ..Limits::default() };
+    let _ = decompress(data, &limits);
+    let Ok(mut decoder) = Decoder::new(message, data, &limits) else { return };
+    while let Ok(Some(series)) = decoder.next_series() {
+        let Ok(labels) = series.to_labels() else { continue };
+        let sound = series.histograms.iter().filter_map(|h| Some((h.timestamp, h.histogram.as_ref().ok()?)));
+        let histograms: Vec<_> = sound.collect();
+        let mut encoder = Encoder::new(message);
+        let (samples, exemplars) = (&series.samples[..], &series.exemplars[..]);
+        let metadata = series.metadata;
+        encoder.series(&TimeSeries { labels: &labels, samples, histograms: &histograms, exemplars, metadata });
+        let bytes = decompress(&encoder.finish(), &Limits::default()).expect("what was compressed");
+        let mut again = Decoder::new(message, &bytes, &Limits::default()).expect("what was written");
+        let again = again.next_series().expect("sound").expect("one series");
+        assert_eq!(again.to_labels().as_ref(), Ok(&labels));
+        assert_eq!(again.samples.len(), samples.len());
+        assert_eq!(again.histograms.len(), histograms.len());
+    }
 }

@@ -12,6 +12,8 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod shutdown;
+#[cfg(feature = "aws")]
+pub mod sigv4;
 pub mod task;
 
 pub use health::Health;
