@@ -96,6 +96,7 @@ impl App {
         if let Some(poller) = poller {
             front.spawn("ecs_task", poller.run(end.clone()));
         }
+        front.spawn("cpu_watch", task_view.clone().watch_cpu(end.clone()));
         let (app_health, prober) = config.health.build(local.clone(), &health, &metrics);
         if let Some(prober) = prober {
             front.spawn("app_health", prober.run(end.clone()));

@@ -13,6 +13,9 @@ pub mod label {
     pub const SERVICE: &str = "service";
     pub const ENVIRONMENT: &str = "environment";
     pub const TASK_ID: &str = "task_id";
+    pub const FAMILY: &str = "family";
+    pub const REVISION: &str = "revision";
+    pub const AZ: &str = "az";
     pub const JOB: &str = "job";
     pub const INSTANCE: &str = "instance";
     /// Put before the name of a label whose place one of ours takes.
@@ -52,11 +55,19 @@ pub mod ecs {
     pub const TASK_MEMORY_LIMIT_BYTES: &str = "ecs_task_memory_limit_bytes";
     pub const TASK_CPU_UTILIZATION_RATIO: &str = "ecs_task_cpu_utilization_ratio";
     pub const TASK_MEMORY_UTILIZATION_RATIO: &str = "ecs_task_memory_utilization_ratio";
-    pub const TASK_EPHEMERAL_STORAGE_UTILIZED_BYTES: &str = "ecs_task_ephemeral_storage_utilized_bytes";
-    pub const TASK_EPHEMERAL_STORAGE_RESERVED_BYTES: &str = "ecs_task_ephemeral_storage_reserved_bytes";
+    pub const TASK_EPHEMERAL_STORAGE_USED_BYTES: &str = "ecs_task_ephemeral_storage_used_bytes";
+    pub const TASK_EPHEMERAL_STORAGE_ALLOCATED_BYTES: &str = "ecs_task_ephemeral_storage_allocated_bytes";
     pub const TASK_IMAGE_PULL_START_TIMESTAMP_SECONDS: &str = "ecs_task_image_pull_start_timestamp_seconds";
     pub const TASK_IMAGE_PULL_STOP_TIMESTAMP_SECONDS: &str = "ecs_task_image_pull_stop_timestamp_seconds";
     pub const TASK_CLOCK_ERROR_BOUND_SECONDS: &str = "ecs_task_clock_error_bound_seconds";
+    /// 1 synchronised, 0 not.
+    pub const TASK_CLOCK_SYNCHRONIZED: &str = "ecs_task_clock_synchronized";
+    pub const TASK_CLOCK_REFERENCE_TIMESTAMP_SECONDS: &str = "ecs_task_clock_reference_timestamp_seconds";
+    pub const TASK_EXECUTION_STOPPED_TIMESTAMP_SECONDS: &str = "ecs_task_execution_stopped_timestamp_seconds";
+    /// Of the CPU time that was wanted since the last look, the part that was waited for.
+    pub const TASK_CPU_STARVATION_RATIO: &str = "ecs_task_cpu_starvation_ratio";
+    /// Of the processes that the sidecar can see; more than its own only with `pidMode: task`.
+    pub const TASK_CPU_WAIT_SECONDS_TOTAL: &str = "ecs_task_cpu_wait_seconds_total";
     pub const CONTAINER_INFO: &str = "ecs_container_info";
     pub const CONTAINER_CPU_USAGE_SECONDS_TOTAL: &str = "ecs_container_cpu_usage_seconds_total";
     /// Of the task's CPU limit, not of the container's shares (which default to 2 of 1024).
@@ -67,10 +78,20 @@ pub mod ecs {
     pub const CONTAINER_MEMORY_RSS_BYTES: &str = "ecs_container_memory_rss_bytes";
     pub const CONTAINER_MEMORY_PAGE_CACHE_SIZE_BYTES: &str = "ecs_container_memory_page_cache_size_bytes";
     pub const CONTAINER_MEMORY_LIMIT_BYTES: &str = "ecs_container_memory_limit_bytes";
+    pub const CONTAINER_MEMORY_USAGE_MAX_BYTES: &str = "ecs_container_memory_usage_max_bytes";
+    pub const CONTAINER_CPU_USER_SECONDS_TOTAL: &str = "ecs_container_cpu_user_seconds_total";
+    pub const CONTAINER_CPU_SYSTEM_SECONDS_TOTAL: &str = "ecs_container_cpu_system_seconds_total";
+    pub const CONTAINER_PROCESSES: &str = "ecs_container_processes";
+    /// All devices together.
     pub const CONTAINER_BLOCK_READ_BYTES_TOTAL: &str = "ecs_container_block_read_bytes_total";
     pub const CONTAINER_BLOCK_WRITE_BYTES_TOTAL: &str = "ecs_container_block_write_bytes_total";
+    pub const CONTAINER_BLOCK_DEVICE_READ_BYTES_TOTAL: &str = "ecs_container_block_device_read_bytes_total";
+    pub const CONTAINER_BLOCK_DEVICE_WRITE_BYTES_TOTAL: &str = "ecs_container_block_device_write_bytes_total";
     pub const CONTAINER_RESTARTS_TOTAL: &str = "ecs_container_restarts_total";
     pub const CONTAINER_EXIT_CODE: &str = "ecs_container_exit_code";
+    /// Why a container stopped, as far as exit code and last reading tell; always 1.
+    pub const CONTAINER_STOPPED_INFO: &str = "ecs_container_stopped_info";
+    pub const CONTAINER_CREATED_TIMESTAMP_SECONDS: &str = "ecs_container_created_timestamp_seconds";
     pub const CONTAINER_STARTED_TIMESTAMP_SECONDS: &str = "ecs_container_started_timestamp_seconds";
     pub const CONTAINER_FINISHED_TIMESTAMP_SECONDS: &str = "ecs_container_finished_timestamp_seconds";
     /// 1 healthy, 0 unhealthy; absent while ECS does not know or where there is no health check.
@@ -92,6 +113,8 @@ pub mod sidecar {
     pub const CONFIG_PROBLEMS: &str = "sidecar_config_problems";
     /// Time in which the sidecar wanted a CPU and had none: Fargate's own throttling figures are always 0.
     pub const CPU_WAIT_SECONDS_TOTAL: &str = "sidecar_cpu_wait_seconds_total";
+    /// How late the sidecar's own timers were: the scheduler's delay as an app would feel it.
+    pub const TIMER_LATENESS_SECONDS_TOTAL: &str = "sidecar_timer_lateness_seconds_total";
     pub const ECS_METADATA_UP: &str = "sidecar_ecs_metadata_up";
     pub const ECS_METADATA_FAILURES_TOTAL: &str = "sidecar_ecs_metadata_failures_total";
     pub const APP_SCRAPE_UP: &str = "sidecar_app_scrape_up";

@@ -15,8 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::metrics::counter::Counter;
 use service::metrics::Metrics;
-use telemetry::Labels;
-use telemetry::exposition::{self, Family, FamilySample, Format, MetricKind, Writer};
+use telemetry::exposition::{self, Family, Format, Writer};
 use telemetry::names::{sidecar as names, without_total};
 
 use crate::inputs::app_metrics::AppMetrics;
@@ -64,6 +63,7 @@ impl Exposition {
         let mut written: HashSet<&str> = HashSet::new();
         let mut own = own_families(own);
         enrich.families(&mut own);
+        own.extend(self.0.task.starvation());
         for family in task.iter().chain(&own) {
             written.insert(&family.name);
             writer.family(family);
@@ -99,7 +99,6 @@ fn own_families(own: &Metrics) -> Vec<Family> {
         tracing::error!(error = %error, "our own metrics do not parse");
         Vec::new()
     });
-    families.extend(cpu_wait());
     for family in &mut families {
         if !OWN_PREFIXES.iter().any(|prefix| family.name.starts_with(prefix)) {
             family.name.insert_str(0, "sidecar_");
@@ -107,26 +106,4 @@ fn own_families(own: &Metrics) -> Vec<Family> {
         }
     }
     families
-}
-
-/// How long this program waited for a CPU (proc_pid_schedstat: time run, time waited, both in
-/// nanoseconds, of the thread that does all the work). It shares the task's CPU with the app, so its
-/// waiting tells of the app's; Fargate reports no throttling.
-fn cpu_wait() -> Option<Family> {
-    let text = std::fs::read_to_string("/proc/self/schedstat").ok()?;
-    let nanos: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    let sample = FamilySample {
-        name: names::CPU_WAIT_SECONDS_TOTAL.to_owned(),
-        labels: Labels::empty(),
-        value: nanos as f64 / 1e9,
-        timestamp: None,
-        exemplar: None,
-    };
-    Some(Family {
-        name: without_total(names::CPU_WAIT_SECONDS_TOTAL).to_owned(),
-        kind: MetricKind::Counter,
-        help: "Time in which the sidecar wanted a CPU and had none; the app beside it waited as well.".to_owned(),
-        unit: String::new(),
-        samples: vec![sample],
-    })
 }

@@ -3,5 +3,6 @@
 
 mod command_line;
 mod setup;
+mod task_life;
 mod stop;
 mod whole;

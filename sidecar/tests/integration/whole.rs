@@ -41,13 +41,13 @@ async fn metrics_of_the_app_and_the_task_carry_the_standard_labels_in_both_forma
     }
     for line in [
         format!(
-            "http_requests_total{{environment=\"prod\",method=\"GET\",path=\"/\",service=\"order\",status=\"200\",task_id=\"{TASK_ID}\"}} 42"
+            "http_requests_total{{az=\"eu-central-1a\",environment=\"prod\",family=\"dev-order\",method=\"GET\",path=\"/\",revision=\"1\",service=\"order\",status=\"200\",task_id=\"{TASK_ID}\"}} 42"
         ),
         format!(
-            "payments_total{{environment=\"prod\",exported_service=\"stripe\",service=\"order\",task_id=\"{TASK_ID}\"}} 7"
+            "payments_total{{az=\"eu-central-1a\",environment=\"prod\",exported_service=\"stripe\",family=\"dev-order\",revision=\"1\",service=\"order\",task_id=\"{TASK_ID}\"}} 7"
         ),
         // Ours, not the 99 of the app that took our name.
-        format!("ecs_task_cpu_limit_vcpus{{environment=\"prod\",service=\"order\",task_id=\"{TASK_ID}\"}} 0.25"),
+        format!("ecs_task_cpu_limit_vcpus{{az=\"eu-central-1a\",environment=\"prod\",family=\"dev-order\",revision=\"1\",service=\"order\",task_id=\"{TASK_ID}\"}} 0.25"),
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\nnot in\n{text}");
     }

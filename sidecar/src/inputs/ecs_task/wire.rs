@@ -22,6 +22,7 @@ pub struct Task {
     pub limits: Option<TaskLimits>,
     pub pull_started_at: Option<String>,
     pub pull_stopped_at: Option<String>,
+    pub execution_stopped_at: Option<String>,
     pub availability_zone: String,
     pub launch_type: String,
     pub containers: Vec<Container>,
@@ -48,14 +49,19 @@ pub struct Container {
     pub image: String,
     #[serde(rename = "ImageID")]
     pub image_id: String,
+    pub desired_status: String,
     pub known_status: String,
     pub exit_code: Option<i64>,
     pub limits: ContainerLimits,
+    pub created_at: Option<String>,
     pub started_at: Option<String>,
     pub finished_at: Option<String>,
     pub health: Option<ContainerHealth>,
     /// Only where the container has a restart policy.
     pub restart_count: Option<u64>,
+    pub log_driver: Option<String>,
+    pub log_options: Option<BTreeMap<String, String>>,
+    pub networks: Option<Vec<ContainerNetwork>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -76,9 +82,19 @@ pub struct ContainerHealth {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
+pub struct ContainerNetwork {
+    /// `awsvpc`: all containers share the task's interface; `bridge`: each has its own.
+    pub network_mode: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct ClockDrift {
     /// Milliseconds.
     pub clock_error_bound: Option<f64>,
+    pub reference_timestamp: Option<String>,
+    /// `SYNCHRONIZED` or `NOT_SYNCHRONIZED`.
+    pub clock_synchronization_status: String,
 }
 
 /// MiB.
@@ -89,7 +105,7 @@ pub struct EphemeralStorage {
     pub reserved: u64,
 }
 
-/// `/task/stats`: by Docker id, null for a container that does not run.
+/// `/task/stats`: by Docker id. For a container that does not run: null on Fargate, an empty object on EC2.
 pub type TaskStats = BTreeMap<String, Option<Stats>>;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -102,8 +118,22 @@ pub struct Stats {
     pub precpu_stats: CpuStats,
     pub memory_stats: MemoryStats,
     pub blkio_stats: BlkioStats,
-    /// By interface. Containers of a task share them.
+    /// By interface. Containers of a task share them, but for bridge mode on EC2.
     pub networks: Option<BTreeMap<String, Network>>,
+    pub pids_stats: PidsStats,
+}
+
+impl Stats {
+    /// Whether this is a reading at all.
+    pub fn is_reading(&self) -> bool {
+        !self.read.is_empty() && !self.read.starts_with("0001-")
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct PidsStats {
+    pub current: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -117,12 +147,16 @@ pub struct CpuStats {
 pub struct CpuUsage {
     /// Nanoseconds since the container started.
     pub total_usage: u64,
+    pub usage_in_kernelmode: Option<u64>,
+    pub usage_in_usermode: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct MemoryStats {
     pub usage: Option<u64>,
+    /// cgroup v1 alone.
+    pub max_usage: Option<u64>,
     /// cgroup v1: cache, rss, total_inactive_file; v2: file, anon, inactive_file.
     pub stats: Option<BTreeMap<String, u64>>,
 }

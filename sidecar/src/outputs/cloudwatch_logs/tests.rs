@@ -110,6 +110,7 @@ async fn setup(config: Config, cloud: Cloud) -> Setup {
         task_id: "t1".into(),
         cluster: Some("main".into()),
         region: None,
+        task: crate::identity::AwsTask::default(),
     };
     let metrics = Metrics::new();
     let mut output = config.build_with(client, &identity, &metrics);
