@@ -3,6 +3,6 @@
 
 mod command_line;
 mod setup;
-mod task_life;
 mod stop;
+mod task_life;
 mod whole;

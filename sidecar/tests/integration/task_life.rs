@@ -66,7 +66,8 @@ async fn serve_script(script: &Script) -> String {
 }
 
 fn task(desired: &str, app: Value) -> Value {
-    let mut container = json!({"DockerId": "a", "Name": "app", "Image": "shop:1", "ImageID": "sha256:ab", "Limits": {"CPU": 2}});
+    let mut container =
+        json!({"DockerId": "a", "Name": "app", "Image": "shop:1", "ImageID": "sha256:ab", "Limits": {"CPU": 2}});
     container.as_object_mut().expect("object").extend(app.as_object().expect("object").clone());
     json!({
         "Cluster": "main", "TaskARN": "arn:aws:ecs:eu-central-1:1:task/main/t", "Family": "order", "Revision": "7",

@@ -47,7 +47,9 @@ async fn metrics_of_the_app_and_the_task_carry_the_standard_labels_in_both_forma
             "payments_total{{az=\"eu-central-1a\",environment=\"prod\",exported_service=\"stripe\",family=\"dev-order\",revision=\"1\",service=\"order\",task_id=\"{TASK_ID}\"}} 7"
         ),
         // Ours, not the 99 of the app that took our name.
-        format!("ecs_task_cpu_limit_vcpus{{az=\"eu-central-1a\",environment=\"prod\",family=\"dev-order\",revision=\"1\",service=\"order\",task_id=\"{TASK_ID}\"}} 0.25"),
+        format!(
+            "ecs_task_cpu_limit_vcpus{{az=\"eu-central-1a\",environment=\"prod\",family=\"dev-order\",revision=\"1\",service=\"order\",task_id=\"{TASK_ID}\"}} 0.25"
+        ),
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\nnot in\n{text}");
     }

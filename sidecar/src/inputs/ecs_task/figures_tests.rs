@@ -16,11 +16,7 @@ fn fixture() -> Vec<Family> {
 
 /// Without kept readings.
 fn of(task: &str, stats: &str) -> Vec<Family> {
-    families(
-        &serde_json::from_str(task).expect("task"),
-        &serde_json::from_str(stats).expect("stats"),
-        &BTreeMap::new(),
-    )
+    families(&serde_json::from_str(task).expect("task"), &serde_json::from_str(stats).expect("stats"), &BTreeMap::new())
 }
 
 /// Value and time of the one sample with this name and (where given) this label.

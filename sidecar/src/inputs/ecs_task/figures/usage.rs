@@ -36,11 +36,7 @@ pub(super) fn of_container(out: &mut Families, task: &Task, container: &Containe
 fn cpu(out: &mut Families, task: &Task, labels: &Labels, stats: &Stats, read_at: Option<Timestamp>) {
     let usage = &stats.cpu_stats.cpu_usage;
     for (name, help, nanos) in [
-        (
-            ecs::CONTAINER_CPU_USAGE_SECONDS_TOTAL,
-            "CPU time that the container has used.",
-            Some(usage.total_usage),
-        ),
+        (ecs::CONTAINER_CPU_USAGE_SECONDS_TOTAL, "CPU time that the container has used.", Some(usage.total_usage)),
         (ecs::CONTAINER_CPU_USER_SECONDS_TOTAL, "CPU time in user mode.", usage.usage_in_usermode),
         (ecs::CONTAINER_CPU_SYSTEM_SECONDS_TOTAL, "CPU time in kernel mode.", usage.usage_in_kernelmode),
     ] {
