@@ -72,7 +72,8 @@ pub(super) fn of_task(out: &mut Families, task: &Task, running: &BTreeMap<&str, 
 
 pub(super) fn network(out: &mut Families, task: &Task, running: &BTreeMap<&str, &Stats>) {
     // By container where it has its own interface, and by interface.
-    let mut latest: BTreeMap<(Option<&str>, &str), (Option<Timestamp>, &Network)> = BTreeMap::new();
+    type Interface<'a> = (Option<&'a str>, &'a str);
+    let mut latest: BTreeMap<Interface<'_>, (Option<Timestamp>, &Network)> = BTreeMap::new();
     for (id, stats) in running {
         let read_at = Timestamp::parse_rfc3339(&stats.read);
         let owner = task.containers.iter().find(|c| c.docker_id == *id).filter(|c| has_own_interface(c));
