@@ -139,7 +139,12 @@ impl Poller {
                 _ = ticks.tick() => {}
                 () = shutdown.requested() => return Ok(()),
             }
-            match self.poll().await {
+            // An endpoint that hangs must not hold up the end.
+            let polled = tokio::select! {
+                polled = self.poll() => polled,
+                () = shutdown.requested() => return Ok(()),
+            };
+            match polled {
                 Ok(()) => {
                     if !answering {
                         tracing::info!("task metadata endpoint answers again");
