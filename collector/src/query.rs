@@ -2,15 +2,17 @@
 //!
 //! Rules, API, UI, publishing and scaling all ask here and none of them knows which engine answers.
 
+pub mod cardinality;
 mod embedded;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use promql::Answer;
+use promql::{Answer, EvalError};
 use serde::{Deserialize, Serialize};
 use telemetry::{Labels, Matcher, Timestamp};
 
+use cardinality::Cardinality;
 pub use embedded::Embedded;
 
 /// Why there is no answer; the API's status and error type follow from it.
@@ -21,9 +23,53 @@ pub enum QueryError {
     Parse(#[from] promql::ParseError),
     /// It is, but cannot be evaluated: many-to-many matching, too many samples.
     #[error("{0}")]
-    Execution(#[from] promql::EvalError),
-    #[error("the query took longer than {}", telemetry::duration::format(*.0))]
+    Execution(promql::EvalError),
+    #[error("query timed out in expression evaluation: it took longer than {}", telemetry::duration::format(*.0))]
     Timeout(Duration),
+    /// Nobody waited for the answer any more.
+    #[error("query was canceled in expression evaluation")]
+    Cancelled,
+    /// The samples could not be read: not the asker's fault.
+    #[error("{0}")]
+    Source(promql::EvalError),
+}
+
+impl From<EvalError> for QueryError {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Cancelled => QueryError::Cancelled,
+            EvalError::Source(_) => QueryError::Source(error),
+            error => QueryError::Execution(error),
+        }
+    }
+}
+
+/// What one query may do differently from the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueryOptions {
+    /// Less time than the configuration allows; more is not given.
+    pub timeout: Option<Duration>,
+    /// How far back an instant selector looks for a sample, in place of five minutes.
+    pub lookback: Option<Duration>,
+}
+
+/// An answer and where its time went.
+#[derive(Debug)]
+pub struct Timed {
+    pub answer: Answer,
+    pub timings: Timings,
+}
+
+/// Seconds on the clock, not of CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// Waiting for its turn.
+    pub queue: Duration,
+    /// Text to tree.
+    pub preparation: Duration,
+    pub evaluation: Duration,
+    /// All of it.
+    pub total: Duration,
 }
 
 /// The matchers of a series selector: `up{job="a"}`.
@@ -86,8 +132,16 @@ impl Querier {
     /// # Errors
     /// See [`QueryError`].
     pub async fn instant(&self, expr: &str, at: Timestamp) -> Result<Answer, QueryError> {
+        self.instant_with(expr, at, QueryOptions::default()).await.map(|timed| timed.answer)
+    }
+
+    /// The same with options, and with the time it took.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn instant_with(&self, expr: &str, at: Timestamp, options: QueryOptions) -> Result<Timed, QueryError> {
         match self {
-            Querier::Embedded(engine) => engine.clone().instant(expr, at).await,
+            Querier::Embedded(engine) => engine.clone().instant(expr, at, options).await,
         }
     }
 
@@ -102,8 +156,23 @@ impl Querier {
         end: Timestamp,
         step: Duration,
     ) -> Result<Answer, QueryError> {
+        self.range_with(expr, start, end, step, QueryOptions::default()).await.map(|timed| timed.answer)
+    }
+
+    /// The same with options, and with the time it took.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn range_with(
+        &self,
+        expr: &str,
+        start: Timestamp,
+        end: Timestamp,
+        step: Duration,
+        options: QueryOptions,
+    ) -> Result<Timed, QueryError> {
         match self {
-            Querier::Embedded(engine) => engine.clone().range(expr, start, end, step).await,
+            Querier::Embedded(engine) => engine.clone().range(expr, start, end, step, options).await,
         }
     }
 
@@ -139,6 +208,16 @@ impl Querier {
     ) -> Result<Vec<String>, QueryError> {
         match self {
             Querier::Embedded(engine) => Ok(engine.clone().label_values(name.to_owned(), selectors, window).await),
+        }
+    }
+
+    /// Which names and values make how many series; at most `limit` of each kind.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn cardinality(&self, limit: usize) -> Result<Cardinality, QueryError> {
+        match self {
+            Querier::Embedded(engine) => Ok(engine.clone().cardinality(limit).await),
         }
     }
 }

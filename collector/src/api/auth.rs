@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Reads that Grafana sends by POST.
-const FORMS: [&str; 6] = [
+const FORMS: [&str; 7] = [
     "/api/v1/query",
     "/api/v1/query_range",
     "/api/v1/query_exemplars",
     "/api/v1/format_query",
+    "/api/v1/parse_query",
     "/api/v1/series",
     "/api/v1/labels",
 ];

@@ -1,5 +1,6 @@
 //! The Prometheus HTTP API as Grafana and promtool call it: the same paths, JSON, error types and status codes.
 
+mod disabled;
 mod params;
 mod query;
 mod render;
@@ -7,6 +8,7 @@ mod rules;
 mod series;
 mod status;
 mod targets;
+mod tree;
 
 use axum::Router;
 use axum::extract::State;
@@ -27,6 +29,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/query_range", get(query::range).post(query::range))
         .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
         .route("/format_query", get(query::format).post(query::format))
+        .route("/parse_query", get(query::parse).post(query::parse))
         .route("/series", get(series::series).post(series::series))
         .route("/labels", get(series::label_names).post(series::label_names))
         .route("/label/{name}/values", get(series::label_values))
@@ -36,13 +39,24 @@ pub fn router(sources: Sources) -> Router {
         .route("/metadata", get(targets::metadata))
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::target_metadata))
+        .route("/targets/relabel_steps", get(targets::relabel_steps))
         .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/scrape_pools/config", get(targets::scrape_pool_config))
         .route("/status/config", get(status::config))
         .route("/status/flags", get(status::flags))
         .route("/status/runtimeinfo", get(status::runtimeinfo))
         .route("/status/buildinfo", get(status::buildinfo))
+        .route("/status/tsdb", get(status::tsdb))
+        .route("/status/walreplay", get(status::walreplay))
+        .route("/features", get(status::features))
+        .route("/notifications", get(status::notifications))
+        .merge(disabled::api())
         .fallback(|| async { ApiError::NotFound("no such path in this API".to_owned()) });
-    Router::new().nest("/api/v1", api).route("/-/reload", post(reload).put(reload)).with_state(sources)
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/-/reload", post(reload).put(reload))
+        .merge(disabled::lifecycle())
+        .with_state(sources)
 }
 
 /// `/-/healthy` and `/-/ready`: Prometheus' names for our health.
@@ -95,13 +109,17 @@ impl<T: Serialize> IntoResponse for Success<T> {
     }
 }
 
-/// One variant per status code; the text is the `error` field.
+/// One variant per `errorType`; the text is the `error` field.
 #[derive(Clone, Debug, PartialEq)]
 enum ApiError {
     BadData(String),
     Execution(String),
     Timeout(String),
+    /// Nobody waits for the answer any more; whoever reads the access log sees it.
+    Canceled(String),
     NotFound(String),
+    /// Not switched on.
+    Unavailable(String),
     Internal(String),
 }
 
@@ -119,17 +137,27 @@ impl From<QueryError> for ApiError {
             QueryError::Parse(_) => ApiError::parameter("query", error),
             QueryError::Execution(_) => ApiError::Execution(error.to_string()),
             QueryError::Timeout(_) => ApiError::Timeout(error.to_string()),
+            QueryError::Cancelled => ApiError::Canceled(error.to_string()),
+            QueryError::Source(_) => ApiError::Internal(error.to_string()),
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        /// nginx' number for it, which Prometheus took over.
+        const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+            Ok(status) => status,
+            Err(_) => StatusCode::BAD_REQUEST,
+        };
         let (status, kind, error) = match self {
             ApiError::BadData(error) => (StatusCode::BAD_REQUEST, "bad_data", error),
             ApiError::Execution(error) => (StatusCode::UNPROCESSABLE_ENTITY, "execution", error),
             ApiError::Timeout(error) => (StatusCode::SERVICE_UNAVAILABLE, "timeout", error),
+            ApiError::Canceled(error) => (CLIENT_CLOSED_REQUEST, "canceled", error),
             ApiError::NotFound(error) => (StatusCode::NOT_FOUND, "not_found", error),
+            // Prometheus' own status for it, though it is nobody's fault.
+            ApiError::Unavailable(error) => (StatusCode::INTERNAL_SERVER_ERROR, "unavailable", error),
             ApiError::Internal(error) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", error),
         };
         let body = serde_json::json!({ "status": "error", "errorType": kind, "error": error });

@@ -9,7 +9,8 @@ use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
 use tokio::sync::Semaphore;
 
-use super::{Config, QueryError, Window};
+use super::cardinality::Cardinality;
+use super::{Config, QueryError, QueryOptions, Timed, Timings, Window};
 
 /// Parsed expressions kept: rules and dashboards ask the same few hundred for ever.
 const PARSED_MAX: usize = 1024;
@@ -43,9 +44,16 @@ impl Embedded {
         }
     }
 
-    pub(super) async fn instant(self: Arc<Self>, expr: &str, at: Timestamp) -> Result<Answer, QueryError> {
+    pub(super) async fn instant(
+        self: Arc<Self>,
+        expr: &str,
+        at: Timestamp,
+        asked: QueryOptions,
+    ) -> Result<Timed, QueryError> {
+        let begun = Instant::now();
         let expr = self.parse(expr)?;
-        self.evaluate(move |this, options| this.engine.instant_with(&expr, &this.source, at, options)).await
+        let work = move |this: &Self, options: Options<'_>| this.engine.instant_with(&expr, &this.source, at, options);
+        self.evaluate(begun, asked, work).await
     }
 
     pub(super) async fn range(
@@ -54,9 +62,14 @@ impl Embedded {
         start: Timestamp,
         end: Timestamp,
         step: Duration,
-    ) -> Result<Answer, QueryError> {
+        asked: QueryOptions,
+    ) -> Result<Timed, QueryError> {
+        let begun = Instant::now();
         let expr = self.parse(expr)?;
-        self.evaluate(move |this, options| this.engine.range_with(&expr, &this.source, start, end, step, options)).await
+        let work = move |this: &Self, options: Options<'_>| {
+            this.engine.range_with(&expr, &this.source, start, end, step, options)
+        };
+        self.evaluate(begun, asked, work).await
     }
 
     fn parse(&self, text: &str) -> Result<Arc<Expr>, QueryError> {
@@ -94,6 +107,14 @@ impl Embedded {
         self.list(selectors, values).await
     }
 
+    pub(super) async fn cardinality(self: Arc<Self>, limit: usize) -> Cardinality {
+        self.beside(move |this| {
+            let series = this.source.0.series_labels(&[], Timestamp::MIN, Timestamp::MAX);
+            Cardinality { extent: this.source.0.extent(), ..Cardinality::of(&series, limit) }
+        })
+        .await
+    }
+
     /// What any of the selectors finds, sorted, each once.
     async fn list<T, F>(self: Arc<Self>, selectors: Vec<Vec<Matcher>>, find: F) -> Vec<T>
     where
@@ -108,14 +129,17 @@ impl Embedded {
     }
 
     /// Ends the work when the time is up or when nobody waits for the answer any more.
-    async fn evaluate<F>(self: Arc<Self>, work: F) -> Result<Answer, QueryError>
+    async fn evaluate<F>(self: Arc<Self>, begun: Instant, asked: QueryOptions, work: F) -> Result<Timed, QueryError>
     where
         F: FnOnce(&Embedded, Options<'_>) -> Result<Answer, EvalError> + Send + 'static,
     {
-        let (timeout, deadline) = (self.timeout, Instant::now() + self.timeout);
+        let preparation = begun.elapsed();
+        let timeout = asked.timeout.map_or(self.timeout, |wanted| wanted.min(self.timeout));
+        let deadline = begun + timeout;
         let this = self.clone();
         let turn = tokio::time::timeout(timeout, this.turns.acquire()).await;
         let _turn = turn.map_err(|_| QueryError::Timeout(timeout))?.expect("the semaphore is never closed");
+        let queue = begun.elapsed() - preparation;
         let waiting = Arc::new(());
         let waits = Arc::downgrade(&waiting);
         let stop = move || match () {
@@ -123,12 +147,26 @@ impl Embedded {
             () if Instant::now() >= deadline => Some(Stop::TimedOut),
             () => None,
         };
-        let answer = self.beside(move |this| work(this, Options { stop: Some(&stop), ..Options::default() })).await;
+        let lookback = asked.lookback;
+        let evaluated = self
+            .beside(move |this| {
+                let begun = Instant::now();
+                // A time limit of nothing at all is over before the first look at the clock.
+                let answer = match stop() {
+                    Some(Stop::TimedOut) => Err(EvalError::TimedOut),
+                    _ => work(this, Options { stop: Some(&stop), lookback, ..Options::default() }),
+                };
+                answer.map(|answer| (answer, begun.elapsed()))
+            })
+            .await;
         drop(waiting);
-        answer.map_err(|error| match error {
-            EvalError::TimedOut => QueryError::Timeout(timeout),
-            error => error.into(),
-        })
+        match evaluated {
+            Ok((answer, evaluation)) => {
+                Ok(Timed { answer, timings: Timings { queue, preparation, evaluation, total: begun.elapsed() } })
+            }
+            Err(EvalError::TimedOut) => Err(QueryError::Timeout(timeout)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Evaluation is computation: it runs beside the tasks that serve sockets, never on them.

@@ -23,6 +23,7 @@
 mod block;
 mod column;
 mod disk;
+mod extent;
 mod head;
 mod index;
 mod report;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use telemetry::{Labels, Matcher, Sample, Timestamp};
 
 pub use disk::{Checkpoint, OpenError, Recovery};
+pub use extent::Extent;
 pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
 
 use block::DecodedTimes;

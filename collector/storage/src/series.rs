@@ -47,6 +47,10 @@ impl Series {
         (&self.times, &self.values)
     }
 
+    pub(crate) fn oldest(&self) -> Option<i64> {
+        self.blocks.first().map(Block::first).or_else(|| self.times.first().copied())
+    }
+
     pub(crate) fn newest(&self) -> Option<i64> {
         self.times.last().copied().or_else(|| self.blocks.last().map(Block::last))
     }

@@ -53,7 +53,7 @@ async fn wrong_questions_have_prometheus_status_codes_and_error_types() {
             "/api/v1/query?query=up&time=x",
             400,
             "bad_data",
-            "invalid parameter \"time\": cannot parse \"x\" to a valid timestamp",
+            "invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp",
         ),
         (
             "/api/v1/query_range?query=up&start=5&end=1&step=1",

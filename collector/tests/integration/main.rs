@@ -1,6 +1,7 @@
 //! The collector from outside: configuration files, and the whole service in-process on loopback.
 
 mod api;
+mod api_documents;
 mod aws;
 mod config;
 mod ecs;

@@ -1,35 +1,33 @@
-//! `query`, `query_range`, `query_exemplars`, `format_query`.
-
-use std::time::Duration;
+//! `query`, `query_range`, `query_exemplars`, `format_query`, `parse_query`.
 
 use axum::extract::State;
-use promql::{Answer, Value};
+use promql::Value;
 use serde_json::value::RawValue;
 use telemetry::Timestamp;
 
-use super::params::Params;
-use super::{ApiError, ApiResult, Success, render};
+use super::params::{Params, truncate};
+use super::{ApiError, ApiResult, Success, render, tree};
 use crate::api::Sources;
-use crate::query::QueryError;
+use crate::query::{QueryOptions, Timed};
 
 /// Prometheus' own limit: a week at one minute, and no screen has more pixels.
 const POINTS_MAX: u128 = 11_000;
 
 pub(super) async fn instant(State(sources): State<Sources>, params: Params) -> ApiResult<Box<RawValue>> {
+    let limit = params.limit("limit")?;
     let at = params.time("time")?.unwrap_or_else(|| sources.clock.now());
-    let (limit, timeout) = (params.limit("limit")?, params.duration("timeout")?);
-    let answer = within(timeout, sources.querier.instant(params.query(), at)).await?;
-    success(answer, limit)
+    let options = options(&params)?;
+    let timed = sources.querier.instant_with(params.query(), at, options).await?;
+    success(timed, limit, &params)
 }
 
 pub(super) async fn range(State(sources): State<Sources>, params: Params) -> ApiResult<Box<RawValue>> {
+    let limit = params.limit("limit")?;
     let (start, end) = (params.required_time("start")?, params.required_time("end")?);
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step = params
-        .duration("step")?
-        .ok_or_else(|| ApiError::parameter("step", r#"cannot parse "" to a valid duration"#))?;
+    let step = params.required_duration("step")?;
     if step.as_millis() == 0 {
         let why = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", why));
@@ -39,9 +37,22 @@ pub(super) async fn range(State(sources): State<Sources>, params: Params) -> Api
                    Try decreasing the query resolution (?step=XX)";
         return Err(ApiError::BadData(why.to_owned()));
     }
-    let (limit, timeout) = (params.limit("limit")?, params.duration("timeout")?);
-    let answer = within(timeout, sources.querier.range(params.query(), start, end, step)).await?;
-    success(answer, limit)
+    let options = options(&params)?;
+    let timed = sources.querier.range_with(params.query(), start, end, step, options).await?;
+    success(timed, limit, &params)
+}
+
+fn options(params: &Params) -> Result<QueryOptions, ApiError> {
+    let lookback = params.duration("lookback_delta").map_err(|error| match error {
+        ApiError::BadData(_) => {
+            let text = params.get("lookback_delta").unwrap_or_default();
+            let why = format!("error parsing lookback delta duration: cannot parse {text:?} to a valid duration");
+            ApiError::BadData(why)
+        }
+        other => other,
+    })?;
+    // Zero and less: as if it were not there.
+    Ok(QueryOptions { timeout: params.duration("timeout")?, lookback: lookback.filter(|l| !l.is_zero()) })
 }
 
 /// Exemplars are not kept: the answer is an empty list, for which Grafana asks by default.
@@ -60,25 +71,40 @@ pub(super) async fn format(params: Params) -> ApiResult<String> {
     Ok(Success::new(expr.to_string()))
 }
 
-/// The asker may want less time than the configuration allows, not more.
-async fn within(
-    timeout: Option<Duration>,
-    query: impl Future<Output = Result<Answer, QueryError>>,
-) -> Result<Answer, ApiError> {
-    let Some(timeout) = timeout else { return Ok(query.await?) };
-    match tokio::time::timeout(timeout, query).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(QueryError::Timeout(timeout).into()),
-    }
+pub(super) async fn parse(params: Params) -> ApiResult<serde_json::Value> {
+    let expr = promql::parse(params.query()).map_err(|e| ApiError::parameter("query", e))?;
+    Ok(Success::new(tree::node(expr.root())))
 }
 
-fn success(mut answer: Answer, limit: usize) -> ApiResult<Box<RawValue>> {
+fn success(timed: Timed, limit: usize, params: &Params) -> ApiResult<Box<RawValue>> {
+    let Timed { mut answer, timings } = timed;
     let cut = match &mut answer.value {
-        Value::Vector(samples) => super::params::truncate(samples, limit),
-        Value::Matrix(series) => super::params::truncate(series, limit),
+        Value::Vector(samples) => truncate(samples, limit),
+        Value::Matrix(series) => truncate(series, limit),
         Value::Scalar { .. } | Value::String { .. } => Vec::new(),
     };
     answer.warnings.extend(cut);
-    let data = RawValue::from_string(render::data(&answer.value)).map_err(|e| ApiError::Internal(e.to_string()))?;
-    Ok(Success { warnings: answer.warnings, infos: answer.infos, ..Success::new(data) })
+    let stats = params.get("stats");
+    if let Some(other) = stats.filter(|wanted| !["true", "all"].contains(wanted)) {
+        answer.warnings.push(format!(
+            "value {other:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, \
+             use \"true\" or \"all\""
+        ));
+    }
+    let stats = stats.map(|_| render::stats(&answer.stats, &timings));
+    let json = render::data(&answer.value, stats.as_ref());
+    let data = RawValue::from_string(json).map_err(|e| ApiError::Internal(e.to_string()))?;
+    let (warnings, infos) = (bounded(answer.warnings, "warning"), bounded(answer.infos, "info"));
+    Ok(Success { warnings, infos, ..Success::new(data) })
+}
+
+/// Ten of a kind tell enough; how many more there were is said.
+fn bounded(mut notes: Vec<String>, kind: &str) -> Vec<String> {
+    const NOTES_MAX: usize = 10;
+    if notes.len() > NOTES_MAX {
+        let more = notes.len() - NOTES_MAX;
+        notes.truncate(NOTES_MAX);
+        notes.push(format!("{more} more {kind} annotations omitted"));
+    }
+    notes
 }

@@ -4,11 +4,34 @@
 
 use std::fmt::Write as _;
 
-use promql::{MatrixSeries, Value, VectorSample, format_value};
+use promql::{Histogram, MatrixSeries, Stats, Value, VectorSample, format_value};
 use telemetry::{Labels, Timestamp};
 
-/// `{"resultType":…,"result":…}`.
-pub(super) fn data(value: &Value) -> String {
+use crate::query::Timings;
+
+/// What a query cost, as `stats` asks for it.
+pub(super) fn stats(stats: &Stats, timings: &Timings) -> serde_json::Value {
+    let evaluation = timings.evaluation.as_secs_f64();
+    serde_json::json!({
+        "timings": {
+            // Names are settled while the tree is evaluated: what is sorted is sorted on the way.
+            "evalTotalTime": timings.preparation.as_secs_f64() + evaluation,
+            "resultSortTime": 0,
+            "queryPreparationTime": timings.preparation.as_secs_f64(),
+            "innerEvalTime": evaluation,
+            "execQueueTime": timings.queue.as_secs_f64(),
+            "execTotalTime": timings.total.as_secs_f64(),
+        },
+        "samples": {
+            "totalQueryableSamples": stats.samples,
+            "samplesRead": stats.samples,
+            "peakSamples": stats.peak_samples,
+        },
+    })
+}
+
+/// `{"resultType":…,"result":…}`, and `stats` where they are wanted.
+pub(super) fn data(value: &Value, stats: Option<&serde_json::Value>) -> String {
     let mut json = String::new();
     match value {
         Value::Scalar { timestamp, value } => {
@@ -33,22 +56,73 @@ pub(super) fn data(value: &Value) -> String {
             json.push(']');
         }
     }
+    if let Some(stats) = stats {
+        write!(json, r#","stats":{stats}"#).expect("writing to a string cannot fail");
+    }
     json.push('}');
     json
 }
 
 fn sample(json: &mut String, sample: &VectorSample) {
     metric(json, &sample.labels);
-    json.push_str(r#","value":"#);
-    point(json, sample.timestamp, sample.value);
+    match &sample.histogram {
+        None => {
+            json.push_str(r#","value":"#);
+            point(json, sample.timestamp, sample.value);
+        }
+        Some(histogram) => {
+            json.push_str(r#","histogram":"#);
+            histogram_point(json, sample.timestamp, histogram);
+        }
+    }
     json.push('}');
 }
 
+/// Floats and histograms stand apart; of neither there may be none and an empty list.
 fn series(json: &mut String, series: &MatrixSeries) {
     metric(json, &series.labels);
-    json.push_str(r#","values":["#);
-    list(json, &series.samples, |json, (timestamp, value)| point(json, *timestamp, *value));
-    json.push_str("]}");
+    if !series.samples.is_empty() {
+        json.push_str(r#","values":["#);
+        list(json, &series.samples, |json, (timestamp, value)| point(json, *timestamp, *value));
+        json.push(']');
+    }
+    if !series.histograms.is_empty() {
+        json.push_str(r#","histograms":["#);
+        list(json, &series.histograms, |json, (timestamp, value)| histogram_point(json, *timestamp, value));
+        json.push(']');
+    }
+    json.push('}');
+}
+
+fn histogram_point(json: &mut String, timestamp: Timestamp, value: &Histogram) {
+    json.push('[');
+    time(json, timestamp);
+    json.push(',');
+    histogram(json, value);
+    json.push(']');
+}
+
+/// Empty buckets are left out; the number before the bounds says which of them belong to the bucket.
+fn histogram(json: &mut String, histogram: &Histogram) {
+    let (count, sum) = (format_value(histogram.count), format_value(histogram.sum));
+    write!(json, r#"{{"count":"{count}","sum":"{sum}""#).expect("writing to a string cannot fail");
+    let mut buckets = histogram.buckets();
+    buckets.retain(|bucket| bucket.count != 0.0);
+    if !buckets.is_empty() {
+        json.push_str(r#","buckets":["#);
+        list(json, &buckets, |json, bucket| {
+            let closed = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+                (false, true) => 0,
+                (true, false) => 1,
+                (false, false) => 2,
+                (true, true) => 3,
+            };
+            let [lower, upper, count] = [bucket.lower, bucket.upper, bucket.count].map(format_value);
+            write!(json, r#"[{closed},"{lower}","{upper}","{count}"]"#).expect("writing to a string cannot fail");
+        });
+        json.push(']');
+    }
+    json.push('}');
 }
 
 fn metric(json: &mut String, labels: &Labels) {
@@ -112,8 +186,35 @@ mod tests {
             (-1_500, "-1.500"),
         ] {
             let value = Value::Scalar { timestamp: at(timestamp), value: 1.5 };
-            assert_eq!(data(&value), format!(r#"{{"resultType":"scalar","result":[{expected},"1.5"]}}"#));
+            assert_eq!(data(&value, None), format!(r#"{{"resultType":"scalar","result":[{expected},"1.5"]}}"#));
         }
+    }
+
+    #[test]
+    fn histograms_show_their_filled_buckets_and_which_bounds_belong_to_them() {
+        let histogram = Histogram {
+            schema: 0,
+            zero_threshold: 0.25,
+            zero_count: 3.0,
+            count: 42.0,
+            sum: 34593.34,
+            positive: vec![(-1, 12.0), (0, 21.0), (1, 0.0), (2, 6.0)],
+            negative: vec![(0, 1.5)],
+            ..Histogram::default()
+        };
+        let at = Timestamp::from_millis(1_500);
+        let labels = Labels::from_pairs([("__name__", "h")]);
+        let sample =
+            VectorSample { labels: labels.clone(), timestamp: at, value: 0.0, histogram: Some(histogram.into()) };
+        let series = MatrixSeries { labels, samples: vec![(at, 1e-7)], histograms: vec![(at, Default::default())] };
+        assert_eq!(
+            data(&Value::Vector(vec![sample]), None),
+            r#"{"resultType":"vector","result":[{"metric":{"__name__":"h"},"histogram":[1.500,{"count":"42","sum":"34593.34","buckets":[[1,"-1","-0.5","1.5"],[3,"-0.25","0.25","3"],[0,"0.25","0.5","12"],[0,"0.5","1","21"],[0,"2","4","6"]]}]}]}"#
+        );
+        assert_eq!(
+            data(&Value::Matrix(vec![series]), Some(&serde_json::json!({ "samples": 1 }))),
+            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"h"},"values":[[1.500,"1e-07"]],"histograms":[[1.500,{"count":"0","sum":"0"}]]}],"stats":{"samples":1}}"#
+        );
     }
 
     #[test]

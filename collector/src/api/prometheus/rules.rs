@@ -70,7 +70,6 @@ struct AlertingRule {
 struct RecordingRule {
     name: String,
     query: String,
-    #[serde(skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
     health: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,19 +110,13 @@ impl<'a> Wanted<'a> {
             Some("record") => Some(false),
             Some(other) => return Err(ApiError::parameter("type", format!("not supported value {other:?}"))),
         };
-        let exclude_alerts = match params.get("exclude_alerts") {
-            None | Some("false" | "0" | "f") => false,
-            Some("true" | "1" | "t") => true,
-            Some(other) => {
-                return Err(ApiError::parameter("exclude_alerts", format!("converting {other:?} to a boolean value")));
-            }
-        };
+        let exclude_alerts = params.flag("exclude_alerts")?;
         Ok(Wanted {
             alerting,
             names: params.all("rule_name[]").collect(),
             groups: params.all("rule_group[]").collect(),
             files: params.all("file[]").collect(),
-            matchers: params.selectors()?,
+            matchers: params.selectors().map_err(ApiError::BadData)?,
             with_alerts: !exclude_alerts,
         })
     }
@@ -134,7 +127,7 @@ impl<'a> Wanted<'a> {
         }
         let rules: Vec<Rule> = group.rules.iter().filter(|r| self.has(r)).map(|r| rule(r, self.with_alerts)).collect();
         // Whoever asked for certain rules does not want to see groups without any.
-        if rules.is_empty() && !group.rules.is_empty() {
+        if rules.is_empty() {
             return None;
         }
         Some(Group {
@@ -164,36 +157,61 @@ fn is_among(list: &[&str], value: &str) -> bool {
 
 pub(super) async fn rules(State(sources): State<Sources>, params: Params) -> ApiResult<Groups> {
     let wanted = Wanted::read(&params)?;
-    let groups = sources.rules.groups();
-    let (groups, next) = page(&groups, &params)?;
-    let groups = groups.iter().filter_map(|group| wanted.group(group)).collect();
-    Ok(Success::new(Groups { groups, group_next_token: next }))
+    let page = Page::read(&params)?;
+    let (groups, group_next_token) = page.cut(&sources.rules.groups(), &wanted)?;
+    Ok(Success::new(Groups { groups, group_next_token }))
 }
 
-/// The groups of one page, and the token of the next.
-fn page<'a>(
-    groups: &'a [Arc<GroupStatus>],
-    params: &Params,
-) -> Result<(&'a [Arc<GroupStatus>], Option<String>), ApiError> {
-    let limit = params.limit("group_limit")?;
-    let first = match params.get("group_next_token") {
-        None => 0,
-        Some(_) if limit == usize::MAX => {
-            let why = "a limit greater than 0 is needed with group_next_token";
-            return Err(ApiError::parameter("group_limit", why));
+/// Which part of the list is wanted.
+struct Page<'a> {
+    groups_max: usize,
+    /// The group that the page begins with; None: the first.
+    first: Option<&'a str>,
+}
+
+impl<'a> Page<'a> {
+    fn read(params: &'a Params) -> Result<Self, ApiError> {
+        let (limit, first) = (params.get("group_limit"), params.get("group_next_token"));
+        let bad = |why: String| ApiError::parameter("group_limit", why);
+        let groups_max = match limit.map(str::parse::<i32>) {
+            None if first.is_some() => {
+                let why = "group_limit needs to be present in order to paginate over the groups";
+                return Err(ApiError::parameter("group_next_token", why));
+            }
+            None => usize::MAX,
+            Some(Ok(limit)) => match usize::try_from(limit) {
+                Ok(limit) if limit > 0 => limit,
+                _ => return Err(bad("group_limit needs to be greater than 0".to_owned())),
+            },
+            Some(Err(error)) => return Err(bad(format!("group_limit needs to be a valid number: {error}"))),
+        };
+        Ok(Page { groups_max, first })
+    }
+
+    /// The groups of the page, and the token of the next. Groups without wanted rules do not count.
+    fn cut(&self, groups: &[Arc<GroupStatus>], wanted: &Wanted<'_>) -> Result<(Vec<Group>, Option<String>), ApiError> {
+        let begin = match self.first {
+            None => 0,
+            Some(token) => groups.iter().position(|group| token_of(group) == token).ok_or_else(|| {
+                let why = format!("invalid group_next_token '{token}'. were rule groups changed?");
+                ApiError::parameter("group_next_token", why)
+            })?,
+        };
+        let mut page = Vec::new();
+        for group in &groups[begin..] {
+            let Some(shown) = wanted.group(group) else { continue };
+            if page.len() == self.groups_max {
+                return Ok((page, Some(token_of(group))));
+            }
+            page.push(shown);
         }
-        Some(token) => groups
-            .iter()
-            .position(|group| token_of(group) == token)
-            .ok_or_else(|| ApiError::parameter("group_next_token", "the group is gone; begin again without a token"))?,
-    };
-    let end = first.saturating_add(limit).min(groups.len());
-    Ok((&groups[first..end], groups.get(end).map(|group| token_of(group))))
+        Ok((page, None))
+    }
 }
 
 /// Stands for a group in the paging of the list.
 fn token_of(group: &GroupStatus) -> String {
-    hex::encode(Sha256::digest(format!("{}\0{}", group.file, group.name)))
+    hex::encode(Sha256::digest(format!("{};{}", group.file, group.name)))
 }
 
 fn rule(status: &RuleStatus, with_alerts: bool) -> Rule {

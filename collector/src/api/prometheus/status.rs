@@ -1,13 +1,15 @@
-//! `status/*`: the configuration, the flags, the build, the process.
+//! `status/*`, `features`, `notifications`: the configuration, the flags, the build, the process, the store.
 
 use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::Serialize;
 
+use super::params::Params;
 use super::targets::rfc3339;
 use super::{ApiError, ApiResult, Success};
 use crate::api::Sources;
+use crate::query::cardinality::{Cardinality, Count};
 
 /// The Prometheus whose API this is. Clients decide by it what they may ask: Grafana sends `match[]` to
 /// `label/<name>/values` from 2.24 on.
@@ -103,4 +105,118 @@ pub(super) async fn runtimeinfo(State(sources): State<Sources>) -> ApiResult<Run
         godebug: "",
         storage_retention: telemetry::duration::format(sources.retention),
     }))
+}
+
+/// Most used names first; at most `limit` of each list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TsdbStatus {
+    head_stats: HeadStats,
+    series_count_by_metric_name: Vec<Count>,
+    label_value_count_by_label_name: Vec<Count>,
+    memory_in_bytes_by_label_name: Vec<Count>,
+    series_count_by_label_value_pair: Vec<Count>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadStats {
+    num_series: usize,
+    num_label_pairs: usize,
+    chunk_count: usize,
+    min_time: i64,
+    max_time: i64,
+}
+
+pub(super) async fn tsdb(State(sources): State<Sources>, params: Params) -> ApiResult<TsdbStatus> {
+    const LIMIT_MAX: i64 = 10_000;
+    let limit = match params.number("limit") {
+        Ok(None) => 10,
+        Ok(Some(limit)) if limit > LIMIT_MAX => {
+            return Err(ApiError::BadData(format!("limit must not exceed {LIMIT_MAX}")));
+        }
+        Ok(Some(limit)) if limit > 0 => limit,
+        Ok(_) | Err(_) => return Err(ApiError::BadData("limit must be a positive number".to_owned())),
+    };
+    let cardinality = sources.querier.cardinality(usize::try_from(limit).unwrap_or(10)).await?;
+    let Cardinality { series, extent, label_pairs, by_metric, values_by_label, bytes_by_label, by_pair } = cardinality;
+    Ok(Success::new(TsdbStatus {
+        head_stats: HeadStats {
+            num_series: series,
+            num_label_pairs: label_pairs,
+            chunk_count: extent.map_or(0, |extent| extent.blocks),
+            // Of an empty store the ends are crossed, as Prometheus has them.
+            min_time: extent.map_or(i64::MAX, |extent| extent.oldest.as_millis()),
+            max_time: extent.map_or(i64::MIN, |extent| extent.newest.as_millis()),
+        },
+        series_count_by_metric_name: by_metric,
+        label_value_count_by_label_name: values_by_label,
+        memory_in_bytes_by_label_name: bytes_by_label,
+        series_count_by_label_value_pair: by_pair,
+    }))
+}
+
+#[derive(Serialize)]
+pub(super) struct WalReplay {
+    min: u64,
+    max: u64,
+    current: u64,
+}
+
+/// Over before anything is answered: the log is read before the port is served.
+pub(super) async fn walreplay() -> ApiResult<WalReplay> {
+    Ok(Success::new(WalReplay { min: 0, max: 0, current: 0 }))
+}
+
+/// What of Prometheus' features there is, by its names for them.
+pub(super) async fn features() -> ApiResult<BTreeMap<&'static str, BTreeMap<&'static str, bool>>> {
+    let functions = promql::function::all().iter().map(|function| (function.name, !function.experimental));
+    let api = [
+        ("admin", false),
+        ("exclude_alerts", true),
+        ("label_values_match", true),
+        ("lifecycle", true),
+        ("query_stats", true),
+        ("query_warnings", true),
+        ("search", false),
+        ("time_range_labels", true),
+        ("time_range_series", true),
+    ];
+    let promql = [
+        ("anchored", false),
+        ("at_modifier", true),
+        ("bool", true),
+        ("by", true),
+        ("delayed_name_removal", true),
+        ("duration_expr", false),
+        ("group_left", true),
+        ("group_right", true),
+        ("ignoring", true),
+        ("negative_offset", true),
+        ("offset", true),
+        ("on", true),
+        ("per_step_stats", false),
+        ("smoothed", false),
+        ("subqueries", true),
+        ("without", true),
+    ];
+    Ok(Success::new(BTreeMap::from([
+        ("api", BTreeMap::from(api)),
+        ("promql", BTreeMap::from(promql)),
+        ("promql_functions", functions.collect()),
+    ])))
+}
+
+#[derive(Serialize)]
+pub(super) struct Notification {
+    text: &'static str,
+    date: String,
+    active: bool,
+}
+
+/// What somebody should know who looks at the collector: at present, that its configuration is not the file's.
+pub(super) async fn notifications(State(sources): State<Sources>) -> ApiResult<Vec<Notification>> {
+    let last = sources.reload.last();
+    let failed = Notification { text: "Configuration reload has failed.", date: rfc3339(last.at), active: true };
+    Ok(Success::new(if last.successful { Vec::new() } else { vec![failed] }))
 }

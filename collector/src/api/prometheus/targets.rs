@@ -1,4 +1,4 @@
-//! `targets`, `scrape_pools`, `metadata`, `targets/metadata`: what is scraped and what it says of itself.
+//! `targets`, `scrape_pools`, `metadata` and what lies below them: what is scraped and what it says of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,7 @@ use telemetry::{Labels, Timestamp};
 use super::params::{Params, truncate};
 use super::{ApiError, ApiResult, Success};
 use crate::api::Sources;
+use crate::discovery::relabel;
 use crate::query;
 use crate::scrape::{Metadata, TargetHealth, TargetStatus};
 
@@ -48,19 +49,21 @@ struct Dropped {
 }
 
 pub(super) async fn targets(State(sources): State<Sources>, params: Params) -> ApiResult<Discovery> {
-    let state = params.get("state").unwrap_or_default().to_ascii_lowercase();
+    let state = params.get("state").unwrap_or("any").to_ascii_lowercase();
+    let (with_active, with_dropped) = (["any", "active"].contains(&&*state), ["any", "dropped"].contains(&&*state));
     let pool = params.get("scrapePool");
     let in_pool = |name: &str| pool.is_none_or(|wanted| wanted == name);
     let (discovery, scrape) = (sources.discovery.snapshot(), sources.scrape.snapshot());
-    let active = scrape.iter().filter(|s| state != "dropped" && in_pool(&s.target.pool)).map(active);
-    let dropped = discovery.dropped.iter().filter(|d| state != "active" && in_pool(&d.pool));
+    let active = scrape.iter().filter(|s| with_active && in_pool(&s.target.pool)).map(active);
+    let dropped = discovery.dropped.iter().filter(|d| with_dropped && in_pool(&d.pool));
     let dropped = dropped.map(|d| Dropped { discovered_labels: d.discovered.clone(), scrape_pool: d.pool.to_string() });
     let mut dropped_target_counts = BTreeMap::new();
-    for job in &sources.config.borrow().scrape_configs {
-        dropped_target_counts.insert(job.job_name.clone(), 0);
-    }
-    for target in &discovery.dropped {
-        *dropped_target_counts.entry(target.pool.to_string()).or_default() += 1;
+    if with_dropped {
+        let pools = sources.config.borrow().scrape_configs.iter().map(|job| (job.job_name.clone(), 0)).collect();
+        dropped_target_counts = discovery.dropped.iter().fold(pools, |mut counts: BTreeMap<_, _>, target| {
+            *counts.entry(target.pool.to_string()).or_default() += 1;
+            counts
+        });
     }
     let (active_targets, dropped_targets) = (active.collect(), dropped.collect());
     Ok(Success::new(Discovery { active_targets, dropped_targets, dropped_target_counts }))
@@ -100,6 +103,57 @@ pub(super) async fn scrape_pools(State(sources): State<Sources>) -> ApiResult<Po
     Ok(Success::new(Pools { scrape_pools }))
 }
 
+/// One scrape configuration by its name.
+fn scrape_config(sources: &Sources, params: &Params) -> Result<crate::scrape::Config, ApiError> {
+    let name = params.get("scrapePool");
+    let name = name.ok_or_else(|| ApiError::BadData("no scrapePool parameter provided".to_owned()))?;
+    let config = sources.config.borrow();
+    let found = config.scrape_configs.iter().find(|job| job.job_name == name).cloned();
+    found.ok_or_else(|| ApiError::BadData(format!("error retrieving scrape config: scrape pool {name:?} not found")))
+}
+
+#[derive(Serialize)]
+pub(super) struct PoolConfig {
+    yaml: String,
+}
+
+pub(super) async fn scrape_pool_config(State(sources): State<Sources>, params: Params) -> ApiResult<PoolConfig> {
+    let config = scrape_config(&sources, &params)?;
+    match serde_saphyr::to_string(&config) {
+        Ok(yaml) => Ok(Success::new(PoolConfig { yaml })),
+        Err(error) => Err(ApiError::Internal(format!("failed to print the scrape configuration: {error}"))),
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct RelabelSteps {
+    steps: Vec<RelabelStep>,
+}
+
+#[derive(Serialize)]
+struct RelabelStep {
+    rule: relabel::Rule,
+    output: Labels,
+    keep: bool,
+}
+
+/// What each rule of a pool makes of a label set; after the one that drops it, nothing.
+pub(super) async fn relabel_steps(State(sources): State<Sources>, params: Params) -> ApiResult<RelabelSteps> {
+    let missing = |name: &str| ApiError::BadData(format!("no {name} parameter provided"));
+    params.get("scrapePool").ok_or_else(|| missing("scrapePool"))?;
+    let text = params.get("labels").ok_or_else(|| missing("labels"))?;
+    let labels: Labels =
+        serde_json::from_str(text).map_err(|error| ApiError::BadData(format!("error parsing labels: {error}")))?;
+    let config = scrape_config(&sources, &params)?;
+    let (mut labels, mut keep) = (labels.to_builder(), true);
+    let steps = config.relabel_configs.into_iter().map(|rule| {
+        keep = keep && relabel::apply(std::slice::from_ref(&rule), &mut labels);
+        let output = if keep { labels.clone().build() } else { Labels::empty() };
+        RelabelStep { rule, output, keep }
+    });
+    Ok(Success::new(RelabelSteps { steps: steps.collect() }))
+}
+
 /// A family's metadata in the API's words.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct FamilyMetadata {
@@ -115,12 +169,19 @@ impl From<&Metadata> for FamilyMetadata {
     }
 }
 
+/// Metadata have limits of their own kind: 0 shows nothing, what is negative is none.
+fn shown_at_most(limit: Option<i64>) -> usize {
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
 /// Per family the different things that targets say of it.
 pub(super) async fn metadata(
     State(sources): State<Sources>,
     params: Params,
 ) -> ApiResult<BTreeMap<String, BTreeSet<FamilyMetadata>>> {
-    let (limit, per_metric) = (params.limit("limit")?, params.limit("limit_per_metric")?);
+    let limit = shown_at_most(params.number("limit")?);
+    let per_metric = params.number("limit_per_metric")?.filter(|limit| *limit > 0);
+    let per_metric = shown_at_most(per_metric);
     let wanted = params.get("metric");
     let mut families: BTreeMap<String, BTreeSet<FamilyMetadata>> = BTreeMap::new();
     for status in sources.scrape.snapshot().iter() {
@@ -144,9 +205,9 @@ pub(super) struct TargetMetadata {
 }
 
 pub(super) async fn target_metadata(State(sources): State<Sources>, params: Params) -> ApiResult<Vec<TargetMetadata>> {
-    let limit = params.limit("limit")?;
+    let limit = shown_at_most(params.number("limit")?);
     let matchers = match params.get("match_target") {
-        Some(text) => query::selector(text).map_err(|e| ApiError::BadData(e.to_string()))?,
+        Some(text) => query::selector(text).map_err(|e| ApiError::parameter("match_target", e))?,
         None => Vec::new(),
     };
     let wanted = params.get("metric");
