@@ -9,6 +9,7 @@ use crate::eval::{Cell, Evaluator, Grid, RangeVector, Window};
 use crate::parse::Expr;
 use crate::prepare;
 use crate::source::{Source, SourceError};
+use crate::stats::{StepStats, Tally, Timings};
 use crate::value::{Answer, MatrixSeries, Value, VectorSample};
 
 /// What every query of an engine must keep to.
@@ -16,6 +17,8 @@ use crate::value::{Answer, MatrixSeries, Value, VectorSample};
 pub struct Limits {
     /// The most samples that a query may hold in memory at once.
     pub max_samples: usize,
+    /// The most memory that loaded samples and intermediate results of a query may take, in bytes.
+    pub max_bytes: usize,
     /// How far back an instant selector looks for a sample.
     pub lookback: Duration,
     /// The step of subqueries that name none.
@@ -24,7 +27,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_samples: 50_000_000, lookback: Duration::from_secs(300), default_step: Duration::from_secs(60) }
+        Limits {
+            max_samples: 50_000_000,
+            max_bytes: 1 << 30,
+            lookback: Duration::from_secs(300),
+            default_step: Duration::from_secs(60),
+        }
     }
 }
 
@@ -46,6 +54,10 @@ pub struct Options<'a> {
     pub start_timestamps: bool,
     /// Judge by `__type__` rather than by the name whether a metric is a counter (experimental).
     pub type_labels: bool,
+    /// Count samples for each step ([`Stats::steps`](crate::Stats)).
+    pub step_stats: bool,
+    /// A clock that only rises, for [`Stats::timings`](crate::Stats); its zero is anywhere.
+    pub clock: Option<&'a (dyn Fn() -> Duration + Sync)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +68,8 @@ pub enum EvalError {
     Cancelled,
     #[error("query processing would load too many samples into memory in query execution (limit {limit})")]
     TooManySamples { limit: usize },
+    #[error("query processing would hold more than {limit} bytes of samples and intermediate results")]
+    TooManyBytes { limit: usize },
     #[error("reading series failed")]
     Source(#[source] SourceError),
     /// The query makes no sense on this data, or at all.
@@ -91,12 +105,19 @@ impl Engine {
         options: Options<'_>,
     ) -> Result<Answer, EvalError> {
         let window = Window { start: at.as_millis(), end: at.as_millis(), interval: 1 };
+        let mut watch = Watch::start(options.clock);
         let root = prepare::prepare(expr.root(), window, 0).map_err(EvalError::Query)?;
         let mut evaluator = Evaluator::new(source, &self.limits, options);
+        evaluator.tally = Tally::new(options.step_stats.then_some(1));
+        watch.lap(|t| &mut t.preparation);
         let value = match root.unwrap_parens() {
             Node::String(literal) => Value::String { timestamp: at, value: literal.value.clone() },
             node if node.value_type() == ValueType::Matrix => {
-                matrix_of_ranges(evaluator.final_range_vector(node, window)?)?
+                let ranges = evaluator.final_range_vector(node, window)?;
+                watch.lap(|t| &mut t.inner_eval);
+                let value = matrix_of_ranges(ranges)?;
+                watch.lap(|t| &mut t.result_sort);
+                value
             }
             node => {
                 let grid = evaluator.eval(node, window)?;
@@ -104,7 +125,8 @@ impl Engine {
                 instant_value(expr.value_type(), grid, at)
             }
         };
-        Ok(finish(evaluator, value, expr))
+        watch.lap(|t| &mut t.inner_eval);
+        Ok(finish(evaluator, value, expr, window, watch))
     }
 
     /// The values from `start` to `end`, `step` apart.
@@ -142,21 +164,65 @@ impl Engine {
             );
         }
         let window = Window { start: start.as_millis(), end: end.as_millis(), interval };
+        let mut watch = Watch::start(options.clock);
         let mut evaluator = Evaluator::new(source, &self.limits, options);
         if window.end < window.start {
-            return Ok(finish(evaluator, Value::Matrix(Vec::new()), expr));
+            return Ok(finish(evaluator, Value::Matrix(Vec::new()), expr, window, watch));
         }
         let root = prepare::prepare(expr.root(), window, interval).map_err(EvalError::Query)?;
+        evaluator.check_steps(window)?;
+        evaluator.tally = Tally::new(options.step_stats.then(|| window.steps()));
+        watch.lap(|t| &mut t.preparation);
         let grid = evaluator.eval(&root, window)?.without_dropped_names()?;
+        watch.lap(|t| &mut t.inner_eval);
         let value = Value::Matrix(matrix_of_grid(grid, window));
-        Ok(finish(evaluator, value, expr))
+        watch.lap(|t| &mut t.result_sort);
+        Ok(finish(evaluator, value, expr, window, watch))
     }
 }
 
-fn finish(evaluator: Evaluator<'_>, value: Value, expr: &Expr) -> Answer {
-    let stats = evaluator.stats;
-    let (warnings, infos) = evaluator.annotations.into_strings(expr.text());
+fn finish(evaluator: Evaluator<'_>, value: Value, expr: &Expr, window: Window, watch: Watch<'_>) -> Answer {
+    let Evaluator { mut stats, tally, annotations, .. } = evaluator;
+    let step = |(step, (samples, samples_read))| StepStats {
+        timestamp: Timestamp::from_millis(window.at(step)),
+        samples,
+        samples_read,
+    };
+    (stats.samples, stats.samples_read) = (tally.samples, tally.read);
+    stats.steps = tally.steps.into_iter().flatten().enumerate().map(step).collect();
+    stats.timings = watch.finish();
+    let (warnings, infos) = annotations.into_strings(expr.text());
     Answer { value, warnings, infos, stats }
+}
+
+/// Times the phases of a query by the clock that was handed in, if one was.
+struct Watch<'a> {
+    clock: Option<&'a (dyn Fn() -> Duration + Sync)>,
+    started: Duration,
+    last: Duration,
+    timings: Timings,
+}
+
+impl<'a> Watch<'a> {
+    fn start(clock: Option<&'a (dyn Fn() -> Duration + Sync)>) -> Self {
+        let started = clock.map(|clock| clock()).unwrap_or_default();
+        Watch { clock, started, last: started, timings: Timings::default() }
+    }
+
+    /// Books the time since the last lap.
+    fn lap(&mut self, phase: impl Fn(&mut Timings) -> &mut Duration) {
+        let Some(clock) = self.clock else { return };
+        let now = clock();
+        *phase(&mut self.timings) += now.saturating_sub(self.last);
+        self.last = now;
+    }
+
+    fn finish(mut self) -> Timings {
+        let Some(clock) = self.clock else { return self.timings };
+        self.timings.eval_total = clock().saturating_sub(self.started);
+        self.timings.exec_total = self.timings.eval_total;
+        self.timings
+    }
 }
 
 fn instant_value(kind: ValueType, grid: Grid, timestamp: Timestamp) -> Value {

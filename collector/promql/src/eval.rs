@@ -29,7 +29,7 @@ use crate::ast::*;
 use crate::engine::{EvalError, Limits, Options, Stop};
 use crate::histogram::{CounterResetHint, Histogram};
 use crate::source::Source;
-use crate::value::Stats;
+use crate::stats::{Stats, Tally};
 
 /// The times at which a part of a query is evaluated, in milliseconds; at least one.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +137,10 @@ impl Grid {
 
     fn weight(&self) -> usize {
         self.cells.iter().flatten().map(Cell::weight).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self.cells.as_slice()) + size_of_val(self.rows.as_slice())
     }
 
     /// Keeps the rows that have a value somewhere.
@@ -281,6 +285,8 @@ pub(crate) struct RangeVector {
     pub offset_ms: i64,
     pub at: Option<i64>,
     pub extension: Option<Extension>,
+    /// A subquery's, which has counted what it read.
+    pub from_subquery: bool,
 }
 
 impl RangeVector {
@@ -311,11 +317,17 @@ pub(crate) struct Evaluator<'a> {
     pub source: &'a dyn Source,
     pub annotations: Annotations,
     pub stats: Stats,
+    /// Samples counted by step, of the query or of the subquery that is being evaluated.
+    pub tally: Tally,
     limits: &'a Limits,
     lookback_ms: i64,
     options: Options<'a>,
     /// Samples held now.
     live: usize,
+    /// Bytes of grids and of samples loaded that are held now.
+    held_bytes: usize,
+    /// How many samples the arguments of the node that is being evaluated have at each step.
+    arguments: Vec<usize>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -325,19 +337,37 @@ impl<'a> Evaluator<'a> {
             source,
             annotations: Annotations::default(),
             stats: Stats::default(),
+            tally: Tally::default(),
             limits,
             lookback_ms: i64::try_from(lookback.as_millis()).unwrap_or(i64::MAX),
             options,
             live: 0,
+            held_bytes: 0,
+            arguments: Vec::new(),
         }
     }
 
     /// Books samples that are now held.
     fn charge(&mut self, samples: usize) -> Result<(), EvalError> {
         self.live += samples;
-        self.stats.peak_samples = self.stats.peak_samples.max(self.live as u64);
-        if self.live > self.limits.max_samples {
+        self.touch(0)
+    }
+
+    /// Sees to it that `samples` may be held for a moment besides what is held.
+    fn touch(&mut self, samples: usize) -> Result<(), EvalError> {
+        let held = self.live + samples;
+        self.stats.peak_samples = self.stats.peak_samples.max(held as u64);
+        if held > self.limits.max_samples {
             return Err(EvalError::TooManySamples { limit: self.limits.max_samples });
+        }
+        Ok(())
+    }
+
+    /// Books memory that is now held.
+    fn hold(&mut self, bytes: usize) -> Result<(), EvalError> {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        if self.held_bytes > self.limits.max_bytes {
+            return Err(EvalError::TooManyBytes { limit: self.limits.max_bytes });
         }
         Ok(())
     }
@@ -350,22 +380,72 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    /// Sees to it that so many steps can be held at all.
+    pub(crate) fn check_steps(&self, window: Window) -> Result<(), EvalError> {
+        self.check_grid(1, window.steps())
+    }
+
     /// Cells take memory before they have values: a grid may not be far larger than the samples allowed.
     fn check_grid(&self, rows: usize, steps: usize) -> Result<(), EvalError> {
-        if rows.saturating_mul(steps) / 4 > self.limits.max_samples {
+        let cells = rows.saturating_mul(steps);
+        if cells / 4 > self.limits.max_samples {
             return Err(EvalError::TooManySamples { limit: self.limits.max_samples });
         }
+        if cells.saturating_mul(size_of::<Option<Cell>>()).saturating_add(self.held_bytes) > self.limits.max_bytes {
+            return Err(EvalError::TooManyBytes { limit: self.limits.max_bytes });
+        }
         Ok(())
+    }
+
+    /// Books what a function of vectors holds step by step: its arguments' samples of that step, and its results up
+    /// to there.
+    fn charge_steps(&mut self, arguments: &[usize], grid: &Grid) -> Result<(), EvalError> {
+        let mut results = vec![0; grid.steps];
+        for row in grid.cells.chunks_exact(grid.steps) {
+            for (sum, cell) in results.iter_mut().zip(row) {
+                *sum += cell.as_ref().map_or(0, Cell::weight);
+            }
+        }
+        let mut before = 0;
+        for (step, result) in results.into_iter().enumerate() {
+            before += result;
+            self.touch(before + arguments.get(step).copied().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    fn note_argument(&mut self, grid: &Grid) {
+        if self.arguments.len() < grid.steps {
+            self.arguments.resize(grid.steps, 0);
+        }
+        for row in grid.cells.chunks_exact(grid.steps) {
+            for (count, cell) in self.arguments.iter_mut().zip(row) {
+                *count += usize::from(cell.is_some());
+            }
+        }
     }
 
     /// The instant vector or scalar that `node` is at each step.
     pub(crate) fn eval(&mut self, node: &Node, window: Window) -> Result<Grid, EvalError> {
         self.check_stop()?;
         self.check_grid(1, window.steps())?;
-        let before = self.live;
+        let before = (self.live, self.held_bytes);
+        let siblings = std::mem::take(&mut self.arguments);
         let grid = self.eval_node(node, window)?;
-        self.live = before;
+        let arguments = std::mem::replace(&mut self.arguments, siblings);
+        match gathering(node) {
+            Gathering::Arguments => self.charge_steps(&arguments, &grid)?,
+            Gathering::Samples => {
+                self.note_argument(&grid);
+                let arguments = std::mem::take(&mut self.arguments);
+                self.charge_steps(&arguments, &grid)?;
+            }
+            Gathering::None => {}
+        }
+        (self.live, self.held_bytes) = before;
         self.charge(grid.weight())?;
+        self.hold(grid.bytes())?;
+        self.note_argument(&grid);
         Ok(grid)
     }
 
@@ -407,8 +487,13 @@ impl<'a> Evaluator<'a> {
 
     /// Evaluates once, and repeats the values at every step.
     fn step_invariant(&mut self, node: &Node, window: Window) -> Result<Grid, EvalError> {
+        let outer = std::mem::replace(&mut self.tally, Tally::new(None));
         let once = self.eval(node, window.only_start())?;
+        let inner = std::mem::replace(&mut self.tally, outer);
         let steps = window.steps();
+        // As if each step had done the work; but it was read once.
+        (0..steps).for_each(|step| self.tally.count(step, inner.samples, 0));
+        self.tally.count(0, 0, inner.read);
         if steps == 1 {
             return Ok(once);
         }
@@ -421,6 +506,12 @@ impl<'a> Evaluator<'a> {
     pub(crate) fn final_range_vector(&mut self, node: &Node, window: Window) -> Result<RangeVector, EvalError> {
         let mut ranges = self.range_vector(node, window)?;
         self.with_edges(&mut ranges, window)?;
+        if !ranges.from_subquery {
+            let weight = |s: &RangeSeries| s.floats.len() + weight(&s.histograms);
+            let samples = ranges.series.iter().map(weight).sum();
+            self.charge(samples)?;
+            self.tally.count(0, samples as u64, samples as u64);
+        }
         Ok(ranges)
     }
 
@@ -428,7 +519,7 @@ impl<'a> Evaluator<'a> {
     pub(crate) fn range_vector(&mut self, node: &Node, window: Window) -> Result<RangeVector, EvalError> {
         match node {
             Node::Matrix(n) => self.range_selector(n, window),
-            Node::Subquery(n) => self.subquery(n, window),
+            Node::Subquery(n) => self.subquery(n, window, false),
             Node::Paren(n) => self.range_vector(&n.expr, window),
             Node::StepInvariant(n) => self.range_vector(n, window.only_start()),
             _ => {
@@ -438,7 +529,8 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn subquery(&mut self, n: &Subquery, window: Window) -> Result<RangeVector, EvalError> {
+    /// `argument`: of a function, which counts the samples of its windows itself.
+    fn subquery(&mut self, n: &Subquery, window: Window, argument: bool) -> Result<RangeVector, EvalError> {
         let at = match n.at {
             Some(At::Time(ms)) => Some(ms),
             _ => None,
@@ -455,11 +547,48 @@ impl<'a> Evaluator<'a> {
         let mut series = Vec::new();
         if start <= end {
             let inner = Window { start, end, interval };
+            let outer = std::mem::replace(&mut self.tally, Tally::new(Some(inner.steps())));
             let grid = self.eval(&n.expr, inner)?.merge_where_names_go();
+            let tally = std::mem::replace(&mut self.tally, outer);
+            if argument {
+                self.tally.read_by_subquery(&tally, inner, window, (n.offset_ms, n.range_ms));
+            } else {
+                self.tally.count(window.steps() - 1, tally.samples, 0);
+                self.tally.read_by_subquery(&tally, inner, window, (0, 0));
+            }
             series = ranges_of_grid(grid, inner);
         }
-        Ok(RangeVector { series, range_ms: n.range_ms, offset_ms: n.offset_ms, at, extension: None })
+        let (range_ms, offset_ms) = (n.range_ms, n.offset_ms);
+        Ok(RangeVector { series, range_ms, offset_ms, at, extension: None, from_subquery: true })
     }
+}
+
+/// What a node's evaluation holds at each step besides its results.
+enum Gathering {
+    /// The values of its arguments at that step.
+    Arguments,
+    /// The samples at which it looks.
+    Samples,
+    None,
+}
+
+fn gathering(node: &Node) -> Gathering {
+    match node {
+        Node::Binary(_) => Gathering::Arguments,
+        Node::Aggregate(n) if n.op == AggregateOp::CountValues => Gathering::Arguments,
+        Node::Call(n) => match n.function.name {
+            "label_replace" | "label_join" | "info" => Gathering::None,
+            "timestamp" | "start_timestamp" if matches!(n.args.first(), Some(Node::Vector(_))) => Gathering::Samples,
+            _ if n.args.iter().any(|arg| arg.value_type() == ValueType::Matrix) => Gathering::None,
+            _ => Gathering::Arguments,
+        },
+        _ => Gathering::None,
+    }
+}
+
+/// How many samples' space histograms take.
+fn weight(histograms: &[(Timestamp, Arc<Histogram>)]) -> usize {
+    histograms.iter().map(|(_, histogram)| histogram.sample_weight()).sum()
 }
 
 fn ranges_of_grid(grid: Grid, window: Window) -> Vec<RangeSeries> {

@@ -22,6 +22,7 @@ mod engine;
 mod eval;
 pub mod histogram;
 mod kahan;
+mod stats;
 mod value;
 
 pub mod promqltest;
@@ -33,5 +34,6 @@ pub use parse::{
     parse_series, parse_with,
 };
 pub use source::{Columns, ExtraColumns, PointSeries, Selected, Series, SeriesId, Snapshot, Source, SourceError};
+pub use stats::{Stats, StepStats, Timings};
 pub use text::format_value;
-pub use value::{Answer, MatrixSeries, Stats, Value, VectorSample};
+pub use value::{Answer, MatrixSeries, Value, VectorSample};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use telemetry::{Labels, Timestamp};
 
 use crate::histogram::Histogram;
+use crate::stats::Stats;
 
 /// The value of a query with what there is to say about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,15 +42,4 @@ pub struct MatrixSeries {
     pub labels: Labels,
     pub samples: Vec<(Timestamp, f64)>,
     pub histograms: Vec<(Timestamp, Arc<Histogram>)>,
-}
-
-/// What a query cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Series that selectors found, counted at each selector.
-    pub series: u64,
-    /// Samples read from the source.
-    pub samples: u64,
-    /// The most samples that were held at once.
-    pub peak_samples: u64,
 }

@@ -1,6 +1,7 @@
 //! Function calls on scalars and instant vectors.
 
 use super::labels::{absent_labels, reordered};
+use super::select::Latest;
 use super::topk::sort_from_last;
 use super::{Cell, Evaluator, Grid, Row, Window, date};
 use crate::ast::*;
@@ -117,7 +118,12 @@ impl Evaluator<'_> {
     fn timestamp(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
         let mut grid = match &n.args[0] {
             Node::Vector(selector) => {
-                self.instant_samples(selector, window, |sample| Some(Cell::Float(sample.ts as f64 / 1000.0)))?
+                let before = self.live;
+                let time = |sample: Latest| Some(Cell::Float(sample.ts as f64 / 1000.0));
+                let grid = self.instant_samples(selector, window, time)?;
+                // They are looked at step by step and not held; see `gathering`.
+                self.live = before;
+                grid
             }
             arg => {
                 let mut grid = self.eval(arg, window)?;
@@ -138,8 +144,10 @@ impl Evaluator<'_> {
     fn start_timestamp(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
         let Node::Vector(selector) = &n.args[0] else { return Ok(Grid::new(window.steps())) };
         let known = self.options.start_timestamps;
-        let mut grid = self
-            .instant_samples(selector, window, |sample| known.then_some(Cell::Float(sample.start as f64 / 1000.0)))?;
+        let before = self.live;
+        let start = |sample: Latest| known.then_some(Cell::Float(sample.start as f64 / 1000.0));
+        let mut grid = self.instant_samples(selector, window, start)?;
+        self.live = before;
         for row in &mut grid.rows {
             row.drop_name = true;
         }

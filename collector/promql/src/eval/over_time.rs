@@ -9,7 +9,7 @@ use super::extended::anchored;
 use super::labels::absent_labels;
 use super::native::HistogramTotal;
 use super::quantile::quantile;
-use super::{Cell, Evaluator, Grid, RangeSeries, RangeVector, Row, Window};
+use super::{Cell, Evaluator, Grid, RangeSeries, RangeVector, Row, Window, weight};
 use crate::annotation::Operation;
 use crate::ast::*;
 use crate::engine::EvalError;
@@ -79,12 +79,18 @@ impl Cursor {
 impl Evaluator<'_> {
     /// Calls a function one of whose arguments, at `range_arg`, is a range vector.
     pub(super) fn range_call(&mut self, n: &Call, range_arg: usize, window: Window) -> Result<Grid, EvalError> {
+        let subquery = match &n.args[range_arg] {
+            Node::Subquery(subquery) => Some(self.subquery(subquery, window, true)?),
+            _ => None,
+        };
         let mut scalars = Vec::new();
-        for (i, arg) in n.args.iter().enumerate().filter(|(i, _)| *i != range_arg) {
-            debug_assert_ne!(i, range_arg);
+        for (_, arg) in n.args.iter().enumerate().filter(|(i, _)| *i != range_arg) {
             scalars.push(self.eval(arg, window)?);
         }
-        let ranges = self.range_vector(&n.args[range_arg], window)?;
+        let ranges = match subquery {
+            Some(ranges) => ranges,
+            None => self.range_vector(&n.args[range_arg], window)?,
+        };
         self.check_extension(n.function.name, ranges.extension)?;
         let steps = window.steps();
         self.check_grid(ranges.series.len(), steps)?;
@@ -98,17 +104,33 @@ impl Evaluator<'_> {
             let row = Row { labels: series.labels.clone(), drop_name: series.drop_name || !keeps_name };
             let row = grid.push_row(row);
             let (mut floats, mut histograms) = (Cursor::default(), Cursor::default());
+            let (mut found, mut samples) = (0, 0);
             for step in 0..steps {
                 let ts = window.at(step);
+                let seen = (floats.high, histograms.high);
                 let slice = self.slice(&ranges, series, ts, (&mut floats, &mut histograms));
-                if slice.floats.is_empty() && slice.histograms.is_empty() {
+                samples = slice.floats.len() + weight(slice.histograms);
+                self.touch(samples)?;
+                if samples == 0 {
                     continue;
                 }
+                let read = if ranges.from_subquery {
+                    0
+                } else {
+                    let new = |cursor: &Cursor, seen: usize| cursor.high - seen.max(cursor.low).min(cursor.high);
+                    let histograms_read = slice.histograms.len() - new(&histograms, seen.1);
+                    new(&floats, seen.0) + weight(&slice.histograms[histograms_read..])
+                };
+                self.tally.count(step, samples as u64, read as u64);
                 for (value, grid) in call.scalars.iter_mut().zip(&scalars) {
                     *value = grid.scalar_at(step);
                 }
-                grid.cells[row * steps + step] = self.range_function(&call, &slice)?;
+                let cell = self.range_function(&call, &slice)?;
+                found += cell.as_ref().map_or(0, Cell::weight);
+                grid.cells[row * steps + step] = cell;
             }
+            self.live += found;
+            self.touch(samples)?;
             self.note_non_counter(n, &grid, row);
             grid.drop_last_if_empty();
         }

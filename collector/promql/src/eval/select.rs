@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use telemetry::{Timestamp, is_stale_nan};
 
-use super::{Cell, Evaluator, Grid, RangeSeries, RangeVector, Row, Window};
+use super::{Cell, Evaluator, Grid, RangeSeries, RangeVector, Row, Window, weight};
 use crate::ast::{At, Extension, MatrixSelector, VectorSelector};
 use crate::engine::EvalError;
 use crate::histogram::{CounterResetHint, Histogram};
@@ -28,8 +28,8 @@ impl Evaluator<'_> {
             series.iter_mut().for_each(keep_histogram_stats);
         }
         self.stats.series += series.len() as u64;
-        let samples: usize = series.iter().map(|s| s.floats.len() + s.histograms.len()).sum();
-        self.stats.samples += samples as u64;
+        let samples: usize = series.iter().map(|s| s.floats.len() + weight(&s.histograms)).sum();
+        self.hold(samples.saturating_mul(size_of::<(Timestamp, f64)>()))?;
         Ok(series)
     }
 
@@ -61,7 +61,10 @@ impl Evaluator<'_> {
             let mut found = 0;
             for step in 0..steps {
                 let cell = cursor.at(reference(window.at(step))).and_then(&value);
-                found += cell.as_ref().map_or(0, Cell::weight);
+                if let Some(cell) = &cell {
+                    found += cell.weight();
+                    self.tally.count(step, cell.weight() as u64, cell.weight() as u64);
+                }
                 grid.cells.push(cell);
             }
             grid.rows.push(Row { labels: series.labels, drop_name: false });
@@ -83,11 +86,9 @@ impl Evaluator<'_> {
         let last = at.unwrap_or(window.last()).saturating_sub(s.offset_ms);
         let start = first.saturating_sub(n.range_ms).saturating_sub(back);
         let series = self.fetch(s, start, last.saturating_add(ahead))?;
-        let loaded: usize = series.iter().map(|s| s.floats.len()).sum();
-        let weights: usize = series.iter().flat_map(|s| &s.histograms).map(|(_, h)| h.sample_weight()).sum();
-        self.charge(loaded + weights)?;
         let series = series.into_iter().map(without_stale_markers).collect();
-        Ok(RangeVector { series, range_ms: n.range_ms, offset_ms: s.offset_ms, at, extension: s.extension })
+        let (range_ms, offset_ms, extension) = (n.range_ms, s.offset_ms, s.extension);
+        Ok(RangeVector { series, range_ms, offset_ms, at, extension, from_subquery: false })
     }
 }
 

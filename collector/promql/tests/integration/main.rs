@@ -6,3 +6,4 @@ mod differential;
 mod parse_errors;
 mod robustness;
 mod scripts;
+mod statistics;
