@@ -9,6 +9,7 @@ pub mod config;
 pub mod fake_ecs;
 pub mod health;
 pub mod identity;
+pub mod inject;
 pub mod inputs;
 pub mod outputs;
 pub mod pipeline;

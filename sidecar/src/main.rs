@@ -13,6 +13,7 @@ use service::logging::Logging;
 use sidecar::app::App;
 use sidecar::config::Config;
 use sidecar::fake_ecs::{self, FakeTask};
+use sidecar::inject;
 use sidecar::watchdog;
 
 const AFTER_HELP: &str = "\
@@ -66,6 +67,7 @@ enum Command {
     },
     /// Say what the configuration comes to and what is wrong with it; exit 0 or 64
     CheckConfig(ConfigFile),
+    Inject(Box<inject::Arguments>),
     /// Serve a made-up task metadata endpoint v4. For local use only: no AWS is behind it
     FakeEcs(FakeEcs),
 }
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         Command::Run(config) => run(config),
         Command::Healthcheck { app, config } => healthcheck(app, config),
         Command::CheckConfig(config) => check_config(config),
+        Command::Inject(arguments) => inject::run(*arguments),
         Command::FakeEcs(args) => serve_fake_ecs(args),
     };
     service::cli::finish("sidecar", result)

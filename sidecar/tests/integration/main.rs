@@ -2,6 +2,7 @@
 //! command line.
 
 mod command_line;
+mod inject;
 mod setup;
 mod stop;
 mod task_life;
