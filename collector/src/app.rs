@@ -21,7 +21,7 @@ use crate::reload::Reloader;
 use crate::scrape::OwnTarget;
 use crate::state::StateError;
 use crate::write::Writer;
-use crate::{api, discovery, notify, publish, rules, scaling, scrape};
+use crate::{api, discovery, notify, publish, rules, scaling, scrape, state};
 
 /// Stages that have not ended by then are named and left.
 const GRACE: Duration = Duration::from_secs(10);
@@ -87,6 +87,7 @@ impl App {
             config: config.clone(),
             clock,
             targets,
+            stops: discovery.stops().clone(),
             state: Some(state.clone()),
             listen_url: listen_url.clone(),
         };
@@ -102,17 +103,20 @@ impl App {
         };
         let rules = rules::spawn(rules, &metrics, &mut tasks, shutdown.clone()).map_err(|e| Exit::Config(e.into()))?;
 
+        let leases = state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let jobs = JobMetrics::new(&metrics);
         let publish = publish::Inputs {
             config: config.clone(),
             clock,
             aws: aws.clone(),
             state: state.clone(),
+            lease: leases.publish,
             jobs: jobs.clone(),
         };
         let publish = publish::spawn(publish, &metrics, &mut tasks, shutdown.clone());
         let alerts = scaling::firing(rules.clone());
-        let scaling = scaling::Inputs { config: config.clone(), clock, aws, state, jobs, alerts };
+        let lease = leases.scaling;
+        let scaling = scaling::Inputs { config: config.clone(), clock, aws, state, lease, jobs, alerts };
         let scaling = scaling::spawn(scaling, &metrics, &mut tasks, shutdown.clone());
 
         let guard = api::Guard::new(settings.web.auth.as_ref(), own.token());

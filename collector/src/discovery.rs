@@ -28,6 +28,7 @@ use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
 use crate::scrape::{self, Settings};
+pub use ecs::{StopReason, StoppedTask, Stops};
 pub use fixed::Config as StaticConfig;
 use source::{Source, SourceConfig};
 use target::Outcome;
@@ -108,13 +109,20 @@ pub struct SourceStatus {
     pub error: Option<String>,
 }
 
-/// A cheap handle to the newest [`Snapshot`].
+/// A cheap handle to the newest [`Snapshot`], and to what is known of tasks that have ended.
 #[derive(Clone, Default)]
-pub struct Status(Arc<ArcSwap<Snapshot>>);
+pub struct Status {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    stops: Stops,
+}
 
 impl Status {
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.snapshot.load_full()
+    }
+
+    pub fn stops(&self) -> &Stops {
+        &self.stops
     }
 }
 
@@ -136,7 +144,7 @@ pub fn spawn(
         changed: Arc::new(Notify::new()),
         aws,
         clock,
-        metrics: DiscoveryMetrics::register(metrics),
+        metrics: DiscoveryMetrics::register(metrics, &status.stops),
         sender,
         status: status.clone(),
         shutdown,
@@ -159,13 +167,15 @@ struct DiscoveryMetrics {
 }
 
 impl DiscoveryMetrics {
-    fn register(metrics: &Metrics) -> Self {
+    fn register(metrics: &Metrics, stops: &Stops) -> Self {
         let own = DiscoveryMetrics {
             targets: Family::default(),
             dropped: Family::default(),
             failed_sources: Family::default(),
         };
         metrics.register(|r| {
+            let help = "ECS tasks that have ended since the start, by reason";
+            r.register("collector_ecs_task_stops", help, stops.count.clone());
             r.register("collector_discovery_targets", "Targets after relabelling", own.targets.clone());
             r.register(
                 "collector_discovery_targets_dropped",
@@ -235,6 +245,7 @@ impl Driver {
                         source,
                         self.changed.clone(),
                         &self.aws,
+                        &self.status.stops,
                         self.clock,
                         &self.shutdown,
                     ),
@@ -267,7 +278,7 @@ impl Driver {
             self.metrics.dropped.get_or_create(&pool).set(count(snapshot.dropped.len() - dropped_before));
             self.metrics.failed_sources.get_or_create(&pool).set(failed);
         }
-        self.status.0.store(Arc::new(snapshot));
+        self.status.snapshot.store(Arc::new(snapshot));
         self.sender.send_if_modified(|current| {
             let changed = **current != *targets;
             if changed {

@@ -10,7 +10,7 @@ use collector::app::{App, Options};
 use collector::ask::Question;
 use collector::clock::Clock;
 use collector::config::Config;
-use collector::rules::tools::{self as rule_tools, BacktestOptions, TestOptions};
+use collector::rules::tools::{self as rule_tools, BacktestOptions, CheckOptions, TestOptions};
 use service::Shutdown;
 use service::cli::{Exit, finish};
 use service::config::{ProcessEnv, Secret};
@@ -112,6 +112,12 @@ enum Check {
         /// Fail on warnings too.
         #[arg(long)]
         strict: bool,
+        /// A running collector or Prometheus: name the metrics that it does not have (R008).
+        #[arg(long, value_name = "URL")]
+        url: Option<url::Url>,
+        /// Bearer token, where it asks for one.
+        #[arg(long, value_name = "TOKEN", env = "COLLECTOR_TOKEN", hide_env_values = true)]
+        token: Option<String>,
     },
 }
 
@@ -138,7 +144,9 @@ fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Serve { config, data, listen } => serve(Options { config, data, listen }),
         Command::CheckConfig { config } => check_config(&config),
-        Command::Check { what: Check::Rules { files, strict } } => Ok(rule_tools::check(&files, strict)?),
+        Command::Check { what: Check::Rules { files, strict, url, token } } => {
+            Ok(rule_tools::check(&CheckOptions { files, strict, url, token: token.map(Secret::new) })?)
+        }
         Command::Test { what: Test::Rules { files, coverage, junit } } => {
             Ok(rule_tools::test(&files, &TestOptions { coverage, junit })?)
         }

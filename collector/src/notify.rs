@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
-use crate::discovery::{Targets, relabel};
+use crate::discovery::{Stops, Targets, relabel};
 use crate::rules::alerting::Notice;
 use crate::state::State;
 
@@ -184,6 +184,8 @@ pub struct Inputs {
     pub clock: Clock,
     /// Whose sidecars are asked for evidence.
     pub targets: Targets,
+    /// Tasks that have ended, and why.
+    pub stops: Stops,
     /// None: evidence is gathered anew after a restart.
     pub state: Option<State>,
     /// Where this collector listens, for links when `rules.external_url` is absent.

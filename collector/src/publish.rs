@@ -26,8 +26,9 @@ use tokio::sync::watch;
 use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
-use crate::reconcile::{self, Done, Job, JobMetrics, Stage};
+use crate::reconcile::{self, Done, Job, JobMetrics, Leased, Stage};
 use crate::state::State;
+use crate::state::lease::Lease;
 
 /// Where dashboards are not published there is nothing to do but to notice a new configuration.
 const IDLE: Duration = Duration::from_secs(60);
@@ -128,12 +129,15 @@ pub struct Inputs {
     pub clock: Clock,
     pub aws: Arc<Aws>,
     pub state: State,
+    /// Only its holder publishes.
+    pub lease: Lease,
     pub jobs: JobMetrics,
 }
 
 /// Starts comparing and publishing.
 pub fn spawn(inputs: Inputs, metrics: &Metrics, tasks: &mut Tasks, shutdown: Shutdown) -> Handle {
-    let (publisher, status) = Publisher::new(inputs.aws, inputs.config, inputs.state, metrics);
+    let (job, status) = Publisher::new(inputs.aws, inputs.config, inputs.state.clone(), metrics);
+    let publisher = Leased { job, lease: inputs.lease, state: inputs.state };
     Stage { status, job: reconcile::spawn(publisher, inputs.clock, inputs.jobs, tasks, shutdown) }
 }
 

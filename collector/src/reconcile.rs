@@ -21,6 +21,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 
+mod leased;
+
+pub use leased::Leased;
+
 /// After a failed run, but never longer than the job's interval.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
 /// A run shortly after another is pointless, and a moment named by a job may already have passed.

@@ -32,10 +32,11 @@ use tokio::sync::watch;
 use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
-use crate::reconcile::{self, Done, Job, JobMetrics, Stage};
+use crate::reconcile::{self, Done, Job, JobMetrics, Leased, Stage};
 use crate::rules;
 use crate::rules::alerting::AlertState;
 use crate::state::State;
+use crate::state::lease::Lease;
 use guard::Facts;
 use history::History;
 use plan::{Decision, Wanted};
@@ -160,14 +161,17 @@ pub struct Inputs {
     pub clock: Clock,
     pub aws: Arc<Aws>,
     pub state: State,
+    /// Only its holder sets bounds.
+    pub lease: Lease,
     pub jobs: JobMetrics,
     pub alerts: FiringAlerts,
 }
 
 /// Starts comparing and setting bounds.
 pub fn spawn(inputs: Inputs, metrics: &Metrics, tasks: &mut Tasks, shutdown: Shutdown) -> Handle {
-    let Inputs { config, clock, aws, state, jobs, alerts } = inputs;
-    let (scaler, status) = Scaler::new(aws, config, state, alerts, metrics);
+    let Inputs { config, clock, aws, state, lease, jobs, alerts } = inputs;
+    let (job, status) = Scaler::new(aws, config, state.clone(), alerts, metrics);
+    let scaler = Leased { job, lease, state };
     Stage { status, job: reconcile::spawn(scaler, clock, jobs, tasks, shutdown) }
 }
 

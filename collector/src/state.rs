@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,37 +15,48 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use serde::{Deserialize, Serialize};
 use service::metrics::Metrics;
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::SqliteConnectOptions;
+use tokio::sync::OnceCell;
+
+mod db;
 
 mod alerts;
 mod evidence;
+mod history;
 mod published;
 mod scaling;
 
+pub mod lease;
+
 pub use alerts::{AlertRow, GroupRows};
+use db::Db;
 pub use evidence::EvidenceRow;
+pub use history::FiringRow;
 pub use published::Published;
 pub use scaling::ScalingEntry;
 
 /// A statement that takes longer has failed: the caller's work is more urgent than its memory.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// SQLite has one writer at a time; more connections would only wait for each other.
-const CONNECTIONS_MAX: u32 = 4;
 
 /// The `state:` block.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the state lives; `sqlite://DATA/state.db` when absent.
-    #[serde(default)]
+    /// Where the state lives: `sqlite://PATH`, or `postgres://USER@HOST/DATABASE` for several replicas, whose
+    /// password comes by `PGPASSWORD` rather than in the URL. `sqlite://DATA/state.db` when absent.
+    #[serde(default, serialize_with = "shown")]
     pub url: Option<String>,
+}
+
+/// The configuration is shown to people; a password in it is not.
+fn shown<S: serde::Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    url.as_deref().map(without_password).serialize(serializer)
 }
 
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("state.url {0:?} is not supported: write sqlite://PATH")]
+    #[error("state.url {0:?} is not supported: write sqlite://PATH or postgres://USER@HOST/DATABASE")]
     Url(String),
     #[error("failed to open the state database `{path}`: check that its directory exists and is writable")]
     Open {
@@ -77,7 +89,11 @@ pub enum StateError {
 /// A handle to the database, cheap to clone.
 #[derive(Clone)]
 pub struct State {
-    pool: SqlitePool,
+    db: Db,
+    /// Named in errors; without a password.
+    path: Arc<str>,
+    /// Done once per process, by whoever asks first: Postgres may be away at the start.
+    migrated: Arc<OnceCell<()>>,
     errors: Family<Operation, Counter>,
 }
 
@@ -87,42 +103,34 @@ struct Operation {
 }
 
 impl Config {
-    /// Opens the database, making it and the data directory where there is none, and brings it to the current schema.
+    /// Opens SQLite, making file and data directory where there are none, and brings it to the current schema.
+    /// Postgres is only looked at when it is first needed.
     ///
     /// # Errors
     /// An unsupported URL, a file that cannot be opened, a schema from the future.
     pub async fn open(&self, data: &Path, metrics: &Metrics) -> Result<State, StateError> {
         let default = data.join("state.db");
-        let options = match &self.url {
-            None => SqliteConnectOptions::new().filename(&default),
-            Some(url) if url.starts_with("sqlite:") => {
-                SqliteConnectOptions::from_str(url).map_err(|_| StateError::Url(url.clone()))?
+        let shown = self.url.as_deref().map_or_else(|| default.display().to_string(), without_password);
+        let (db, migrated) = match self.url.as_deref() {
+            None => {
+                // Where this fails, opening the file says so with the path.
+                let _ = std::fs::create_dir_all(data);
+                (Db::sqlite(Db::sqlite_file(&default), &shown).await?, OnceCell::new_with(Some(())))
             }
-            Some(url) => return Err(StateError::Url(without_password(url))),
+            Some(url) if url.starts_with("sqlite:") => {
+                let options = SqliteConnectOptions::from_str(url).map_err(|_| StateError::Url(shown.clone()))?;
+                (Db::sqlite(options, &shown).await?, OnceCell::new_with(Some(())))
+            }
+            Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
+                (Db::postgres(url).map_err(|_| StateError::Url(shown.clone()))?, OnceCell::new())
+            }
+            Some(_) => return Err(StateError::Url(shown)),
         };
-        if self.url.is_none() {
-            // Where this fails, opening the file says so with the path.
-            let _ = std::fs::create_dir_all(data);
-        }
-        let path = self.url.clone().unwrap_or_else(|| default.display().to_string());
-        // NORMAL is enough with a write-ahead log: a crash of the machine loses the last moments, never the file.
-        let options = options
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(CALL_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(CALL_TIMEOUT)
-            .connect_with(options)
-            .await
-            .map_err(|source| StateError::Open { path: path.clone(), source })?;
-        sqlx::migrate!("./migrations").run(&pool).await.map_err(|source| StateError::Migrate { path, source })?;
         let errors = Family::<Operation, Counter>::default();
         metrics.register(|r| {
             r.register("collector_state_errors", "Calls of the state database that failed", errors.clone());
         });
-        Ok(State { pool, errors })
+        Ok(State { db, path: shown.into(), migrated: Arc::new(migrated), errors })
     }
 }
 
@@ -133,8 +141,12 @@ impl State {
         operation: &'static str,
         work: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StateError> {
-        let result = match tokio::time::timeout(CALL_TIMEOUT, work).await {
-            Ok(result) => result.map_err(|source| StateError::Sql { operation, source }),
+        let result = match tokio::time::timeout(CALL_TIMEOUT, self.migrated()).await {
+            Ok(Ok(())) => match tokio::time::timeout(CALL_TIMEOUT, work).await {
+                Ok(result) => result.map_err(|source| StateError::Sql { operation, source }),
+                Err(_) => Err(StateError::Timeout { operation }),
+            },
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(StateError::Timeout { operation }),
         };
         if result.is_err() {
@@ -143,9 +155,13 @@ impl State {
         result
     }
 
+    async fn migrated(&self) -> Result<(), StateError> {
+        self.migrated.get_or_try_init(|| self.db.migrate(&self.path)).await.copied()
+    }
+
     /// Closes the connections; what was written is on disk afterwards.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.db.close().await;
     }
 }
 

@@ -20,7 +20,7 @@ use crate::shared::auth::internal::ServiceKeys;
 use crate::shared::client::{Neighbour, Neighbours, http_client};
 use crate::shared::db::{self, Db};
 use crate::shared::fault::{self, Faults};
-use crate::shared::metrics::{AppMetrics, PoolFigures, UserFigures};
+use crate::shared::metrics::{AppMetrics, PoolFigures, UserFigures, register_token_key};
 use crate::shared::{Parts, Platform, middleware, outbox};
 use crate::user::service::Users;
 use crate::worker::Relay;
@@ -115,6 +115,9 @@ impl App {
         let includes = |other| domain.is_some_and(|domain| domain.includes(other));
         let serves_users = signer.is_some();
         if let Some(signer) = signer {
+            if let Some(created) = signer.created {
+                metrics.register(|r| register_token_key(r, &signer.jwk.kid, created));
+            }
             let users = Users { platform: platform.clone(), signer, lifetimes: config.lifetimes };
             let figures = metrics.register(UserFigures::register);
             routes = routes.merge(user::router(users.clone()));

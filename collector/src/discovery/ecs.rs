@@ -9,8 +9,9 @@
 
 mod fetch;
 mod meta;
+mod stopped;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use super::TargetGroup;
 use super::source::Publisher;
 use crate::aws::Aws;
 use fetch::Api;
+pub use stopped::{StopReason, StoppedTask, Stops};
 
 /// One entry of `aws_sd_configs`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -85,11 +87,22 @@ pub(super) struct EcsSource {
     clusters: BTreeMap<String, Vec<TargetGroup>>,
     complaint: Option<String>,
     publisher: Publisher,
+    stops: Stops,
+    /// Clusters whose stopped tasks were listed before: what ends from now on is counted.
+    looked_at: BTreeSet<String>,
 }
 
 impl EcsSource {
-    pub(super) fn new(config: Config, aws: Arc<Aws>, publisher: Publisher) -> Self {
-        EcsSource { config, aws, clusters: BTreeMap::new(), complaint: None, publisher }
+    pub(super) fn new(config: Config, aws: Arc<Aws>, publisher: Publisher, stops: Stops) -> Self {
+        EcsSource {
+            config,
+            aws,
+            clusters: BTreeMap::new(),
+            complaint: None,
+            publisher,
+            stops,
+            looked_at: BTreeSet::new(),
+        }
     }
 
     pub(super) async fn run(mut self, stop: Shutdown) {
@@ -111,15 +124,28 @@ impl EcsSource {
             Ok(clusters) => {
                 // Gone from a listing that succeeded: gone.
                 self.clusters.retain(|arn, _| clusters.iter().any(|c| c.cluster_arn() == Some(arn)));
-                let port = self.config.port;
+                let (port, stops, looked_at) = (self.config.port, &self.stops, &self.looked_at);
                 let read = async |cluster: aws_sdk_ecs::types::Cluster| {
                     let arn = cluster.cluster_arn().unwrap_or_default().to_owned();
-                    (arn, api.tasks(&cluster).await.map(|tasks| meta::groups(&cluster, &tasks, port)))
+                    let tasks = api.tasks(&cluster).await;
+                    // Their absence is no reason to do without targets; the call's failure is counted with all others.
+                    if let (Ok(tasks), Ok(stopped)) = (&tasks, api.stopped(&arn, stops).await) {
+                        let name = cluster.cluster_name().unwrap_or_default();
+                        tasks.services.keys().for_each(|service| stops.expect(name, service));
+                        for task in stopped {
+                            let (known, task_arn) = (looked_at.contains(&arn), task.task_arn().unwrap_or_default());
+                            if let Some(ended) = StoppedTask::of(name, &task) {
+                                stops.add(task_arn.to_owned(), ended, known);
+                            }
+                        }
+                    }
+                    (arn, tasks.map(|tasks| meta::groups(&cluster, &tasks, port)))
                 };
                 let answers: Vec<_> = futures::stream::iter(clusters.into_iter().map(read))
                     .buffer_unordered(self.config.request_concurrency)
                     .collect()
                     .await;
+                self.looked_at.extend(answers.iter().map(|(arn, _)| arn.clone()));
                 self.take(answers)
             }
             Err(error) => Some(error),

@@ -6,7 +6,7 @@ use service::Shutdown;
 use telemetry::Timestamp;
 use tokio::sync::Notify;
 
-use super::ecs::{self, EcsSource};
+use super::ecs::{self, EcsSource, Stops};
 use super::file::{self, FileSource};
 use super::{TargetGroup, fixed};
 use crate::aws::Aws;
@@ -76,6 +76,7 @@ impl Source {
         config: SourceConfig,
         changed: Arc<Notify>,
         aws: &Arc<Aws>,
+        stops: &Stops,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Self {
@@ -89,7 +90,7 @@ impl Source {
                 service::task::spawn("discovery-file", source.run(stop.clone()));
             }
             SourceConfig::Ecs(ecs) => {
-                let source = EcsSource::new(ecs.clone(), aws.clone(), publisher);
+                let source = EcsSource::new(ecs.clone(), aws.clone(), publisher, stops.clone());
                 service::task::spawn("discovery-ecs", source.run(stop.clone()));
             }
         }

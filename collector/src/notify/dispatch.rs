@@ -171,13 +171,13 @@ impl Dispatcher {
 
     fn gather(&self, notice: &Notice, now: Timestamp) -> impl Future<Output = Gathered> + Send + use<> {
         let (client, state, metrics) = (self.client.clone(), self.inputs.state.clone(), self.metrics.clone());
-        let targets = self.inputs.targets.borrow().clone();
+        let (targets, stops) = (self.inputs.targets.borrow().clone(), self.inputs.stops.clone());
         let (fingerprint, fired_at, labels) = (notice.fingerprint, notice.starts_at, notice.labels.clone());
         async move {
             let annotations = match remembered(state.as_ref(), fingerprint, fired_at).await {
                 Some(annotations) => annotations,
                 None => {
-                    let gathering = evidence::gather(&client, &labels, &targets);
+                    let gathering = evidence::gather(&client, &labels, &targets, &stops);
                     let found = tokio::time::timeout(GATHER_TIMEOUT, gathering).await.unwrap_or_else(|_| {
                         Labels::from_pairs([(evidence::ERROR, format!("no answer within {GATHER_TIMEOUT:?}"))])
                     });

@@ -1,4 +1,5 @@
-//! Evidence for an alert that has just fired: the last error lines and trace id of the tasks in question.
+//! Evidence for an alert that has just fired: the last error lines and trace id of the tasks in question, and
+//! what discovery knows of them: image, deployment, why tasks have ended.
 //!
 //! In: the alert's labels and the targets of the moment. Out: annotations, never labels (they would make
 //! another alert). Within 3 s; a sidecar that does not answer is evidence too. Log lines are
@@ -14,7 +15,7 @@ use telemetry::log_record::LogRecord;
 use telemetry::names::label;
 
 use super::redact::redact;
-use crate::discovery::Target;
+use crate::discovery::{StoppedTask, Stops, Target};
 
 /// For asking; with the two looks into SQL it is at most 3 s from the firing to the annotations.
 pub const GATHER_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -27,11 +28,21 @@ const LINE_LEN_MAX: usize = 300;
 const TARGETS_MAX: usize = 16;
 /// Silent sidecars that are named one by one.
 const ERRORS_MAX: usize = 3;
+/// Ended tasks that are named, the newest first.
+const STOPS_MAX: usize = 3;
 
 pub const LOGS: &str = "evidence_logs";
 pub const TRACE_ID: &str = "evidence_trace_id";
 pub const TASK: &str = "evidence_task";
 pub const ERROR: &str = "evidence_error";
+pub const IMAGE_DIGEST: &str = "evidence_image_digest";
+pub const DEPLOYMENT: &str = "evidence_deployment";
+pub const STOPS: &str = "evidence_stops";
+
+// Discovery's labels (discovery/ecs/meta.rs).
+const META_SERVICE: &str = "__meta_ecs_service";
+const META_DEPLOYMENT: &str = "__meta_ecs_service_deployment";
+const META_IMAGES: &str = "__meta_ecs_task_image_digests";
 
 /// What a sidecar answers on `/logs/recent`, newest last.
 #[derive(Deserialize)]
@@ -44,23 +55,50 @@ pub fn is_wanted(labels: &Labels) -> bool {
     labels.get(label::SERVICE).is_some()
 }
 
-/// Asks the sidecars of the targets that the alert's labels point to.
-pub async fn gather(client: &reqwest::Client, labels: &Labels, targets: &[Target]) -> Labels {
-    let meant: Vec<&Target> = targets.iter().filter(|target| matches(labels, target)).take(TARGETS_MAX).collect();
-    if meant.is_empty() {
-        let error = format!("no target of {} is known", selector(labels));
-        return Labels::from_pairs([(ERROR, error)]);
-    }
+/// Asks the sidecars of the targets that the alert's labels point to, and discovery what it knows of them.
+pub async fn gather(client: &reqwest::Client, labels: &Labels, targets: &[Target], stops: &Stops) -> Labels {
+    let meant: Vec<&Target> = targets.iter().filter(|target| matches(labels, target)).collect();
+    let said = match meant.is_empty() {
+        true => Labels::from_pairs([(ERROR, format!("no target of {} is known", selector(labels)))]),
+        false => ask_all(client, &meant[..meant.len().min(TARGETS_MAX)]).await,
+    };
+    with_discovery(said, labels, targets, &meant, stops)
+}
+
+async fn ask_all(client: &reqwest::Client, meant: &[&Target]) -> Labels {
     let answers = join_all(meant.iter().map(|target| ask(client, target))).await;
     let mut lines = Vec::new();
     let mut errors = Vec::new();
-    for (target, answer) in meant.into_iter().zip(answers) {
+    for (target, answer) in meant.iter().zip(answers) {
         match answer {
             Ok(records) => lines.extend(records.into_iter().map(|record| (task(target), record))),
             Err(why) => errors.push(format!("{}: {why}", task(target))),
         }
     }
     annotations(lines, &errors)
+}
+
+/// Adds what discovery knows: of the task that the evidence names, else of any that is meant.
+fn with_discovery(said: Labels, labels: &Labels, targets: &[Target], meant: &[&Target], stops: &Stops) -> Labels {
+    let named = said.get(TASK).and_then(|name| meant.iter().find(|target| &*task(target) == name));
+    let of = named.or(meant.first());
+    let discovered = |name: &str| of.and_then(|target| target.discovered.get(name)).unwrap_or_default();
+    let mut annotations = said.to_builder();
+    annotations.set(IMAGE_DIGEST, discovered(META_IMAGES)).set(DEPLOYMENT, discovered(META_DEPLOYMENT));
+    let service = labels.get(label::SERVICE).unwrap_or_default();
+    // What ECS calls the service; where no task of it is left, it is taken to be called as the label says.
+    let of_service = targets.iter().filter(|target| target.labels.get(label::SERVICE) == Some(service));
+    let mut services: Vec<&str> = of_service.filter_map(|target| target.discovered.get(META_SERVICE)).collect();
+    services.push(service);
+    let ended = stops.of_services(&services);
+    let lines: Vec<String> = ended.iter().take(STOPS_MAX).map(stop).collect();
+    annotations.set(STOPS, &lines.join("\n"));
+    annotations.build()
+}
+
+fn stop(task: &StoppedTask) -> String {
+    let text = format!("{} {} {}", super::rfc3339(task.at), task.task_id, redact(&task.text));
+    cut(text)
 }
 
 /// Every one of environment, service and task that the alert names must be the target's.
@@ -122,7 +160,10 @@ fn annotations(mut lines: Vec<(Arc<str>, LogRecord)>, errors: &[String]) -> Labe
 fn line(record: &LogRecord) -> String {
     // One record is one line, whatever its message holds.
     let message = redact(&record.message.split_whitespace().collect::<Vec<_>>().join(" "));
-    let line = format!("{} {message}", record.timestamp);
+    cut(format!("{} {message}", record.timestamp))
+}
+
+fn cut(line: String) -> String {
     match line.char_indices().nth(LINE_LEN_MAX) {
         Some((end, _)) => line[..end].to_owned(),
         None => line,

@@ -42,6 +42,10 @@ impl NotifyMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let new = NotifyMetrics::default();
         new.queue_len_max.set(super::QUEUE_LEN_MAX as i64);
+        // A counter that first appears with its first increase shows no increase.
+        for reason in ["queue_full", "refused", "stopping", "expired", "relabelled"] {
+            drop(new.dropped.get_or_create(&ReasonLabel { reason }));
+        }
         metrics.register(|r| {
             r.register("collector_notifications_sent", "Alerts that an Alertmanager took", new.sent.clone());
             r.register(

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::*;
 use crate::config::Config as WholeConfig;
-use crate::discovery::Target;
+use crate::discovery::{StopReason, StoppedTask, Target};
 use crate::rules::alerting::Fingerprint;
 
 /// Takes alerts as Alertmanager does and remembers each request.
@@ -77,6 +77,7 @@ struct Stage {
     outbox: Outbox,
     status: Status,
     metrics: Metrics,
+    stops: Stops,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
     _config: watch::Sender<Arc<WholeConfig>>,
 }
@@ -93,11 +94,12 @@ impl Stage {
         let (_, targets) = watch::channel(Arc::from(targets));
         let clock = Clock::starting_at(Timestamp(1_700_000_000_000));
         let listen_url = Url::parse("http://127.0.0.1:9090/").expect("a URL");
-        let inputs = Inputs { config, clock, targets, state, listen_url };
+        let stops = Stops::default();
+        let inputs = Inputs { config, clock, targets, stops: stops.clone(), state, listen_url };
         let (metrics, mut tasks) = (Metrics::new(), Tasks::new());
         let (outbox, status) = spawn(inputs, &metrics, &mut tasks).expect("built");
         let running = service::task::spawn("stage", tasks.run(Shutdown::new(), Duration::from_secs(5)));
-        Stage { outbox, status, metrics, running, _config: sender }
+        Stage { outbox, status, metrics, stops, running, _config: sender }
     }
 
     /// The stop: nothing more comes, what is queued is sent.
@@ -230,6 +232,17 @@ fn record(second: u32, message: &str) -> Value {
     })
 }
 
+fn stopped(service: &str) -> StoppedTask {
+    StoppedTask {
+        cluster: "demo".to_owned(),
+        service: service.to_owned(),
+        task_id: "t0".to_owned(),
+        at: Timestamp(1_700_000_000_000),
+        reason: StopReason::ContainerExited,
+        text: "Task failed; app: exit code 1, password=hunter2".to_owned(),
+    }
+}
+
 #[tokio::test]
 async fn the_first_send_waits_for_nothing_and_the_second_carries_the_evidence() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -244,7 +257,15 @@ async fn the_first_send_waits_for_nothing_and_the_second_carries_the_evidence() 
         target("127.0.0.1:1", &[("service", "user"), ("environment", "prod"), ("task_id", "t3")]),
     ];
     let alert = notice("HighErrorRate", &[("service", "order"), ("environment", "prod")]);
+    let mut targets = targets;
+    targets[0].discovered = Labels::from_pairs([
+        ("__meta_ecs_service", "prod-order"),
+        ("__meta_ecs_task_image_digests", "app sha256:12, sidecar sha256:34"),
+        ("__meta_ecs_service_deployment", "order:12 IN_PROGRESS, 1 of 3 running"),
+    ]);
     let stage = Stage::start(std::slice::from_ref(&addr), targets, Some(state.clone()));
+    stage.stops.add("arn".into(), stopped("prod-order"), true);
+    stage.stops.add("other".into(), stopped("prod-user"), true);
     stage.outbox.push(vec![alert.clone()]);
     let requests = fake.requests(2).await;
     assert_eq!(requests[0][0]["annotations"], json!({"summary": "it is down"}));
@@ -256,6 +277,9 @@ async fn the_first_send_waits_for_nothing_and_the_second_carries_the_evidence() 
             "evidence_trace_id": "0af7651916cd43dd8448eb211c80319c",
             "evidence_task": "t1",
             "evidence_error": "t2: connection refused or unreachable",
+            "evidence_image_digest": "app sha256:12, sidecar sha256:34",
+            "evidence_deployment": "order:12 IN_PROGRESS, 1 of 3 running",
+            "evidence_stops": "2023-11-14T22:13:20.000Z t0 Task failed; app: exit code 1, password=[redacted]",
         })
     );
     assert_eq!(requests[0][0]["labels"], requests[1][0]["labels"], "evidence never changes the alert's identity");

@@ -68,6 +68,8 @@ pub enum RuleKind {
         name: String,
         /// `for`.
         hold: Duration,
+        /// Whether `for` is written at all: `for: 0s` is a decision, its absence may be an oversight.
+        hold_stated: bool,
         keep_firing_for: Duration,
         annotations: Vec<(String, Template)>,
     },
@@ -282,8 +284,9 @@ impl Checker<'_> {
                     }
                 }
                 let annotations = self.templates("annotation", &alert.value, texts);
-                let (hold, keep_firing_for) = (hold.unwrap_or_default(), keep_firing_for.unwrap_or_default());
-                RuleKind::Alert { name: alert.value, hold, keep_firing_for, annotations }
+                let (hold_stated, hold) = (hold.is_some(), hold.unwrap_or_default());
+                let keep_firing_for = keep_firing_for.unwrap_or_default();
+                RuleKind::Alert { name: alert.value, hold, hold_stated, keep_firing_for, annotations }
             }
         };
         let name = match &kind {

@@ -175,7 +175,7 @@ impl Rule {
                 let samples = recording::samples(name, &labels, &result, asked_at, limit).map_err(|e| e.to_string())?;
                 (samples, Vec::new())
             }
-            RuleKind::Alert { name, hold, keep_firing_for, annotations } => {
+            RuleKind::Alert { name, hold, keep_firing_for, annotations, .. } => {
                 let mut observed = Vec::with_capacity(result.len());
                 for (result_labels, value) in &result {
                     let labels = expand_all(&self.spec.labels, result_labels, *value, backend, asked_at).await;

@@ -1,7 +1,8 @@
 //! What is allowed in a rule but seldom meant: findings with stable codes, each with its explanation.
 //!
 //! In: rules that parse. Out: findings that point into the expression. Judges by the text alone: names of
-//! metrics follow the convention (`_total`, `_bucket`, `level:metric:operation`), nothing is queried.
+//! metrics follow the convention (`_total`, `_bucket`, `level:metric:operation`). Whether a metric exists is
+//! judged by a list that the caller brings.
 
 use std::fmt;
 
@@ -9,8 +10,10 @@ use promql::ast::Span;
 
 use super::file::{Place, Problem, RuleFile, RuleKind, RuleSpec};
 
+mod exposed;
 mod expression;
 
+pub use exposed::KnownMetrics;
 pub(super) use expression::children;
 
 /// A kind of finding. Its number never changes its meaning.
@@ -23,13 +26,14 @@ pub enum Code {
     MissingFor,
     MissingSummary,
     MissingRunbook,
+    UnknownMetric,
     SplitByTask,
     NeverFires,
     AlwaysFires,
 }
 
 impl Code {
-    pub const ALL: [Code; 10] = [
+    pub const ALL: [Code; 11] = [
         Code::RateOfGauge,
         Code::RatioOfUnlikeSeries,
         Code::QuantileOfNothing,
@@ -37,6 +41,7 @@ impl Code {
         Code::MissingFor,
         Code::MissingSummary,
         Code::MissingRunbook,
+        Code::UnknownMetric,
         Code::SplitByTask,
         Code::NeverFires,
         Code::AlwaysFires,
@@ -51,6 +56,7 @@ impl Code {
             Code::MissingFor => "R005",
             Code::MissingSummary => "R006",
             Code::MissingRunbook => "R007",
+            Code::UnknownMetric => "R008",
             Code::SplitByTask => "R009",
             Code::NeverFires => "R010",
             Code::AlwaysFires => "R011",
@@ -96,6 +102,12 @@ impl Code {
             Code::MissingRunbook => {
                 "Whoever is woken at night needs to know what to look at and what to do. Link the page in runbook_url."
             }
+            Code::UnknownMetric => {
+                "The engine that was asked (--url) has no series of this name, so that the rule returns nothing. A \
+                 name that is misspelt, or was renamed, makes an alert that never fires and never complains. Counters \
+                 end in _total, histograms in _bucket, _sum and _count. Where the exporter is not yet deployed, the \
+                 finding goes when it is."
+            }
             Code::SplitByTask => {
                 "The result keeps the labels of single tasks, so that one incident of a service with twenty tasks is \
                  twenty alerts, and each deployment resolves all of them and starts new ones. Aggregate by the labels \
@@ -139,11 +151,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything about a file's rules that is probably not meant, in the order of the rules.
-pub fn lint(file: &RuleFile) -> Vec<Finding> {
+/// Everything about a file's rules that is probably not meant, in the order of the rules; with `known`, also
+/// the metrics that there are not.
+pub fn lint(file: &RuleFile, known: Option<&KnownMetrics>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for rule in file.groups.iter().flat_map(|group| &group.rules) {
         let mut found = rule_findings(rule);
+        if let (Some(known), Ok(expr)) = (known, promql::parse(&rule.expr)) {
+            found.extend(known.findings(&expr));
+        }
         found.sort_by_key(|(code, span, _)| (*code, span.map(|span| span.start)));
         found.dedup();
         findings.extend(found.into_iter().map(|(code, span, message)| {
@@ -163,13 +179,13 @@ fn rule_findings(rule: &RuleSpec) -> Vec<Found> {
     // A rule that does not parse never gets here.
     let Ok(expr) = promql::parse(&rule.expr) else { return Vec::new() };
     let mut found = expression::findings(&expr);
-    let RuleKind::Alert { hold, annotations, .. } = &rule.kind else { return found };
+    let RuleKind::Alert { hold_stated, annotations, .. } = &rule.kind else { return found };
     // A dead man's switch is meant to fire always and at once.
     if expression::is_constant(&expr) {
         return found;
     }
     found.extend(expression::alert_findings(&expr));
-    if hold.is_zero() {
+    if !hold_stated {
         found.push((Code::MissingFor, None, "has no `for`: one bad evaluation pages".to_owned()));
     }
     let has = |name: &str| annotations.iter().any(|(annotation, text)| annotation == name && !text.source().is_empty());

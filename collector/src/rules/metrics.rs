@@ -25,6 +25,7 @@ pub(super) struct RuleMetrics {
     missed: Family<GroupLabel, Counter>,
     last_duration: Family<GroupLabel, FloatGauge>,
     last_evaluation: Family<GroupLabel, FloatGauge>,
+    interval: Family<GroupLabel, FloatGauge>,
     groups: Gauge,
     rules: Gauge,
     reload_successful: Gauge,
@@ -53,6 +54,11 @@ impl RuleMetrics {
                 "The time as of which a rule group was last evaluated",
                 new.last_evaluation.clone(),
             );
+            r.register(
+                "collector_rule_group_interval_seconds",
+                "How often a rule group is to be evaluated",
+                new.interval.clone(),
+            );
             r.register("collector_rule_groups", "Rule groups that are running", new.groups.clone());
             r.register("collector_rules", "Rules that are running", new.rules.clone());
             r.register(
@@ -76,6 +82,9 @@ impl RuleMetrics {
         self.last_duration.get_or_create(&label).set(group.evaluation_time.as_secs_f64());
         let at = group.last_evaluation.unwrap_or_default();
         self.last_evaluation.get_or_create(&label).set(at.as_secs_f64());
+        self.interval.get_or_create(&label).set(group.timing.interval.as_secs_f64());
+        // A counter that first appears with its first increase shows no increase.
+        drop(self.missed.get_or_create(&label));
     }
 
     pub(super) fn missed(&self, group: &str, missed: u64) {

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::backtest::{self, Window};
 use super::file::{self, NameValidation, RuleFile, RuleKind};
-use super::lint::{self, Code};
+use super::lint::{self, Code, KnownMetrics};
 use super::template::Globals;
 use super::unit_test::{self, Coverage, Verdict};
 
@@ -25,21 +25,40 @@ pub struct TestOptions {
     pub junit: Option<PathBuf>,
 }
 
+/// What `check rules` is asked.
+#[derive(Debug, Default)]
+pub struct CheckOptions {
+    pub files: Vec<PathBuf>,
+    /// Fail on warnings too.
+    pub strict: bool,
+    /// A running engine that says which metrics there are; None leaves R008 out.
+    pub url: Option<Url>,
+    pub token: Option<Secret>,
+}
+
 /// Checks each file and prints what it holds, every mistake with its place, and what is probably not meant.
 ///
 /// # Errors
-/// When a file is wrong, or, if `strict`, when something is probably not meant.
-pub fn check(files: &[PathBuf], strict: bool) -> anyhow::Result<()> {
+/// When a file is wrong, the engine does not answer, or, if `strict`, when something is probably not meant.
+pub fn check(options: &CheckOptions) -> anyhow::Result<()> {
     let external_url = Url::parse("http://localhost/").expect("a constant URL");
     let globals = Globals { external_url, external_labels: Labels::empty() };
+    let loaded: Vec<_> = options.files.iter().map(|path| file::load(path, &globals, NameValidation::Utf8)).collect();
+    let mut known = match &options.url {
+        Some(url) => Some(known_metrics(url, options.token.as_ref())?),
+        None => None,
+    };
+    for file in loaded.iter().flatten() {
+        known.iter_mut().for_each(|known| known.add_recorded(file));
+    }
     let (mut bad, mut warnings) = (0, 0);
-    for path in files {
-        match file::load(path, &globals, NameValidation::Utf8) {
+    for result in &loaded {
+        match result {
             Ok(file) => {
-                println!("{}", contents(&file));
-                let duplicates = file::duplicates(&file);
+                println!("{}", contents(file));
+                let duplicates = file::duplicates(file);
                 duplicates.iter().for_each(|duplicate| println!("{duplicate}"));
-                let findings = lint::lint(&file);
+                let findings = lint::lint(file, known.as_ref());
                 findings.iter().for_each(|finding| println!("{finding}"));
                 warnings += duplicates.len() + findings.len();
             }
@@ -52,9 +71,27 @@ pub fn check(files: &[PathBuf], strict: bool) -> anyhow::Result<()> {
     if warnings > 0 {
         println!("{warnings} warnings; `collector explain CODE` says why each matters");
     }
-    anyhow::ensure!(bad == 0, "{bad} of {} rule files cannot be used", files.len());
-    anyhow::ensure!(!strict || warnings == 0, "{warnings} warnings, and --strict allows none");
+    anyhow::ensure!(bad == 0, "{bad} of {} rule files cannot be used", loaded.len());
+    anyhow::ensure!(!options.strict || warnings == 0, "{warnings} warnings, and --strict allows none");
     Ok(())
+}
+
+/// The names of all metrics that an engine knows.
+fn known_metrics(url: &Url, token: Option<&Secret>) -> anyhow::Result<KnownMetrics> {
+    #[derive(serde::Deserialize)]
+    struct Names {
+        data: Vec<String>,
+    }
+    let url = url.join("api/v1/label/__name__/values").context("the URL cannot have a path below it")?;
+    let mut request = reqwest::Client::new().get(url.clone());
+    if let Some(token) = token {
+        request = request.bearer_auth(token.expose());
+    }
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let names: Names = runtime
+        .block_on(async { request.send().await?.error_for_status()?.json().await })
+        .with_context(|| format!("failed to ask {url} for the names of metrics (--url)"))?;
+    Ok(KnownMetrics::new(names.data))
 }
 
 fn contents(file: &RuleFile) -> String {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{Database, Encode, QueryBuilder, Type};
 use telemetry::{Labels, Timestamp};
 
+use super::db::on;
 use super::{State, StateError};
 
 /// One pending, firing or recently resolved alert.
@@ -34,28 +35,41 @@ pub struct GroupRows {
     pub alerts: Vec<AlertRow>,
 }
 
+/// As it is stored.
+#[derive(sqlx::FromRow)]
+struct Stored {
+    rule_key: String,
+    fingerprint: String,
+    state: String,
+    labels: String,
+    annotations: String,
+    value: String,
+    active_at: i64,
+    fired_at: Option<i64>,
+    keep_firing_since: Option<i64>,
+    resolved_at: Option<i64>,
+    last_sent_at: Option<i64>,
+}
+
 impl State {
     /// # Errors
     /// See [`StateError`].
     pub async fn load_group(&self, group: &str) -> Result<GroupRows, StateError> {
         let operation = "load alerts";
-        let evaluated_at = self
-            .call(
-                operation,
-                sqlx::query_scalar::<_, i64>("SELECT evaluated_at FROM rule_groups WHERE rule_group = ?")
-                    .bind(group)
-                    .fetch_optional(&self.pool),
-            )
-            .await?;
-        let rows = self
-            .call(
-                operation,
-                sqlx::query("SELECT * FROM alerts WHERE rule_group = ? ORDER BY rule_key, fingerprint")
-                    .bind(group)
-                    .fetch_all(&self.pool),
-            )
-            .await?;
-        let alerts = rows.iter().map(|row| read(operation, row)).collect::<Result<_, _>>()?;
+        let work = async {
+            on!(&self.db, pool, DB => {
+                let query = sqlx::query_scalar::<DB, i64>("SELECT evaluated_at FROM rule_groups WHERE rule_group = $1");
+                let evaluated_at = query.bind(group.to_owned()).fetch_optional(pool).await?;
+                let query = sqlx::query_as::<DB, Stored>(
+                    "SELECT rule_key, fingerprint, state, labels, annotations, value, active_at, fired_at,
+                       keep_firing_since, resolved_at, last_sent_at
+                     FROM alerts WHERE rule_group = $1 ORDER BY rule_key, fingerprint",
+                );
+                Ok((evaluated_at, query.bind(group.to_owned()).fetch_all(pool).await?))
+            })
+        };
+        let (evaluated_at, rows) = self.call(operation, work).await?;
+        let alerts = rows.into_iter().map(|row| row.read(operation)).collect::<Result<_, _>>()?;
         Ok(GroupRows { evaluated_at: evaluated_at.map(Timestamp), alerts })
     }
 
@@ -72,33 +86,42 @@ impl State {
         gone: &BTreeSet<(String, String)>,
     ) -> Result<(), StateError> {
         let work = async {
-            let mut transaction = self.pool.begin().await?;
-            sqlx::query(
-                "INSERT INTO rule_groups (rule_group, evaluated_at) VALUES (?, ?)
-                 ON CONFLICT (rule_group) DO UPDATE SET evaluated_at = excluded.evaluated_at",
-            )
-            .bind(group)
-            .bind(evaluated_at.as_millis())
-            .execute(&mut *transaction)
-            .await?;
-            // Twelve columns: well below SQLite's 32,766 bound values.
-            for rows in changed.chunks(500) {
-                upsert(group, rows).build().execute(&mut *transaction).await?;
-            }
-            for (rule_key, fingerprint) in gone {
-                sqlx::query("DELETE FROM alerts WHERE rule_key = ? AND fingerprint = ?")
-                    .bind(rule_key)
-                    .bind(fingerprint)
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            transaction.commit().await
+            on!(&self.db, pool, DB => {
+                let mut transaction = pool.begin().await?;
+                sqlx::query::<DB>(
+                    "INSERT INTO rule_groups (rule_group, evaluated_at) VALUES ($1, $2)
+                     ON CONFLICT (rule_group) DO UPDATE SET evaluated_at = excluded.evaluated_at",
+                )
+                .bind(group.to_owned())
+                .bind(evaluated_at.as_millis())
+                .execute(&mut *transaction)
+                .await?;
+                // Twelve columns: well below SQLite's 32,766 bound values and Postgres' 65,535. In the order of the
+                // key, so that two replicas never wait for each other in a circle.
+                for rows in changed.chunks(500) {
+                    upsert::<DB>(group, rows).build().execute(&mut *transaction).await?;
+                }
+                for (rule_key, fingerprint) in gone {
+                    sqlx::query::<DB>("DELETE FROM alerts WHERE rule_key = $1 AND fingerprint = $2")
+                        .bind(rule_key.clone())
+                        .bind(fingerprint.clone())
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+                transaction.commit().await
+            })
         };
         self.call("save alerts", work).await
     }
 }
 
-fn upsert<'a>(group: &'a str, rows: &'a [AlertRow]) -> QueryBuilder<Sqlite> {
+fn upsert<DB>(group: &str, rows: &[AlertRow]) -> QueryBuilder<DB>
+where
+    DB: Database,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+    for<'q> Option<i64>: Encode<'q, DB> + Type<DB>,
+{
     let mut query = QueryBuilder::new(
         "INSERT INTO alerts (rule_key, fingerprint, rule_group, state, labels, annotations, value, active_at, \
          fired_at, keep_firing_since, resolved_at, last_sent_at) ",
@@ -128,24 +151,27 @@ fn upsert<'a>(group: &'a str, rows: &'a [AlertRow]) -> QueryBuilder<Sqlite> {
     query
 }
 
-fn read(operation: &'static str, row: &sqlx::sqlite::SqliteRow) -> Result<AlertRow, StateError> {
-    let labels = |column: &str| {
-        serde_json::from_str(row.get::<&str, _>(column)).map_err(|source| StateError::Decode { operation, source })
-    };
-    let time = |column: &str| row.get::<Option<i64>, _>(column).map(Timestamp);
-    Ok(AlertRow {
-        rule_key: row.get("rule_key"),
-        fingerprint: row.get("fingerprint"),
-        state: row.get("state"),
-        labels: labels("labels")?,
-        annotations: labels("annotations")?,
-        value: row.get::<&str, _>("value").parse().unwrap_or(f64::NAN),
-        active_at: Timestamp(row.get("active_at")),
-        fired_at: time("fired_at"),
-        keep_firing_since: time("keep_firing_since"),
-        resolved_at: time("resolved_at"),
-        last_sent_at: time("last_sent_at"),
-    })
+impl Stored {
+    fn read(self, operation: &'static str) -> Result<AlertRow, StateError> {
+        Ok(AlertRow {
+            rule_key: self.rule_key,
+            fingerprint: self.fingerprint,
+            state: self.state,
+            labels: labels(operation, &self.labels)?,
+            annotations: labels(operation, &self.annotations)?,
+            value: self.value.parse().unwrap_or(f64::NAN),
+            active_at: Timestamp(self.active_at),
+            fired_at: self.fired_at.map(Timestamp),
+            keep_firing_since: self.keep_firing_since.map(Timestamp),
+            resolved_at: self.resolved_at.map(Timestamp),
+            last_sent_at: self.last_sent_at.map(Timestamp),
+        })
+    }
+}
+
+/// A label set as it is stored.
+pub(super) fn labels(operation: &'static str, json: &str) -> Result<Labels, StateError> {
+    serde_json::from_str(json).map_err(|source| StateError::Decode { operation, source })
 }
 
 pub(super) fn json(labels: &Labels) -> String {

@@ -1,9 +1,9 @@
 //! Evidence by alert fingerprint, so that every replica, and a restarted one, sends the same annotations.
 
-use sqlx::Row;
 use telemetry::{Labels, Timestamp};
 
-use super::alerts::json;
+use super::alerts::{json, labels};
+use super::db::on;
 use super::{State, StateError};
 
 /// What was found when an alert fired.
@@ -16,20 +16,33 @@ pub struct EvidenceRow {
     pub gathered_at: Timestamp,
 }
 
+#[derive(sqlx::FromRow)]
+struct Stored {
+    fingerprint: String,
+    fired_at: i64,
+    annotations: String,
+    gathered_at: i64,
+}
+
 impl State {
     /// # Errors
     /// See [`StateError`].
     pub async fn evidence(&self, fingerprint: &str) -> Result<Option<EvidenceRow>, StateError> {
         let operation = "load evidence";
-        let query = sqlx::query("SELECT * FROM evidence WHERE fingerprint = ?").bind(fingerprint);
-        let Some(row) = self.call(operation, query.fetch_optional(&self.pool)).await? else { return Ok(None) };
-        let annotations = serde_json::from_str(row.get::<&str, _>("annotations"))
-            .map_err(|source| StateError::Decode { operation, source })?;
+        let work = async {
+            on!(&self.db, pool, DB => {
+                let query = sqlx::query_as::<DB, Stored>(
+                    "SELECT fingerprint, fired_at, annotations, gathered_at FROM evidence WHERE fingerprint = $1",
+                );
+                query.bind(fingerprint.to_owned()).fetch_optional(pool).await
+            })
+        };
+        let Some(row) = self.call(operation, work).await? else { return Ok(None) };
         Ok(Some(EvidenceRow {
-            fingerprint: row.get("fingerprint"),
-            fired_at: Timestamp(row.get("fired_at")),
-            annotations,
-            gathered_at: Timestamp(row.get("gathered_at")),
+            fingerprint: row.fingerprint,
+            fired_at: Timestamp(row.fired_at),
+            annotations: labels(operation, &row.annotations)?,
+            gathered_at: Timestamp(row.gathered_at),
         }))
     }
 
@@ -38,18 +51,24 @@ impl State {
     /// # Errors
     /// See [`StateError`].
     pub async fn save_evidence(&self, row: &EvidenceRow) -> Result<(), StateError> {
-        let query = sqlx::query(
-            "INSERT INTO evidence (fingerprint, fired_at, annotations, gathered_at) VALUES (?, ?, ?, ?)
-             ON CONFLICT (fingerprint) DO UPDATE SET fired_at = excluded.fired_at,
-               annotations = excluded.annotations, gathered_at = excluded.gathered_at
-             WHERE excluded.fired_at > evidence.fired_at",
-        )
-        .bind(&row.fingerprint)
-        .bind(row.fired_at.as_millis())
-        .bind(json(&row.annotations))
-        .bind(row.gathered_at.as_millis());
-        self.call("save evidence", query.execute(&self.pool)).await?;
-        Ok(())
+        let work = async {
+            on!(&self.db, pool, DB => {
+                sqlx::query::<DB>(
+                    "INSERT INTO evidence (fingerprint, fired_at, annotations, gathered_at) VALUES ($1, $2, $3, $4)
+                     ON CONFLICT (fingerprint) DO UPDATE SET fired_at = excluded.fired_at,
+                       annotations = excluded.annotations, gathered_at = excluded.gathered_at
+                     WHERE excluded.fired_at > evidence.fired_at",
+                )
+                .bind(row.fingerprint.clone())
+                .bind(row.fired_at.as_millis())
+                .bind(json(&row.annotations))
+                .bind(row.gathered_at.as_millis())
+                .execute(pool)
+                .await
+                .map(drop)
+            })
+        };
+        self.call("save evidence", work).await
     }
 
     /// Forgets evidence gathered before `before`.
@@ -57,7 +76,12 @@ impl State {
     /// # Errors
     /// See [`StateError`].
     pub async fn forget_evidence(&self, before: Timestamp) -> Result<u64, StateError> {
-        let query = sqlx::query("DELETE FROM evidence WHERE gathered_at < ?").bind(before.as_millis());
-        Ok(self.call("forget evidence", query.execute(&self.pool)).await?.rows_affected())
+        let work = async {
+            on!(&self.db, pool, DB => {
+                let query = sqlx::query::<DB>("DELETE FROM evidence WHERE gathered_at < $1");
+                query.bind(before.as_millis()).execute(pool).await.map(|done| done.rows_affected())
+            })
+        };
+        self.call("forget evidence", work).await
     }
 }

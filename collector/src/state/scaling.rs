@@ -1,8 +1,8 @@
 //! The history of scaling decisions: what was wanted, what was there, what was done, and why.
 
-use sqlx::Row;
 use telemetry::Timestamp;
 
+use super::db::on;
 use super::{State, StateError};
 
 /// One decision.
@@ -23,26 +23,45 @@ pub struct ScalingEntry {
     pub reason: String,
 }
 
+#[derive(sqlx::FromRow)]
+struct Stored {
+    at: i64,
+    resource: String,
+    schedule: String,
+    outcome: String,
+    min_before: Option<i64>,
+    max_before: Option<i64>,
+    min_after: Option<i64>,
+    max_after: Option<i64>,
+    reason: String,
+}
+
 impl State {
     /// # Errors
     /// See [`StateError`].
     pub async fn append_scaling(&self, entry: &ScalingEntry) -> Result<(), StateError> {
-        let query = sqlx::query(
-            "INSERT INTO scaling_history
-               (at, resource, schedule, outcome, min_before, max_before, min_after, max_after, reason)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(entry.at.as_millis())
-        .bind(&entry.resource)
-        .bind(&entry.schedule)
-        .bind(&entry.outcome)
-        .bind(entry.min_before)
-        .bind(entry.max_before)
-        .bind(entry.min_after)
-        .bind(entry.max_after)
-        .bind(&entry.reason);
-        self.call("save scaling history", query.execute(&self.pool)).await?;
-        Ok(())
+        let work = async {
+            on!(&self.db, pool, DB => {
+                sqlx::query::<DB>(
+                    "INSERT INTO scaling_history
+                       (at, resource, schedule, outcome, min_before, max_before, min_after, max_after, reason)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                )
+                .bind(entry.at.as_millis())
+                .bind(entry.resource.clone())
+                .bind(entry.schedule.clone())
+                .bind(entry.outcome.clone())
+                .bind(entry.min_before)
+                .bind(entry.max_before)
+                .bind(entry.min_after)
+                .bind(entry.max_after)
+                .bind(entry.reason.clone())
+                .execute(pool)
+                .await
+                .map(drop)
+            })
+        };
+        self.call("save scaling history", work).await
     }
 
     /// The newest `limit` decisions, newest first; of one resource when it is named.
@@ -50,22 +69,27 @@ impl State {
     /// # Errors
     /// See [`StateError`].
     pub async fn scaling_history(&self, resource: Option<&str>, limit: u32) -> Result<Vec<ScalingEntry>, StateError> {
-        let query =
-            sqlx::query("SELECT * FROM scaling_history WHERE (?1 IS NULL OR resource = ?1) ORDER BY id DESC LIMIT ?2")
-                .bind(resource)
-                .bind(limit);
-        let rows = self.call("load scaling history", query.fetch_all(&self.pool)).await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| ScalingEntry {
-            at: Timestamp(row.get("at")),
-            resource: row.get("resource"),
-            schedule: row.get("schedule"),
-            outcome: row.get("outcome"),
-            min_before: row.get("min_before"),
-            max_before: row.get("max_before"),
-            min_after: row.get("min_after"),
-            max_after: row.get("max_after"),
-            reason: row.get("reason"),
+        let resource = resource.map(str::to_owned);
+        let work = async {
+            on!(&self.db, pool, DB => {
+                let query = sqlx::query_as::<DB, Stored>(
+                    "SELECT at, resource, schedule, outcome, min_before, max_before, min_after, max_after, reason
+                     FROM scaling_history WHERE (CAST($1 AS TEXT) IS NULL OR resource = $1) ORDER BY id DESC LIMIT $2",
+                );
+                query.bind(resource).bind(i64::from(limit)).fetch_all(pool).await
+            })
         };
-        Ok(rows.iter().map(read).collect())
+        let read = |row: Stored| ScalingEntry {
+            at: Timestamp(row.at),
+            resource: row.resource,
+            schedule: row.schedule,
+            outcome: row.outcome,
+            min_before: row.min_before,
+            max_before: row.max_before,
+            min_after: row.min_after,
+            max_after: row.max_after,
+            reason: row.reason,
+        };
+        Ok(self.call("load scaling history", work).await?.into_iter().map(read).collect())
     }
 }

@@ -111,7 +111,10 @@ async fn a_database_that_cannot_be_opened_is_one_clear_message() {
     );
     let other = Config { url: Some("mysql://u:secret@h/d".to_owned()) };
     let error = other.open(Path::new("."), &metrics).await.err().expect("refused").to_string();
-    assert_eq!(error, "state.url \"mysql://u:***@h/d\" is not supported: write sqlite://PATH");
+    assert_eq!(
+        error,
+        "state.url \"mysql://u:***@h/d\" is not supported: write sqlite://PATH or postgres://USER@HOST/DATABASE"
+    );
 }
 
 #[tokio::test]

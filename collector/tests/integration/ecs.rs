@@ -90,6 +90,16 @@ async fn tasks_become_targets_and_stay_while_ecs_fails() {
     let ecs = aws_sdk_ecs::Client::new(&sdk(&fake.url()).await);
     ecs.update_service().cluster("demo").service("order").desired_count(1).send().await.unwrap();
     until("two tasks fewer", &status, || of_services(&targets) == ["order", "user"]).await;
+    until("why they ended", &status, || status.stops().of_services(&["order"]).len() == 2).await;
+    let ended = status.stops().of_services(&["order"])[0].clone();
+    assert_eq!((ended.cluster.as_str(), ended.reason), ("demo", discovery::StopReason::ServiceScheduler));
+    assert!(ended.text.starts_with("Scaling activity initiated by"), "{}", ended.text);
+    let counted =
+        "collector_ecs_task_stops_total{cluster=\"demo\",ecs_service=\"order\",reason=\"service_scheduler\"} 2";
+    assert!(metrics.expose().contains(counted), "{}", metrics.expose());
+    let of_order = targets.borrow().iter().find(|t| t.labels.get("service") == Some("order")).cloned().unwrap();
+    let deployment = of_order.discovered.get("__meta_ecs_service_deployment").unwrap_or_default().to_owned();
+    assert!(deployment.starts_with("order:1 ") && deployment.ends_with("of 1 running"), "{deployment}");
 
     shutdown.request();
     tasks.run(shutdown, Duration::from_secs(5)).await.expect("discovery stops");

@@ -6,5 +6,8 @@ mod aws;
 mod config;
 mod ecs;
 mod moto;
+mod our_rules;
+mod postgres;
+mod replicas;
 mod rig;
 mod ui;

@@ -46,6 +46,7 @@ pub mod app {
     pub const ORDERS_TOTAL: &str = "orders_total";
     pub const ORDER_REVENUE_MINOR_UNITS_TOTAL: &str = "order_revenue_minor_units_total";
     pub const USERS_REGISTERED: &str = "users_registered";
+    pub const TOKEN_KEY_CREATED_TIMESTAMP_SECONDS: &str = "token_key_created_timestamp_seconds";
 }
 
 /// What the sidecar says of the task; names of ecs_exporter where it has one.

@@ -214,6 +214,10 @@ impl AppMetrics {
             JobOutcome::Failed => "failed",
             JobOutcome::Dead => "dead",
         };
+        // A counter that first appears with its first increase shows none: a failed attempt announces `dead`.
+        for status in ["completed", "failed", "dead"] {
+            drop(self.jobs.get_or_create(&JobLabels { queue: queue.to_owned(), status }));
+        }
         self.jobs.get_or_create(&JobLabels { queue: queue.to_owned(), status }).inc();
         self.job_duration.get_or_create(&QueueLabels { queue: queue.to_owned() }).observe(took.as_secs_f64());
     }
@@ -261,6 +265,19 @@ impl Collector for PoolFigures {
         }
         Ok(())
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    kid: String,
+}
+
+/// The age of the key that signs tokens, where it is known.
+pub fn register_token_key(r: &mut Registry, kid: &str, created: chrono::DateTime<chrono::Utc>) {
+    let family = Family::<KeyLabels, Gauge>::default();
+    family.get_or_create(&KeyLabels { kid: kid.to_owned() }).set(created.timestamp());
+    let help = "When the key that signs tokens was made, seconds since the epoch";
+    r.register(app::TOKEN_KEY_CREATED_TIMESTAMP_SECONDS, help, family);
 }
 
 /// The users' figures; only the user service has them.

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_ecs::Client;
-use aws_sdk_ecs::types::{Cluster, ClusterField, Failure, Service, ServiceField, Task, TaskDefinition, TaskField};
+use aws_sdk_ecs::types::{
+    Cluster, ClusterField, DesiredStatus, Failure, Service, ServiceField, Task, TaskDefinition, TaskField,
+};
 
+use super::stopped::Stops;
 use crate::aws::explain;
 
 const CLUSTERS_PER_CALL: usize = 100;
@@ -90,6 +93,19 @@ impl Api {
             let answer = call.include(TaskField::Tags).send().await.map_err(|e| explain(&e))?;
             refuse(answer.failures())?;
             tasks.extend(answer.tasks.unwrap_or_default());
+        }
+        Ok(tasks)
+    }
+
+    /// The tasks that have ended and are not known yet.
+    pub(super) async fn stopped(&self, cluster: &str, known: &Stops) -> Result<Vec<Task>, String> {
+        let list = self.client.list_tasks().cluster(cluster).desired_status(DesiredStatus::Stopped);
+        let pages = list.into_paginator().page_size(PAGE).items().send();
+        let arns: Vec<String> = pages.try_collect().await.map_err(|e| explain(&e))?;
+        let mut tasks = Vec::new();
+        for arns in known.unknown(arns).chunks(TASKS_PER_CALL) {
+            let call = self.client.describe_tasks().cluster(cluster).set_tasks(Some(arns.to_vec()));
+            tasks.extend(call.send().await.map_err(|e| explain(&e))?.tasks.unwrap_or_default());
         }
         Ok(tasks)
     }

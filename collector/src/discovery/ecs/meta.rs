@@ -83,7 +83,26 @@ fn describe_service(labels: &mut LabelsBuilder, service: &Service) {
     set(labels, "service", service.service_name());
     set(labels, "service_arn", service.service_arn());
     set(labels, "service_status", service.status());
+    set(labels, "service_deployment", deployment(service).as_deref());
     tags(labels, "service", service.tags());
+}
+
+/// What is being rolled out, and how far it is: `order:12 IN_PROGRESS, 1 of 3 running`.
+fn deployment(service: &Service) -> Option<String> {
+    let primary = service.deployments().iter().find(|d| d.status() == Some("PRIMARY"))?;
+    let definition = primary.task_definition().and_then(|arn| arn.rsplit('/').next()).unwrap_or_default();
+    let state = primary.rollout_state().map(|state| state.as_str()).unwrap_or("UNKNOWN");
+    let (running, desired) = (primary.running_count(), primary.desired_count());
+    let reason = primary.rollout_state_reason().filter(|_| state == "FAILED");
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    Some(format!("{definition} {state}, {running} of {desired} running{reason}"))
+}
+
+/// `app sha256:…, sidecar sha256:…`: what exactly the task runs.
+fn images(task: &Task) -> Option<String> {
+    let image = |c: &Container| Some(format!("{} {}", c.name()?, c.image_digest()?));
+    let images: Vec<String> = task.containers().iter().filter_map(image).collect();
+    (!images.is_empty()).then(|| images.join(", "))
 }
 
 fn describe_task(labels: &mut LabelsBuilder, task: &Task) {
@@ -91,6 +110,7 @@ fn describe_task(labels: &mut LabelsBuilder, task: &Task) {
     set(labels, "task_arn", task.task_arn());
     set(labels, "task_id", task.task_arn().and_then(|arn| arn.rsplit('/').next()));
     set(labels, "task_definition", task.task_definition_arn());
+    set(labels, "task_image_digests", images(task).as_deref());
     set(labels, "availability_zone", task.availability_zone());
     set(labels, "subnet_id", interface_detail(task, "subnetId"));
     set(labels, "launch_type", task.launch_type().map(|t| t.as_str()));

@@ -58,7 +58,13 @@ fn template(text: &str) -> Template {
 fn alert(name: &str, expr: &str, labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> RuleSpec {
     let texts = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, t)| ((*n).to_owned(), template(t))).collect();
     let (hold, keep_firing_for) = (Duration::ZERO, Duration::ZERO);
-    let kind = RuleKind::Alert { name: name.to_owned(), hold, keep_firing_for, annotations: texts(annotations) };
+    let kind = RuleKind::Alert {
+        name: name.to_owned(),
+        hold,
+        hold_stated: true,
+        keep_firing_for,
+        annotations: texts(annotations),
+    };
     RuleSpec { kind, expr: expr.to_owned(), labels: texts(labels), place: Place::default() }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 fn findings(text: &str) -> Vec<Finding> {
     let external_url = Url::parse("http://localhost/").expect("a URL");
     let globals = Globals { external_url, external_labels: Labels::empty() };
-    lint(&parse(text, Path::new("r.yml"), &globals, NameValidation::Utf8).expect("a rule file"))
+    lint(&parse(text, Path::new("r.yml"), &globals, NameValidation::Utf8).expect("a rule file"), None)
 }
 
 /// The codes found in an alert that lacks nothing but what its expression says.
@@ -90,4 +90,32 @@ fn every_code_is_found_by_its_number_and_explains_itself() {
     }
     assert_eq!(Code::parse("r001"), Some(Code::RateOfGauge));
     assert_eq!(Code::parse("R999"), None);
+}
+
+#[test]
+fn a_metric_that_nothing_exposes_is_named_with_the_nearest_name() {
+    let text = r#"
+groups:
+- name: g
+  rules:
+  - {record: 'job:x:sum', expr: sum by (job) (http_request_total)}
+  - {record: y, expr: 'job:x:sum + up + absent(nobody) + scrape_duration_seconds'}
+  - {record: z, expr: wholly_other_thing}
+"#;
+    let external_url = Url::parse("http://localhost/").expect("a URL");
+    let globals = Globals { external_url, external_labels: Labels::empty() };
+    let file = parse(text, Path::new("r.yml"), &globals, NameValidation::Utf8).expect("a rule file");
+    let mut known = KnownMetrics::new(["http_requests_total", "queue_depth"].map(str::to_owned));
+    known.add_recorded(&file);
+    let said: Vec<_> = lint(&file, Some(&known)).into_iter().map(|f| (f.code.as_str(), f.problem.message)).collect();
+    assert_eq!(
+        said,
+        [
+            (
+                "R008",
+                "job:x:sum: no target exposes http_request_total; the nearest name is http_requests_total".to_owned()
+            ),
+            ("R008", "z: no target exposes wholly_other_thing".to_owned())
+        ]
+    );
 }

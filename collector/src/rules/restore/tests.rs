@@ -14,7 +14,13 @@ fn minute(n: u32) -> Timestamp {
 }
 
 fn group(hold: Duration) -> Group {
-    let kind = RuleKind::Alert { name: "Down".into(), hold, keep_firing_for: Duration::ZERO, annotations: Vec::new() };
+    let kind = RuleKind::Alert {
+        name: "Down".into(),
+        hold,
+        hold_stated: true,
+        keep_firing_for: Duration::ZERO,
+        annotations: Vec::new(),
+    };
     let rule = RuleSpec { kind, expr: "up == 0".into(), labels: Vec::new(), place: Place::default() };
     let spec = GroupSpec {
         name: "g".into(),

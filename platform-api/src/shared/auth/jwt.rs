@@ -58,6 +58,8 @@ pub struct RefreshClaims {
 pub struct Signer {
     key: EncodingKey,
     pub jwk: Jwk,
+    /// None where the key's PEM does not say.
+    pub created: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 impl Signer {
@@ -65,7 +67,8 @@ impl Signer {
     /// The PEM is not an RSA private key.
     pub fn from_private_pem(pem: &str) -> anyhow::Result<Self> {
         let jwk = super::keys::jwk_of_private_pem(pem)?;
-        Ok(Signer { key: EncodingKey::from_rsa_pem(pem.as_bytes())?, jwk })
+        let created = super::keys::created(pem);
+        Ok(Signer { key: EncodingKey::from_rsa_pem(pem.as_bytes())?, jwk, created })
     }
 
     /// # Errors

@@ -11,10 +11,13 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 pub const PRIVATE_KEY_FILE: &str = "private.pem";
 pub const PUBLIC_KEY_FILE: &str = "public.pem";
+/// Stands before the private key (RFC 7468 allows text there), so that the key's age goes wherever the key goes.
+const CREATED: &str = "Created: ";
 
 /// One public key as RFC 7517 writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +55,8 @@ pub fn generate(dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let pair = KeyPair::generate(KeySize::Rsa2048).context("failed to generate an RSA key")?;
     let secret: Pkcs8V1Der<'_> = pair.as_der().context("failed to encode the private key")?;
     let open: PublicKeyX509Der<'_> = pair.public_key().as_der().context("failed to encode the public key")?;
-    write(&private, 0o600, &pem("PRIVATE KEY", secret.as_ref()))?;
+    let created = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+    write(&private, 0o600, &format!("{CREATED}{created}\n{}", pem("PRIVATE KEY", secret.as_ref())))?;
     write(&public, 0o644, &pem("PUBLIC KEY", open.as_ref()))?;
     Ok((private, public))
 }
@@ -99,6 +103,12 @@ pub fn jwk_of_private_pem(text: &str) -> anyhow::Result<Jwk> {
     let pair = KeyPair::from_pkcs8(&der).map_err(|why| anyhow::anyhow!("the PRIVATE KEY is not an RSA key: {why}"))?;
     let public = pair.public_key();
     Ok(jwk(public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero()))
+}
+
+/// When the key was made, where its PEM says so.
+pub fn created(pem: &str) -> Option<DateTime<Utc>> {
+    let text = pem.lines().find_map(|line| line.strip_prefix(CREATED))?;
+    Some(DateTime::parse_from_rfc3339(text.trim()).ok()?.to_utc())
 }
 
 /// The key id is the thumbprint of RFC 7638: the same key has the same id everywhere.
@@ -151,6 +161,9 @@ mod tests {
         let from_public = jwk_of_public_pem(&std::fs::read_to_string(&public).unwrap()).unwrap();
         assert_eq!(from_private, from_public);
         assert_eq!(from_public.e, "AQAB");
+        let age = Utc::now() - created(&std::fs::read_to_string(&private).unwrap()).expect("it says when");
+        assert!((0..60).contains(&age.num_seconds()), "{age}");
+        assert_eq!(created("-----BEGIN PRIVATE KEY-----"), None);
         assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
 
         let again = generate(dir.path()).unwrap_err().to_string();
