@@ -88,10 +88,11 @@ impl App {
             clock,
             targets,
             stops: discovery.stops().clone(),
+            aws: aws.clone(),
             state: Some(state.clone()),
             listen_url: listen_url.clone(),
         };
-        let (outbox, notify) = notify::spawn(notify, &metrics, &mut tasks).map_err(Exit::Config)?;
+        let (outbox, notify) = notify::spawn(notify, &metrics, &mut tasks, &shutdown).map_err(Exit::Config)?;
         let rules = rules::Inputs {
             config: config.clone(),
             clock,

@@ -126,6 +126,7 @@ impl Config {
                 return Err(format!("found multiple scrape configs with job name {:?}", job.job_name));
             }
         }
+        self.alerting.check()?;
         self.cloudwatch.as_ref().map_or(Ok(()), crate::publish::Config::check)?;
         self.scaling.as_ref().map_or(Ok(()), crate::scaling::Config::check)?;
         self.query.check()?;
@@ -135,6 +136,7 @@ impl Config {
     fn resolve_paths(&mut self, base: &Path) {
         self.rule_files.iter_mut().for_each(|f| *f = base.join(&*f));
         self.scrape_configs.iter_mut().for_each(|job| job.resolve_paths(base));
+        self.alerting.resolve_paths(base);
     }
 
     /// Names the blocks that differ and are read at the start only.

@@ -5,6 +5,8 @@ pub mod config;
 
 pub mod file_changes;
 
+pub mod tls;
+
 pub mod reload;
 
 pub mod discovery;

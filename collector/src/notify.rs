@@ -5,23 +5,27 @@
 //! that has just fired is sent at once, and again when the evidence for it is there. Grouping, silences and
 //! inhibition are Alertmanager's.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use service::Tasks;
 use service::metrics::Metrics;
+use service::{Shutdown, Tasks};
 use url::Url;
 
+use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
-use crate::discovery::{Stops, Targets, relabel};
+use crate::discovery::{self, StaticConfig, Stops, Targets, relabel};
 use crate::rules::alerting::Notice;
+use crate::scrape::{Authorization, BasicAuth, Scheme};
 use crate::state::State;
+use crate::tls::TlsConfig;
 
 mod alertmanager;
 mod dispatch;
+mod endpoints;
 pub mod evidence;
 mod metrics;
 pub(crate) mod queue;
@@ -56,7 +60,22 @@ pub struct AlertmanagerConfig {
     #[serde(with = "service::config::duration")]
     pub timeout: Duration,
     pub api_version: ApiVersion,
-    pub static_configs: Vec<StaticAlertmanagers>,
+    pub tls_config: TlsConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
+    pub static_configs: Vec<StaticConfig>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub file_sd_configs: Vec<discovery::file::Config>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aws_sd_configs: Vec<discovery::ecs::Config>,
+    /// Of what discovery finds; `__metrics_path__` is the path of the API.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relabel_configs: Vec<relabel::Rule>,
+    /// Of alerts on their way to these Alertmanagers alone, after the common ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alert_relabel_configs: Vec<relabel::Rule>,
 }
 
 impl Default for AlertmanagerConfig {
@@ -67,25 +86,16 @@ impl Default for AlertmanagerConfig {
             path_prefix: String::new(),
             timeout: Duration::from_secs(10),
             api_version: ApiVersion::V2,
+            tls_config: TlsConfig::default(),
+            basic_auth: None,
+            authorization: None,
             static_configs: Vec::new(),
+            file_sd_configs: Vec::new(),
+            aws_sd_configs: Vec::new(),
+            relabel_configs: Vec::new(),
+            alert_relabel_configs: Vec::new(),
         }
     }
-}
-
-/// One entry of an Alertmanager's `static_configs`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct StaticAlertmanagers {
-    /// `host:port`.
-    pub targets: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    #[default]
-    Http,
-    Https,
 }
 
 /// Version 1 is gone from Alertmanager since 0.27.
@@ -110,35 +120,23 @@ impl Default for EvidenceConfig {
     }
 }
 
-/// Where one Alertmanager takes alerts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
-    pub url: Url,
-    pub timeout: Duration,
-}
-
 impl Config {
-    /// Every Alertmanager's address.
-    ///
     /// # Errors
-    /// Names the target that is no address.
-    pub fn endpoints(&self) -> Result<Vec<Endpoint>, String> {
-        let mut endpoints = Vec::new();
-        for config in &self.alertmanagers {
-            let scheme = match config.scheme {
-                Scheme::Http => "http",
-                Scheme::Https => "https",
-            };
-            let prefix = config.path_prefix.trim_matches('/');
-            let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-            for target in config.static_configs.iter().flat_map(|list| &list.targets) {
-                let url = format!("{scheme}://{target}{prefix}/api/v2/alerts");
-                let url = Url::parse(&url).ok().filter(|url| url.has_host() && !target.contains('/'));
-                let url = url.ok_or_else(|| format!("alertmanager target {target:?} is not HOST:PORT"))?;
-                endpoints.push(Endpoint { url, timeout: config.timeout });
-            }
+    /// Names what cannot be used.
+    pub fn check(&self) -> Result<(), String> {
+        self.alertmanagers.iter().try_for_each(AlertmanagerConfig::check)
+    }
+
+    pub fn resolve_paths(&mut self, base: &Path) {
+        for entry in &mut self.alertmanagers {
+            entry.tls_config.resolve_paths(base);
+            entry.file_sd_configs.iter_mut().for_each(|files| files.resolve_paths(base));
+            let secrets = [
+                entry.basic_auth.as_mut().and_then(|auth| auth.password_file.as_mut()),
+                entry.authorization.as_mut().and_then(|auth| auth.credentials_file.as_mut()),
+            ];
+            secrets.into_iter().flatten().for_each(|file| *file = base.join(&*file));
         }
-        Ok(endpoints)
     }
 }
 
@@ -186,6 +184,8 @@ pub struct Inputs {
     pub targets: Targets,
     /// Tasks that have ended, and why.
     pub stops: Stops,
+    /// For Alertmanagers that run in ECS.
+    pub aws: Arc<Aws>,
     /// None: evidence is gathered anew after a restart.
     pub state: Option<State>,
     /// Where this collector listens, for links when `rules.external_url` is absent.
@@ -195,14 +195,20 @@ pub struct Inputs {
 /// Starts the stage.
 ///
 /// # Errors
-/// An Alertmanager's address that is none.
-pub fn spawn(inputs: Inputs, metrics: &Metrics, tasks: &mut Tasks) -> anyhow::Result<(Outbox, Status)> {
+/// A certificate or key of an Alertmanager that cannot be used.
+pub fn spawn(
+    inputs: Inputs,
+    metrics: &Metrics,
+    tasks: &mut Tasks,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Outbox, Status)> {
     let first = inputs.config.borrow().clone();
-    first.alerting.endpoints().map_err(anyhow::Error::msg)?;
+    first.alerting.alertmanagers.iter().try_for_each(|entry| entry.client().map(drop))?;
+    let alertmanagers = endpoints::discover(inputs.config.clone(), inputs.aws.clone(), inputs.clock, tasks, shutdown);
     let metrics = NotifyMetrics::register(metrics);
     let queue = Arc::new(Queue::new(QUEUE_LEN_MAX));
     let status = Status::default();
-    let dispatcher = Dispatcher::new(inputs, queue.clone(), metrics.clone(), status.clone())?;
+    let dispatcher = Dispatcher::new(inputs, alertmanagers, queue.clone(), metrics.clone(), status.clone())?;
     tasks.spawn("notify", dispatcher.run());
     Ok((Outbox(Arc::new(OutboxInner { queue, metrics })), status))
 }
@@ -235,8 +241,6 @@ impl PostableAlert {
 fn rfc3339(at: telemetry::Timestamp) -> String {
     service::logging::rfc3339_millis(u128::try_from(at.as_millis()).unwrap_or(0))
 }
-
-type ByEndpoint<T> = BTreeMap<Endpoint, T>;
 
 #[cfg(test)]
 mod tests;

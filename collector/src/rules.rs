@@ -390,4 +390,6 @@ async fn sleep_until(at: Option<Timestamp>, now: Timestamp) {
 }
 
 #[cfg(test)]
+mod compliance;
+#[cfg(test)]
 mod tests;

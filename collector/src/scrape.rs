@@ -35,7 +35,7 @@ use crate::discovery::{Target, Targets, ecs, file, fixed, relabel};
 use crate::write::WriteHandle;
 
 pub use own::OwnTarget;
-pub use settings::Settings;
+pub use settings::{Auth, Settings};
 
 /// One entry of `scrape_configs`, as written. What is absent here comes from `global`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

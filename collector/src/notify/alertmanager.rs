@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use reqwest::header::AUTHORIZATION;
 use service::backoff::Backoff;
 use url::Url;
 
+use super::PostableAlert;
+use super::endpoints::Endpoint;
 use super::metrics::NotifyMetrics;
 use super::queue::Queue;
 use super::status::Status;
-use super::{Endpoint, PostableAlert};
 use crate::clock::Clock;
 use crate::rules::alerting::{Notice, RESOLVED_RETENTION};
+use crate::scrape::Auth;
 
 /// Alerts in one request, as Prometheus sends them.
 const BATCH_LEN_MAX: usize = 256;
@@ -29,6 +32,7 @@ pub(super) struct Sender {
     pub(super) name: String,
     pub(super) queue: Arc<Queue>,
     pub(super) client: reqwest::Client,
+    pub(super) auth: Option<Auth>,
     pub(super) clock: Clock,
     pub(super) external_url: Url,
     pub(super) metrics: NotifyMetrics,
@@ -44,6 +48,8 @@ enum FailureReason {
     Unavailable,
     /// Any other status: it will never take this request.
     Refused,
+    /// The file with the password or token cannot be read.
+    Credentials,
     Other,
 }
 
@@ -54,6 +60,7 @@ impl FailureReason {
             FailureReason::Timeout => "timeout",
             FailureReason::Unavailable => "unavailable",
             FailureReason::Refused => "refused",
+            FailureReason::Credentials => "credentials",
             FailureReason::Other => "other",
         }
     }
@@ -123,7 +130,12 @@ impl Sender {
 
     async fn post(&self, batch: &[Notice]) -> Result<(), (FailureReason, String)> {
         let alerts: Vec<_> = batch.iter().map(|notice| PostableAlert::new(notice, &self.external_url)).collect();
-        let request = self.client.post(self.endpoint.url.clone()).timeout(self.endpoint.timeout).json(&alerts);
+        let mut request = self.client.post(self.endpoint.url.clone()).json(&alerts);
+        if let Some(auth) = &self.auth {
+            // Read anew each time, so that it can be rotated.
+            let header = auth.header().await.map_err(|error| (FailureReason::Credentials, error))?;
+            request = request.header(AUTHORIZATION, header);
+        }
         let response = request.send().await.map_err(|error| {
             let reason = match () {
                 () if error.is_timeout() => FailureReason::Timeout,

@@ -11,14 +11,15 @@ use telemetry::{Labels, Timestamp};
 use tokio::task::JoinHandle;
 use url::Url;
 
+use super::Inputs;
 use super::alertmanager::{Sender, name};
+use super::endpoints::Endpoint;
 use super::evidence::{self, GATHER_TIMEOUT};
 use super::metrics::NotifyMetrics;
 use super::queue::{QUEUE_LEN_MAX, Queue};
 use super::status::Status;
-use super::{ByEndpoint, Inputs};
 use crate::config::Config;
-use crate::discovery::relabel;
+use crate::discovery::{Targets, relabel};
 use crate::rules::alerting::{Fingerprint, Notice};
 use crate::state::{EvidenceRow, State};
 
@@ -56,6 +57,7 @@ struct Gathered {
 }
 
 struct Running {
+    endpoint: Endpoint,
     queue: Arc<Queue>,
     task: JoinHandle<()>,
 }
@@ -68,7 +70,9 @@ pub(super) struct Dispatcher {
     metrics: NotifyMetrics,
     status: Status,
     config: Arc<Config>,
-    senders: ByEndpoint<Running>,
+    /// What discovery says the Alertmanagers are.
+    alertmanagers: Targets,
+    senders: Vec<Running>,
     /// Senders of Alertmanagers that a reload removed, on their way out.
     leaving: Vec<JoinHandle<()>>,
     known: HashMap<Fingerprint, Known>,
@@ -78,6 +82,7 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     pub(super) fn new(
         inputs: Inputs,
+        alertmanagers: Targets,
         queue: Arc<Queue>,
         metrics: NotifyMetrics,
         status: Status,
@@ -94,7 +99,8 @@ impl Dispatcher {
             metrics,
             status,
             config,
-            senders: ByEndpoint::new(),
+            alertmanagers,
+            senders: Vec::new(),
             leaving: Vec::new(),
             known: HashMap::new(),
             gathering: FuturesUnordered::new(),
@@ -104,13 +110,20 @@ impl Dispatcher {
     /// Runs until the last outbox is gone, then sends what is left.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         self.set_senders();
-        let mut config_alive = true;
+        let (mut config_alive, mut discovery_alive) = (true, true);
         loop {
             tokio::select! {
                 changed = self.inputs.config.changed(), if config_alive => {
                     config_alive = changed.is_ok();
                     self.config = self.inputs.config.borrow_and_update().clone();
                     self.set_senders();
+                }
+                changed = self.alertmanagers.changed(), if discovery_alive => {
+                    // Discovery ends at the stop; the Alertmanagers of that moment get what is left.
+                    discovery_alive = changed.is_ok();
+                    if discovery_alive {
+                        self.set_senders();
+                    }
                 }
                 Some(gathered) = self.gathering.next() => self.found(gathered),
                 notices = self.queue.take(TAKE_MAX) => match notices {
@@ -205,11 +218,28 @@ impl Dispatcher {
 
     fn send(&self, notice: &Notice) {
         let Some(notice) = self.finished(notice) else { return };
-        for (endpoint, running) in &self.senders {
-            let dropped = running.queue.push([notice.clone()]);
+        for running in &self.senders {
+            let Some(notice) = self.relabelled(notice.clone(), &running.endpoint.settings.alert_relabel_configs) else {
+                continue;
+            };
+            let dropped = running.queue.push([notice]);
             self.metrics.dropped("queue_full", dropped);
-            self.metrics.queued(&name(&endpoint.url), running.queue.len());
+            self.metrics.queued(&name(&running.endpoint.url), running.queue.len());
         }
+    }
+
+    /// None where relabelling drops it.
+    fn relabelled(&self, mut notice: Notice, rules: &[relabel::Rule]) -> Option<Notice> {
+        if rules.is_empty() {
+            return Some(notice);
+        }
+        let mut labels = notice.labels.to_builder();
+        if !relabel::apply(rules, &mut labels) {
+            self.metrics.dropped("relabelled", 1);
+            return None;
+        }
+        notice.labels = labels.build();
+        Some(notice)
     }
 
     /// As it leaves: evidence among the annotations, external labels where the alert has none of that name,
@@ -229,50 +259,47 @@ impl Dispatcher {
                 labels.set(name, value);
             }
         }
-        if !relabel::apply(&self.config.alerting.alert_relabel_configs, &mut labels) {
-            self.metrics.dropped("relabelled", 1);
-            return None;
-        }
         notice.labels = labels.build();
-        Some(notice)
+        self.relabelled(notice, &self.config.alerting.alert_relabel_configs)
     }
 
-    /// Starts a sender for each new Alertmanager and lets those go that are no longer configured.
+    /// Starts a sender for each new Alertmanager and lets those go that are no longer there.
     fn set_senders(&mut self) {
-        let endpoints = match self.config.alerting.endpoints() {
-            Ok(endpoints) => endpoints,
-            Err(error) => {
-                tracing::error!(error, "alerting cannot be used, the alertmanagers from before stay");
-                return;
-            }
-        };
+        let endpoints = self.config.alerting.endpoints(&self.alertmanagers.borrow_and_update());
         let mut old = std::mem::take(&mut self.senders);
         for endpoint in endpoints {
-            let running = old.remove(&endpoint).unwrap_or_else(|| self.start(&endpoint));
-            self.senders.insert(endpoint, running);
+            let same = old.iter().position(|running| running.endpoint == endpoint);
+            match same.map(|index| old.swap_remove(index)).map_or_else(|| self.start(endpoint), Ok) {
+                Ok(running) => self.senders.push(running),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "an alertmanager cannot be spoken to as configured, it gets no alerts");
+                }
+            }
         }
-        for running in old.into_values() {
+        for running in old {
             running.queue.close();
             self.leaving.push(running.task);
         }
         self.leaving.retain(|task| !task.is_finished());
         self.metrics.alertmanagers(self.senders.len());
-        self.status.set_alertmanagers(self.senders.keys().map(|endpoint| name(&endpoint.url)));
+        self.status.set_alertmanagers(self.senders.iter().map(|running| name(&running.endpoint.url)));
     }
 
-    fn start(&self, endpoint: &super::Endpoint) -> Running {
+    fn start(&self, endpoint: Endpoint) -> anyhow::Result<Running> {
         let queue = Arc::new(Queue::new(QUEUE_LEN_MAX));
         let sender = Sender {
-            endpoint: endpoint.clone(),
             name: name(&endpoint.url),
+            auth: endpoint.settings.auth(),
+            client: endpoint.settings.client()?,
+            endpoint: endpoint.clone(),
             queue: queue.clone(),
-            client: self.client.clone(),
             clock: self.inputs.clock,
             external_url: self.external_url(),
             metrics: self.metrics.clone(),
             status: self.status.clone(),
         };
-        Running { queue, task: service::task::spawn("alertmanager", sender.run()) }
+        Ok(Running { endpoint, queue, task: service::task::spawn("alertmanager", sender.run()) })
     }
 
     fn external_url(&self) -> Url {
@@ -282,7 +309,7 @@ impl Dispatcher {
     async fn drain(&mut self) {
         let mut tasks = std::mem::take(&mut self.leaving);
         let mut left = Vec::new();
-        for (_, running) in std::mem::take(&mut self.senders) {
+        for running in std::mem::take(&mut self.senders) {
             running.queue.close();
             left.push(running.queue);
             tasks.push(running.task);

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use axum::extract::State as Shared;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -78,6 +78,7 @@ struct Stage {
     status: Status,
     metrics: Metrics,
     stops: Stops,
+    shutdown: Shutdown,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
     _config: watch::Sender<Arc<WholeConfig>>,
 }
@@ -85,9 +86,14 @@ struct Stage {
 impl Stage {
     fn start(alertmanagers: &[String], targets: Vec<Target>, state: Option<State>) -> Stage {
         let list = alertmanagers.iter().map(|target| format!("'{target}'")).collect::<Vec<_>>().join(", ");
+        let entry = format!("  - {{path_prefix: /am/, static_configs: [{{targets: [{list}]}}]}}\n");
+        Stage::start_with(&entry, targets, state)
+    }
+
+    fn start_with(alertmanagers: &str, targets: Vec<Target>, state: Option<State>) -> Stage {
         let yaml = format!(
             "global: {{external_labels: {{region: eu-1, severity: never}}}}\nalerting:\n  alert_relabel_configs: [{{action: labeldrop, regex: \
-             replica}}, {{action: drop, source_labels: [mute], regex: 'yes'}}]\n  alertmanagers:\n  - {{path_prefix: /am/, static_configs: [{{targets: [{list}]}}]}}\n"
+             replica}}, {{action: drop, source_labels: [mute], regex: 'yes'}}]\n  alertmanagers:\n{alertmanagers}"
         );
         let config: WholeConfig = service::config::parse_yaml(&yaml, Path::new("c.yml")).expect("a configuration");
         let (sender, config) = watch::channel(Arc::new(config));
@@ -95,16 +101,18 @@ impl Stage {
         let clock = Clock::starting_at(Timestamp(1_700_000_000_000));
         let listen_url = Url::parse("http://127.0.0.1:9090/").expect("a URL");
         let stops = Stops::default();
-        let inputs = Inputs { config, clock, targets, stops: stops.clone(), state, listen_url };
-        let (metrics, mut tasks) = (Metrics::new(), Tasks::new());
-        let (outbox, status) = spawn(inputs, &metrics, &mut tasks).expect("built");
-        let running = service::task::spawn("stage", tasks.run(Shutdown::new(), Duration::from_secs(5)));
-        Stage { outbox, status, metrics, stops, running, _config: sender }
+        let (metrics, mut tasks, shutdown) = (Metrics::new(), Tasks::new(), Shutdown::new());
+        let aws = Aws::new(&Metrics::new());
+        let inputs = Inputs { config, clock, targets, stops: stops.clone(), aws, state, listen_url };
+        let (outbox, status) = spawn(inputs, &metrics, &mut tasks, &shutdown).expect("built");
+        let running = service::task::spawn("stage", tasks.run(shutdown.clone(), Duration::from_secs(5)));
+        Stage { outbox, status, metrics, stops, shutdown, running, _config: sender }
     }
 
     /// The stop: nothing more comes, what is queued is sent.
     async fn stop(self) -> Metrics {
         drop(self.outbox);
+        self.shutdown.request();
         self.running.await.expect("no panic").expect("no failure");
         self.metrics
     }
@@ -305,18 +313,85 @@ async fn an_alert_without_known_targets_says_so() {
     assert_eq!(fake.until("evidence_error").await, "no target of {service=\"order\"} is known");
 }
 
-#[test]
-fn addresses_are_made_of_scheme_target_and_prefix_and_checked() {
-    let config = |target: &str| Config {
-        alertmanagers: vec![AlertmanagerConfig {
-            scheme: Scheme::Https,
-            path_prefix: "am".to_owned(),
-            static_configs: vec![serde_json::from_value(json!({"targets": [target]})).expect("a list")],
-            ..AlertmanagerConfig::default()
-        }],
-        ..Config::default()
+/// Remembers who asked and for which alerts.
+async fn guarded() -> (Arc<Mutex<Vec<(String, Value)>>>, String) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let take = |Shared(seen): Shared<Arc<Mutex<Vec<(String, Value)>>>>,
+                headers: HeaderMap,
+                Json(alerts): Json<Value>| async move {
+        let who = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        seen.lock().expect("fine").push((who, alerts));
     };
-    let endpoints = config("a.example:9093").endpoints().expect("an address");
-    assert_eq!(endpoints[0].url.as_str(), "https://a.example:9093/am/api/v2/alerts");
-    assert_eq!(config("http://x").endpoints(), Err("alertmanager target \"http://x\" is not HOST:PORT".to_owned()));
+    let router = Router::new().route("/deep/api/v2/alerts", post(take)).with_state(seen.clone());
+    (seen, serve(router).await)
+}
+
+#[tokio::test]
+async fn alertmanagers_come_from_files_and_each_entry_has_its_own_labels_and_credentials() {
+    let (seen, addr) = guarded().await;
+    let (later, later_addr) = guarded().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, token) = (dir.path().join("am.yml"), dir.path().join("token"));
+    std::fs::write(&file, format!("[{{targets: ['{addr}'], labels: {{use: 'yes'}}}}, {{targets: ['127.0.0.1:1']}}]"))
+        .expect("written");
+    std::fs::write(&token, "first\n").expect("written");
+    let entry = format!(
+        "  - path_prefix: deep\n    file_sd_configs: [{{files: ['{}']}}]\n    authorization: {{credentials_file: '{}'}}\n    \
+         relabel_configs: [{{action: keep, source_labels: [use], regex: 'yes'}}]\n    \
+         alert_relabel_configs: [{{target_label: team, replacement: a}}]\n",
+        file.display(),
+        token.display()
+    );
+    let stage = Stage::start_with(&entry, Vec::new(), None);
+    assert_eq!(stage.status.alertmanagers().len(), 0, "nothing is known before the first look at discovery");
+    stage.outbox.push(vec![notice("Down", &[])]);
+    let until = async |seen: &Mutex<Vec<(String, Value)>>, count: usize| {
+        let wait = async {
+            while seen.lock().expect("fine").len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it arrives");
+    };
+    until(&seen, 1).await;
+    let (who, alerts) = seen.lock().expect("fine")[0].clone();
+    assert_eq!((who.as_str(), &alerts[0]["labels"]["team"]), ("Bearer first", &json!("a")));
+    assert_eq!(stage.status.alertmanagers().into_keys().collect::<Vec<_>>(), [format!("http://{addr}/deep")]);
+
+    // A rotated token, and another Alertmanager.
+    std::fs::write(&token, "second").expect("written");
+    std::fs::write(&file, format!("[{{targets: ['{addr}', '{later_addr}'], labels: {{use: 'yes'}}}}]"))
+        .expect("written");
+    let two = async {
+        while stage.status.alertmanagers().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), two).await.expect("the file is read again");
+    stage.outbox.push(vec![notice("Down", &[])]);
+    until(&seen, 2).await;
+    until(&later, 1).await;
+    assert_eq!(later.lock().expect("fine")[0].0, "Bearer second");
+    stage.stop().await;
+}
+
+#[test]
+fn what_cannot_be_spoken_to_is_refused_by_name() {
+    for (entry, expected) in [
+        ("static_configs: [{targets: ['http://x']}]", "alertmanager target \"http://x\" is not HOST:PORT"),
+        ("tls_config: {cert_file: a.pem}", "tls_config: cert_file needs key_file beside it"),
+        ("timeout: 0s", "alertmanagers: timeout cannot be 0"),
+        (
+            "{basic_auth: {username: u}, authorization: {credentials: c}}",
+            "alertmanagers: at most one of basic_auth and authorization must be configured",
+        ),
+    ] {
+        let entry: AlertmanagerConfig = serde_saphyr::from_str(entry).expect(entry);
+        let config = Config { alertmanagers: vec![entry], ..Config::default() };
+        assert_eq!(config.check(), Err(expected.to_owned()));
+    }
+    let missing = TlsConfig { ca_file: Some("/nowhere/ca.pem".into()), ..TlsConfig::default() };
+    let error =
+        AlertmanagerConfig { tls_config: missing, ..AlertmanagerConfig::default() }.client().expect_err("missing");
+    assert_eq!(error.to_string(), "tls_config: failed to read `/nowhere/ca.pem`");
 }

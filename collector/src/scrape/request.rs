@@ -117,6 +117,16 @@ async fn authorization(auth: &Auth) -> Result<String, ScrapeError> {
     }
 }
 
+impl Auth {
+    /// The value of the `Authorization` header, files read anew.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub(crate) async fn header(&self) -> Result<String, String> {
+        authorization(self).await.map_err(|error| error.message)
+    }
+}
+
 async fn secret(value: Option<&Secret>, file: Option<&Path>) -> Result<String, ScrapeError> {
     let Some(file) = file else { return Ok(value.map(Secret::expose).unwrap_or_default().to_owned()) };
     match tokio::fs::read_to_string(file).await {

@@ -85,12 +85,6 @@ impl Lease {
             }
         }
     }
-
-    /// A lease that nobody contests.
-    pub fn always() -> Self {
-        let (_, held) = watch::channel(Some(Held { epoch: 1, until: Instant::now() + Duration::from_secs(1 << 30) }));
-        Lease { name: LeaseName::Scaling, held }
-    }
 }
 
 /// All leases of this process.

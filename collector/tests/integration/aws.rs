@@ -70,11 +70,13 @@ impl Collector {
         let alerts = watch::Sender::new(Vec::new());
         let state = config.borrow().state.open(data.path(), &metrics).await.expect("a database");
         let (jobs, clock, firing) = (JobMetrics::new(&metrics), Clock::System, alerts.subscribe());
+        let leases = collector::state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let inputs = publish::Inputs {
             config: config.subscribe(),
             clock,
             aws: aws.clone(),
             state: state.clone(),
+            lease: leases.publish,
             jobs: jobs.clone(),
         };
         let publish = publish::spawn(inputs, &metrics, &mut tasks, shutdown.clone());
@@ -83,6 +85,7 @@ impl Collector {
             clock,
             aws,
             state: state.clone(),
+            lease: leases.scaling,
             jobs,
             alerts: Box::new(move || firing.borrow().clone()),
         };

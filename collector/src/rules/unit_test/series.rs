@@ -14,9 +14,9 @@ use super::super::template::QueryAnswer;
 
 /// One input series, its values at their times.
 #[derive(Clone, Debug)]
-pub(super) struct InputSamples {
-    pub(super) labels: Labels,
-    pub(super) samples: Vec<(Timestamp, TestValue)>,
+pub(in crate::rules) struct InputSamples {
+    pub(in crate::rules) labels: Labels,
+    pub(in crate::rules) samples: Vec<(Timestamp, TestValue)>,
 }
 
 /// A sample's value.
@@ -27,7 +27,12 @@ pub(in crate::rules) enum TestValue {
 }
 
 /// Reads `name{a="b"}` and `1 2+3x4 _ stale {{count:1}}`, the values `interval` apart from `start` on.
-pub(super) fn parse(series: &str, values: &str, start: Timestamp, interval: Duration) -> Result<InputSamples, String> {
+pub(in crate::rules) fn parse(
+    series: &str,
+    values: &str,
+    start: Timestamp,
+    interval: Duration,
+) -> Result<InputSamples, String> {
     let described = promql::parse_series(&format!("{} {}", series.trim(), values.trim()))
         .map_err(|error| format!("series {series:?}: {error}"))?;
     let mut at = start;
@@ -155,7 +160,7 @@ impl MemoryStore {
     }
 
     /// The result of an expression test, by labels.
-    pub(super) fn query(&self, expr: &str, at: Timestamp) -> Result<Vec<(Labels, TestValue)>, String> {
+    pub(in crate::rules) fn query(&self, expr: &str, at: Timestamp) -> Result<Vec<(Labels, TestValue)>, String> {
         let value = |sample: promql::VectorSample| match sample.histogram {
             Some(histogram) => TestValue::Histogram(histogram),
             None => TestValue::Float(sample.value),
