@@ -23,9 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where one Alertmanager takes alerts, and how it is spoken to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Endpoint {
-    pub url: Url,
-    pub settings: Arc<AlertmanagerConfig>,
+pub(super) struct Endpoint {
+    pub(super) url: Url,
+    pub(super) settings: Arc<AlertmanagerConfig>,
 }
 
 /// The name of an entry's job; targets carry it as their pool.

@@ -313,12 +313,13 @@ async fn an_alert_without_known_targets_says_so() {
     assert_eq!(fake.until("evidence_error").await, "no target of {service=\"order\"} is known");
 }
 
-/// Remembers who asked and for which alerts.
-async fn guarded() -> (Arc<Mutex<Vec<(String, Value)>>>, String) {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let take = |Shared(seen): Shared<Arc<Mutex<Vec<(String, Value)>>>>,
-                headers: HeaderMap,
-                Json(alerts): Json<Value>| async move {
+/// Who asked, and the alerts that came.
+type Seen = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// Remembers each request with its credentials.
+async fn guarded() -> (Seen, String) {
+    let seen = Seen::default();
+    let take = |Shared(seen): Shared<Seen>, headers: HeaderMap, Json(alerts): Json<Value>| async move {
         let who = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         seen.lock().expect("fine").push((who, alerts));
     };
