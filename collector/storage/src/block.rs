@@ -26,7 +26,12 @@ pub(crate) struct TimeColumn {
 impl Block {
     /// Seals samples; there is at least one and times ascend.
     pub(crate) fn seal(times: &[i64], values: &[f64], columns: &mut TimeColumns) -> Block {
-        Block { times: columns.intern(times), values: encode_values(values).into() }
+        Block::over(columns.intern(times), values)
+    }
+
+    /// Seals values at times that are sealed already.
+    pub(crate) fn over(times: Arc<TimeColumn>, values: &[f64]) -> Block {
+        Block { times, values: encode_values(values).into() }
     }
 
     pub(crate) fn first(&self) -> i64 {
@@ -84,10 +89,31 @@ impl DecodedTimes {
 
 /// The columns of times in use, each held once.
 #[derive(Default)]
-pub(crate) struct TimeColumns(HashTable<Arc<TimeColumn>>);
+pub(crate) struct TimeColumns {
+    all: HashTable<Arc<TimeColumn>>,
+    /// What was joined last: the series of a group join theirs one after the other.
+    joined: Option<(Vec<Arc<TimeColumn>>, Arc<TimeColumn>)>,
+}
 
 impl TimeColumns {
-    fn intern(&mut self, times: &[i64]) -> Arc<TimeColumn> {
+    /// The times of neighbouring columns as one.
+    pub(crate) fn join<'c>(
+        &mut self,
+        columns: impl ExactSizeIterator<Item = &'c Arc<TimeColumn>> + Clone,
+    ) -> Arc<TimeColumn> {
+        if let Some((parts, joined)) = &self.joined
+            && parts.len() == columns.len()
+            && parts.iter().zip(columns.clone()).all(|(part, column)| Arc::ptr_eq(part, column))
+        {
+            return joined.clone();
+        }
+        let times: Vec<i64> = columns.clone().flat_map(|column| column.decode()).collect();
+        let joined = self.intern(&times);
+        self.joined = Some((columns.cloned().collect(), joined.clone()));
+        joined
+    }
+
+    pub(crate) fn intern(&mut self, times: &[i64]) -> Arc<TimeColumn> {
         let bytes = encode_times(times);
         let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
         self.add(TimeColumn { first, last, count: times.len(), bytes: bytes.into() })
@@ -96,20 +122,21 @@ impl TimeColumns {
     pub(crate) fn add(&mut self, column: TimeColumn) -> Arc<TimeColumn> {
         let hash = xxh3_64(&column.bytes);
         let same = |other: &Arc<TimeColumn>| other.count == column.count && other.bytes == column.bytes;
-        if let Some(shared) = self.0.find(hash, same) {
+        if let Some(shared) = self.all.find(hash, same) {
             return shared.clone();
         }
         let column = Arc::new(column);
-        self.0.insert_unique(hash, column.clone(), |column| xxh3_64(&column.bytes));
+        self.all.insert_unique(hash, column.clone(), |column| xxh3_64(&column.bytes));
         column
     }
 
     /// Forgets columns that no block uses any more.
     pub(crate) fn sweep(&mut self) {
-        self.0.retain(|column| Arc::strong_count(column) > 1);
+        self.joined = None;
+        self.all.retain(|column| Arc::strong_count(column) > 1);
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.0.iter().map(|column| size_of::<TimeColumn>() + column.bytes.len()).sum()
+        self.all.iter().map(|column| size_of::<TimeColumn>() + column.bytes.len()).sum()
     }
 }

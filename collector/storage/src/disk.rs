@@ -8,7 +8,9 @@
 //!
 //! Promised: what [`crate::Storage::append`] has acknowledged survives the end of the process, and, once
 //! [`crate::Storage::sync`] has returned, the loss of power. A log is read up to its first record that is not whole.
-//! Logs hold differences against what was stored before, so nothing after a damaged record is ever used.
+//! A log holds differences against what it said before, so nothing after a damaged record is ever used. A log needs
+//! no other file to be read, and reading again what a checkpoint has already changes nothing: that is why samples can
+//! be appended while a checkpoint is written.
 
 pub(crate) mod checkpoint;
 pub(crate) mod frame;
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use recovery::recover;
 
 /// Written at the head of every file; raised when an older reader could not understand what follows.
-pub(crate) const FORMAT_VERSION: u16 = 1;
+pub(crate) const FORMAT_VERSION: u16 = 2;
 
 /// Why a directory could not be opened.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 use telemetry::Timestamp;
 
 use crate::Storage;
+use crate::block::Block;
 
 /// What [`Storage::extent`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +21,16 @@ impl Storage {
         let head = self.read();
         let (mut oldest, mut newest, mut blocks) = (i64::MAX, i64::MIN, 0);
         for series in &head.series {
-            let (Some(first), Some(last)) = (series.oldest(), series.newest()) else { continue };
-            oldest = oldest.min(first);
-            newest = newest.max(last);
+            let (hot, sealed) = (head.hot(series).0, series.blocks());
+            let ends = [
+                sealed.first().map(Block::first),
+                sealed.last().map(Block::last),
+                hot.first().copied(),
+                hot.last().copied(),
+            ];
+            for end in ends.into_iter().flatten() {
+                (oldest, newest) = (oldest.min(end), newest.max(end));
+            }
             blocks += series.blocks().len();
         }
         (oldest <= newest).then_some(Extent { oldest: Timestamp(oldest), newest: Timestamp(newest), blocks })

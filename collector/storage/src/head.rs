@@ -1,51 +1,128 @@
-//! Everything that one lock guards: the index, the series, and the log that follows them.
+//! Everything that one lock guards: the index, the series, the groups, and the log that follows them.
+
+mod recovering;
+mod rows;
 
 use telemetry::{Labels, Matcher, Sample, Timestamp};
 
 use crate::block::TimeColumns;
-use crate::disk::checkpoint::Snapshot;
+use crate::disk::checkpoint::Entry;
 use crate::disk::log::Log;
-use crate::disk::record::Replay;
+use crate::group::Rows;
 use crate::index::Index;
-use crate::series::{Insert, Series};
-use crate::{Config, Refusal, RefusedCounts};
+use crate::series::{Hot, Insert, OwnHot, Series, place};
+use crate::{AppendReport, Config, Refusal, RefusedCounts};
+
+pub(crate) use recovering::Recovering;
 
 #[derive(Default)]
 pub(crate) struct Head {
     pub(crate) index: Index,
     /// By series id; the index knows which ids live.
     pub(crate) series: Vec<Series>,
+    /// None where the number is free.
+    pub(crate) groups: Vec<Option<Rows>>,
     pub(crate) columns: TimeColumns,
     pub(crate) samples: usize,
     pub(crate) appended_total: u64,
     pub(crate) refused_total: RefusedCounts,
     /// None for a store in memory.
     pub(crate) log: Option<Log>,
+    /// A checkpoint is being written: ids must keep their meaning.
+    pub(crate) ids_pinned: bool,
 }
 
 impl Head {
     pub(crate) fn append(&mut self, sample: &Sample, config: &Config, span: Span) -> Result<(), Refusal> {
         let time = sample.timestamp.0;
-        if time < span.oldest {
-            return Err(Refusal::TooOld);
+        span.check(time)?;
+        let id = self.find_or_create(&sample.labels, config)?;
+        self.insert(id, time, sample.value, span.lag_max)
+    }
+
+    fn find_or_create(&mut self, labels: &Labels, config: &Config) -> Result<u32, Refusal> {
+        match self.index.find(labels) {
+            Some(id) => Ok(id),
+            None if config.series_max.is_some_and(|max| self.index.len() >= max) => Err(Refusal::SeriesLimit),
+            None => Ok(self.create(labels)),
         }
-        if time > span.newest {
-            return Err(Refusal::TooNew);
-        }
-        let id = match self.index.find(&sample.labels) {
-            Some(id) => id,
-            None if config.series_max.is_some_and(|max| self.index.len() >= max) => return Err(Refusal::SeriesLimit),
-            None => self.create(&sample.labels),
-        };
-        let series = &mut self.series[id as usize];
-        let previous = series.newest_value();
-        if series.insert(time, sample.value, span.lag_max, &mut self.columns)? == Insert::Added {
+    }
+
+    /// Stores and logs a sample of a series, wherever its plain samples are.
+    fn insert(&mut self, id: u32, time: i64, value: f64, lag_max: i64) -> Result<(), Refusal> {
+        let newest = self.newest(id);
+        let late = newest.is_some_and(|(newest, _)| time <= newest);
+        if self.place(id, time, value, lag_max)? == Insert::Added {
             self.samples += 1;
             if let Some(log) = &mut self.log {
-                log.sample(id, time, sample.value, previous);
+                match late {
+                    true => log.late(id, time, value),
+                    false => log.sample(id, time, value, newest.map(|(_, value)| value)),
+                }
             }
         }
         Ok(())
+    }
+
+    /// Puts a sample where it belongs; a series in a group gets plain samples of its own by that.
+    fn place(&mut self, id: u32, time: i64, value: f64, lag_max: i64) -> Result<Insert, Refusal> {
+        let Some((newest, _)) = self.newest(id) else {
+            self.detach(id);
+            self.series[id as usize].push_own(time, value, &mut self.columns);
+            return Ok(Insert::Added);
+        };
+        if time > newest {
+            self.detach(id);
+            self.series[id as usize].push_own(time, value, &mut self.columns);
+            return Ok(Insert::Added);
+        }
+        // Two values for one moment are a contradiction at the newest sample, whatever the window.
+        let within = time == newest || newest.saturating_sub(time) <= lag_max;
+        let series = &self.series[id as usize];
+        if series.block_for(time).is_none() {
+            match place(self.hot(series), time, value, within)? {
+                None => return Ok(Insert::Repeated),
+                Some(_) => self.detach(id),
+            }
+        }
+        self.series[id as usize].insert_late(time, value, within, &mut self.columns)
+    }
+
+    /// A series' plain samples.
+    pub(crate) fn hot<'h>(&'h self, series: &'h Series) -> (&'h [i64], &'h [f64]) {
+        match &series.hot {
+            Hot::Nowhere => (&[], &[]),
+            Hot::Own(own) => own.slices(),
+            Hot::Slot { group, slot } => self.rows(*group).slices(*slot),
+        }
+    }
+
+    /// The newest sample of a series.
+    pub(crate) fn newest(&self, id: u32) -> Option<(i64, f64)> {
+        let series = &self.series[id as usize];
+        let (times, values) = self.hot(series);
+        if let (Some(time), Some(value)) = (times.last(), values.last()) {
+            return Some((*time, *value));
+        }
+        let block = series.blocks().last()?;
+        block.decode_values().last().map(|value| (block.last(), *value))
+    }
+
+    /// A series that is in a group keeps its plain samples for itself from here on.
+    fn detach(&mut self, id: u32) {
+        let Hot::Slot { group, slot } = self.series[id as usize].hot else { return };
+        let (times, values) = self.rows(group).slices(slot);
+        let own = OwnHot::of(times, values);
+        self.rows_mut(group).clear(slot);
+        self.series[id as usize].hot = Hot::Own(Box::new(own));
+    }
+
+    fn rows(&self, group: u32) -> &Rows {
+        self.groups[group as usize].as_ref().expect("series leave a group before it goes")
+    }
+
+    fn rows_mut(&mut self, group: u32) -> &mut Rows {
+        self.groups[group as usize].as_mut().expect("series leave a group before it goes")
     }
 
     fn create(&mut self, labels: &Labels) -> u32 {
@@ -68,38 +145,73 @@ impl Head {
         ids.into_iter().map(|id| (self.index.labels(id), &self.series[id as usize]))
     }
 
+    /// What a checkpoint says of a series.
+    pub(crate) fn entry(&self, id: u32) -> Option<Entry> {
+        if !self.index.is_alive(id) {
+            return None;
+        }
+        let series = &self.series[id as usize];
+        let (times, values) = self.hot(series);
+        let (times, values) = (times.to_vec(), values.to_vec());
+        Some(Entry { id, labels: self.index.labels(id).clone(), blocks: series.blocks().to_vec(), times, values })
+    }
+
+    /// Closes a batch or row: it is counted, and handed to the operating system.
+    pub(crate) fn appended(&mut self, report: &AppendReport) {
+        self.appended_total += report.appended as u64;
+        self.refused_total.add(&report.refused);
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
+    pub(crate) fn sample_bytes(&self) -> usize {
+        let groups: usize = self.groups.iter().flatten().map(Rows::bytes).sum();
+        self.series.iter().map(Series::bytes).sum::<usize>() + groups + self.columns.bytes()
+    }
+
+    /// Drops what is older than `oldest`, as far as that frees memory, and the series that have nothing left. Those
+    /// that a group still writes to stay.
     pub(crate) fn expire(&mut self, oldest: i64) {
-        let mut dead = Vec::new();
-        for id in self.index.ids() {
-            let series = &mut self.series[id as usize];
-            self.samples -= series.expire(oldest);
-            if series.is_empty() {
-                *series = Series::default();
-                dead.push(id);
-            }
+        self.close_groups();
+        self.expire_samples(oldest);
+        let is_dead = |id: &u32| {
+            let series = &self.series[*id as usize];
+            series.blocks().is_empty() && matches!(series.hot, Hot::Nowhere)
+        };
+        let dead = if self.ids_pinned { Vec::new() } else { self.index.ids().into_iter().filter(is_dead).collect() };
+        if let Some(log) = &mut self.log {
+            log.expiry(oldest, &dead);
+        }
+        for id in &dead {
+            self.series[*id as usize] = Series::default();
         }
         self.index.remove(&dead);
         self.columns.sweep();
     }
 
-    /// A copy for a checkpoint; sealed blocks are shared, not copied.
-    pub(crate) fn snapshot(&self, oldest: i64) -> Snapshot {
-        let series = self.index.ids().into_iter();
-        let series = series.map(|id| (id, self.index.labels(id).clone(), self.series[id as usize].clone()));
-        Snapshot { oldest, ids_len: self.index.ids_len(), series: series.collect() }
+    fn expire_samples(&mut self, oldest: i64) {
+        let Head { series, groups, samples, .. } = self;
+        for series in series {
+            *samples -= series.expire_blocks(oldest);
+            if series.blocks().is_empty() {
+                *samples -= match series.hot {
+                    Hot::Slot { group, slot } => {
+                        groups[group as usize].as_mut().map_or(0, |rows| rows.expire(slot, oldest))
+                    }
+                    _ => series.expire_own(oldest),
+                };
+            }
+        }
     }
 
-    /// The state of a checkpoint, whose columns are these.
-    pub(crate) fn restore(snapshot: Snapshot, columns: TimeColumns) -> Option<Head> {
-        let mut head = Head { columns, ..Head::default() };
-        head.index.reserve_ids(snapshot.ids_len);
-        for (id, labels, series) in snapshot.series {
-            head.samples += series.len();
-            head.index.insert_at(id, &labels)?;
-            head.make_room(id);
-            head.series[id as usize] = series;
+    /// A series that was found dead before.
+    fn forget(&mut self, id: u32) {
+        if let Some(series) = self.series.get_mut(id as usize) {
+            let series = std::mem::take(series);
+            self.samples -= series.sealed_len() + self.hot(&series).0.len();
+            self.index.remove(&[id]);
         }
-        Some(head)
     }
 }
 
@@ -116,37 +228,12 @@ impl Span {
         let lag_max = i64::try_from(config.out_of_order_window.as_millis()).unwrap_or(i64::MAX);
         Span { oldest, newest: (now + config.future_tolerance).0, lag_max }
     }
-}
 
-/// Recovery: the log's entries were accepted when they were written, so nothing is judged again.
-pub(crate) struct Recovering<'h> {
-    pub(crate) head: &'h mut Head,
-    pub(crate) oldest: i64,
-}
-
-impl Replay for Recovering<'_> {
-    fn series(&mut self, id: u32, labels: Labels) -> Option<()> {
-        self.head.index.insert_at(id, &labels)?;
-        self.head.make_room(id);
-        Some(())
-    }
-
-    fn newest_value(&self, id: u32) -> Option<f64> {
-        self.head.series.get(id as usize)?.newest_value()
-    }
-
-    fn sample(&mut self, id: u32, time: i64, value: f64) -> Option<()> {
-        if !self.head.index.is_alive(id) {
-            return None;
+    fn check(self, time: i64) -> Result<(), Refusal> {
+        match () {
+            () if time < self.oldest => Err(Refusal::TooOld),
+            () if time > self.newest => Err(Refusal::TooNew),
+            () => Ok(()),
         }
-        let Head { series, columns, samples, .. } = &mut *self.head;
-        let inserted = series[id as usize].insert(time, value, i64::MAX, columns);
-        *samples += 1;
-        matches!(inserted, Ok(Insert::Added)).then_some(())
-    }
-
-    fn expire(&mut self, oldest: i64) {
-        self.oldest = oldest;
-        self.head.expire(oldest);
     }
 }

@@ -11,6 +11,8 @@ use smallvec::SmallVec;
 use telemetry::{Labels, MatchOp, Matcher};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::group::SeriesKey;
+
 /// Sorted ids. Most pairs of a label like `instance` times a metric's name have few.
 type Postings = SmallVec<[u32; 4]>;
 
@@ -19,12 +21,29 @@ pub(crate) struct Index {
     by_labels: HashTable<u32>,
     /// By id; None where the id is free.
     labels: Vec<Option<Labels>>,
+    /// By id: how many series have had it and are gone.
+    generations: Vec<u32>,
     free: Vec<u32>,
     postings: BTreeMap<Box<str>, BTreeMap<Box<str>, Postings>>,
     created_total: u64,
+    /// Rises when series come or go.
+    epoch: u64,
 }
 
 impl Index {
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn key(&self, id: u32) -> SeriesKey {
+        SeriesKey { id, generation: self.generations.get(id as usize).copied().unwrap_or_default() }
+    }
+
+    /// Whether the series still lives that had this key.
+    pub(crate) fn lives(&self, key: SeriesKey) -> bool {
+        self.is_alive(key.id) && self.key(key.id) == key
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_labels.len()
     }
@@ -64,6 +83,7 @@ impl Index {
     pub(crate) fn insert(&mut self, labels: &Labels) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
             self.labels.push(None);
+            self.generations.push(0);
             u32::try_from(self.labels.len() - 1).expect("four billion series do not fit into memory")
         });
         self.occupy(id, labels);
@@ -73,12 +93,17 @@ impl Index {
 
     /// Makes ids up to this many known, all free; before [`Index::insert_at`].
     pub(crate) fn reserve_ids(&mut self, len: usize) {
-        self.labels.resize(len.max(self.labels.len()), None);
+        let len = len.max(self.labels.len());
+        self.labels.resize(len, None);
+        self.generations.resize(len, 0);
     }
 
-    /// Adds a series under the id that it had before a restart. None if the id is taken, is not the next free one
-    /// beyond those known, or the series is there already. [`Index::find_free_ids`] has to follow.
+    /// Adds a series under the id that it had before a restart, unless it is there. None if the id is another's, is
+    /// beyond the next one, or the series has another. [`Index::find_free_ids`] has to follow.
     pub(crate) fn insert_at(&mut self, id: u32, labels: &Labels) -> Option<()> {
+        if self.is_alive(id) && self.is(id, labels) {
+            return Some(());
+        }
         if id as usize > self.labels.len() || self.is_alive(id) || self.find(labels).is_some() {
             return None;
         }
@@ -92,6 +117,7 @@ impl Index {
     }
 
     fn occupy(&mut self, id: u32, labels: &Labels) {
+        self.epoch += 1;
         self.labels[id as usize] = Some(labels.clone());
         let by_id = &self.labels;
         let rehash = |id: &u32| by_id[*id as usize].as_ref().map_or(0, hash);
@@ -108,7 +134,9 @@ impl Index {
     /// Removes series; `dead` is ascending.
     pub(crate) fn remove(&mut self, dead: &[u32]) {
         for id in dead {
-            let Some(labels) = self.labels[*id as usize].take() else { continue };
+            let Some(labels) = self.labels.get_mut(*id as usize).and_then(Option::take) else { continue };
+            self.epoch += 1;
+            self.generations[*id as usize] += 1;
             if let Ok(found) = self.by_labels.find_entry(hash(&labels), |other| other == id) {
                 found.remove();
             }

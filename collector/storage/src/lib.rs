@@ -24,28 +24,33 @@ mod block;
 mod column;
 mod disk;
 mod extent;
+mod group;
 mod head;
 mod index;
 mod report;
+mod rows;
 mod series;
 
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use telemetry::{Labels, Matcher, Sample, Timestamp};
 
 pub use disk::{Checkpoint, OpenError, Recovery};
 pub use extent::Extent;
+pub use group::Group;
 pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
+pub use rows::{Row, RowReport};
 
 use block::DecodedTimes;
 use disk::Directory;
+use disk::checkpoint::Entry;
 use disk::log::Log;
 use head::{Head, Span};
-use series::{Range, Series};
+use series::Range;
 
 /// A checkpoint is not worth its writing before the log has this length.
 const CHECKPOINT_LOG_LEN_MIN: u64 = 64 << 20;
@@ -125,20 +130,30 @@ impl Storage {
     /// A full disk does not stop this: samples then live in memory only, [`Stats::log`] says so, and a later
     /// [`Storage::checkpoint`] that succeeds makes up for it.
     pub fn append(&self, samples: &[Sample], now: Timestamp) -> AppendReport {
-        let mut report = AppendReport::default();
-        let mut head = self.write();
         let span = Span::new(&self.config, self.oldest_at(now), now);
+        let mut head = self.write();
+        let mut report = AppendReport::default();
         for sample in samples {
-            match head.append(sample, &self.config, span) {
-                Ok(()) => report.appended += 1,
-                Err(refusal) => report.refused.count(refusal),
-            }
+            report.count(head.append(sample, &self.config, span));
         }
-        head.appended_total += report.appended as u64;
-        head.refused_total.add(&report.refused);
-        if let Some(log) = &mut head.log {
-            log.flush();
-        }
+        head.appended(&report);
+        report
+    }
+
+    /// A place for the rows of a target, of which about `rows_kept` stay plain numbers: as many as the usual queries
+    /// want.
+    pub fn group(&self, rows_kept: usize) -> Group {
+        let alive = Arc::new(());
+        Group { id: self.write().open_group(rows_kept, Arc::downgrade(&alive)), alive }
+    }
+
+    /// Stores a row: one lock, one time and one look at each series' place, where [`Storage::append`] has to find
+    /// each series by its labels. Otherwise the same.
+    pub fn append_row(&self, group: &Group, row: &Row, now: Timestamp) -> RowReport {
+        let span = Span::new(&self.config, self.oldest_at(now), now);
+        let mut head = self.write();
+        let report = head.append_row(group.id, row, &self.config, span);
+        head.appended(&report.append);
         report
     }
 
@@ -146,7 +161,7 @@ impl Storage {
     pub fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<SeriesData> {
         let start = self.clamp(start);
         let head = self.read();
-        let ranges = head.matching(matchers).map(|(labels, series)| (labels.clone(), series.range(start, end.0)));
+        let ranges = head.matching(matchers).map(|(labels, series)| (labels.clone(), series.range(head.hot(series), start, end.0)));
         let ranges: Vec<(Labels, Range)> = ranges.collect();
         // Blocks never change: they are decoded while the writer goes on.
         drop(head);
@@ -160,7 +175,7 @@ impl Storage {
     pub fn series_labels(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<Labels> {
         let start = self.clamp(start);
         let head = self.read();
-        let live = head.matching(matchers).filter(|(_, series)| series.has_samples(start, end.0));
+        let live = head.matching(matchers).filter(|(_, series)| series.has_samples(head.hot(series).0, start, end.0));
         let mut labels: Vec<Labels> = live.map(|(labels, _)| labels.clone()).collect();
         drop(head);
         labels.sort();
@@ -173,7 +188,7 @@ impl Storage {
         let head = self.read();
         let mut names = std::collections::BTreeSet::new();
         for (labels, series) in head.matching(matchers) {
-            if series.has_samples(start, end.0) {
+            if series.has_samples(head.hot(series).0, start, end.0) {
                 for (name, _) in labels.iter() {
                     if !names.contains(name) {
                         names.insert(name.to_owned());
@@ -192,7 +207,7 @@ impl Storage {
         for (labels, series) in head.matching(matchers) {
             if let Some(value) = labels.get(name)
                 && !values.contains(value)
-                && series.has_samples(start, end.0)
+                && series.has_samples(head.hot(series).0, start, end.0)
             {
                 values.insert(value.to_owned());
             }
@@ -206,9 +221,6 @@ impl Storage {
         let mut head = self.write();
         self.oldest.store(oldest, Ordering::Relaxed);
         head.expire(oldest);
-        if let Some(log) = &mut head.log {
-            log.expiry(oldest);
-        }
     }
 
     /// Makes everything appended so far outlast a loss of power. To be called every second or so, from a thread that
@@ -246,22 +258,25 @@ impl Storage {
     pub fn checkpoint(&self) -> io::Result<Option<Checkpoint>> {
         let Some(directory) = &self.directory else { return Ok(None) };
         let directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
-        let (number, snapshot) = {
+        let number = {
             let mut head = self.write();
             let Some(log) = &mut head.log else { return Ok(None) };
             let number = log.number + 1;
             let continues_at = if log.failure().is_none() { log.len() } else { 0 };
             let next = Log::create(&directory.log_path(number), number, continues_at);
             log.succeed(next?);
-            (number, head.snapshot(self.oldest.load(Ordering::Relaxed)))
+            head.ids_pinned = true;
+            number
         };
-        let bytes = disk::checkpoint::write(&directory, number, &snapshot)?;
-        self.checkpoint_len.store(bytes, Ordering::Relaxed);
+        let written = disk::checkpoint::write(&directory, number, self);
+        self.write().ids_pinned = false;
+        let checkpoint = written?;
+        self.checkpoint_len.store(checkpoint.bytes, Ordering::Relaxed);
         if let Some(log) = &mut self.write().log {
             log.checkpoint_written();
         }
         directory.remove_before(number)?;
-        Ok(Some(Checkpoint { series: snapshot.series.len(), bytes }))
+        Ok(Some(checkpoint))
     }
 
     pub fn stats(&self) -> Stats {
@@ -272,7 +287,7 @@ impl Storage {
             appended_total: head.appended_total,
             refused_total: head.refused_total,
             series_created_total: head.index.created_total(),
-            sample_bytes: head.series.iter().map(Series::bytes).sum::<usize>() + head.columns.bytes(),
+            sample_bytes: head.sample_bytes(),
             log: head.log.as_ref().map(|log| LogStats {
                 len_bytes: log.len(),
                 written_bytes_total: log.written_total,
@@ -298,6 +313,22 @@ impl Storage {
 
     fn write(&self) -> RwLockWriteGuard<'_, Head> {
         self.head.write().expect("no thread panics while it writes")
+    }
+}
+
+/// Series of a checkpoint that are collected at a time; so long do appends wait.
+const CHECKPOINT_PART: u32 = 2048;
+
+impl disk::checkpoint::State for Storage {
+    fn oldest(&self) -> i64 {
+        self.oldest.load(Ordering::Relaxed)
+    }
+
+    fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)> {
+        let head = self.read();
+        let ids_len = head.index.ids_len() as u32;
+        let to = from.saturating_add(CHECKPOINT_PART).min(ids_len);
+        (from < to).then(|| ((from..to).filter_map(|id| head.entry(id)).collect(), to))
     }
 }
 

@@ -13,11 +13,19 @@ pub enum Refusal {
     TooNew,
     /// The series is new and there are as many as are allowed.
     SeriesLimit,
+    /// A row names a slot whose series is gone.
+    UnknownSeries,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 5] =
-        [Refusal::OutOfOrder, Refusal::Duplicate, Refusal::TooOld, Refusal::TooNew, Refusal::SeriesLimit];
+    pub const ALL: [Refusal; 6] = [
+        Refusal::OutOfOrder,
+        Refusal::Duplicate,
+        Refusal::TooOld,
+        Refusal::TooNew,
+        Refusal::SeriesLimit,
+        Refusal::UnknownSeries,
+    ];
 
     /// The value of the metric's label `reason`.
     pub fn as_str(self) -> &'static str {
@@ -27,6 +35,7 @@ impl Refusal {
             Refusal::TooOld => "too_old",
             Refusal::TooNew => "too_new",
             Refusal::SeriesLimit => "series_limit",
+            Refusal::UnknownSeries => "unknown_series",
         }
     }
 }
@@ -63,6 +72,15 @@ impl RefusedCounts {
 pub struct AppendReport {
     pub appended: usize,
     pub refused: RefusedCounts,
+}
+
+impl AppendReport {
+    pub(crate) fn count(&mut self, result: Result<(), Refusal>) {
+        match result {
+            Ok(()) => self.appended += 1,
+            Err(refusal) => self.refused.count(refusal),
+        }
+    }
 }
 
 /// The store's own numbers.

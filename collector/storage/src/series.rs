@@ -1,7 +1,8 @@
 //! The samples of one series: the newest as plain numbers, the rest in sealed blocks.
 //!
 //! Alert rules read the newest few, so those cost nothing to read. Blocks are sealed small and joined to larger ones
-//! as they age: each sample is encoded three times in its life, and a block of 256 costs little beyond its samples.
+//! as they age, so that a block of 256 costs little beyond its samples. Plain samples lie with the series alone
+//! ([`OwnHot`]), or, where series are written together, in a row of their [`crate::group::Group`].
 
 use smallvec::SmallVec;
 use telemetry::Timestamp;
@@ -9,20 +10,41 @@ use telemetry::Timestamp;
 use crate::Refusal;
 use crate::block::{Block, DecodedTimes, TimeColumns};
 
-/// Plain samples are sealed when there are this many, …
+/// Plain samples of a series of its own are sealed when there are this many, …
 const HOT_LEN_MAX: usize = 24;
 /// … but for the newest.
-const HOT_LEN_KEPT: usize = 8;
+pub(crate) const HOT_LEN_KEPT: usize = 8;
+/// So many samples make the smallest usual block.
+pub(crate) const BLOCK_LEN_MIN: usize = HOT_LEN_MAX - HOT_LEN_KEPT;
 /// So many neighbouring blocks of one size are joined to one.
 const JOINED: usize = 4;
 /// Blocks of this many samples are not joined any more.
 const BLOCK_LEN_FULL: usize = 256;
 
 /// Sorted by time, one value per time.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Series {
     /// Oldest first; their times do not overlap, and all are before the plain samples'.
     blocks: Vec<Block>,
+    pub(crate) hot: Hot,
+}
+
+/// Where the plain samples are.
+#[derive(Default)]
+pub(crate) enum Hot {
+    #[default]
+    Nowhere,
+    Own(Box<OwnHot>),
+    /// In this slot of this group.
+    Slot {
+        group: u32,
+        slot: u32,
+    },
+}
+
+/// Plain samples with times of their own.
+#[derive(Default)]
+pub(crate) struct OwnHot {
     times: Vec<i64>,
     values: Vec<f64>,
 }
@@ -34,63 +56,89 @@ pub(crate) enum Insert {
     Repeated,
 }
 
+impl OwnHot {
+    pub(crate) fn of(times: &[i64], values: &[f64]) -> Self {
+        OwnHot { times: times.to_vec(), values: values.to_vec() }
+    }
+
+    pub(crate) fn slices(&self) -> (&[i64], &[f64]) {
+        (&self.times, &self.values)
+    }
+
+    fn add(&mut self, at: usize, time: i64, value: f64) {
+        if self.times.capacity() == self.times.len() {
+            // Growing by doubling would leave a third of a million series' memory unused.
+            let more = if self.times.len() < HOT_LEN_KEPT { HOT_LEN_KEPT } else { BLOCK_LEN_MIN };
+            self.times.reserve_exact(more);
+            self.values.reserve_exact(more);
+        }
+        self.times.insert(at, time);
+        self.values.insert(at, value);
+    }
+}
+
 impl Series {
     pub(crate) fn from_parts(blocks: Vec<Block>, times: Vec<i64>, values: Vec<f64>) -> Self {
-        Series { blocks, times, values }
+        let hot = if times.is_empty() { Hot::Nowhere } else { Hot::Own(Box::new(OwnHot { times, values })) };
+        Series { blocks, hot }
     }
 
     pub(crate) fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
-    pub(crate) fn hot(&self) -> (&[i64], &[f64]) {
-        (&self.times, &self.values)
+    /// The newest time among the sealed samples.
+    pub(crate) fn newest_sealed(&self) -> Option<i64> {
+        self.blocks.last().map(Block::last)
     }
 
-    pub(crate) fn oldest(&self) -> Option<i64> {
-        self.blocks.first().map(Block::first).or_else(|| self.times.first().copied())
+    pub(crate) fn sealed_len(&self) -> usize {
+        self.blocks.iter().map(Block::count).sum()
     }
 
-    pub(crate) fn newest(&self) -> Option<i64> {
-        self.times.last().copied().or_else(|| self.blocks.last().map(Block::last))
+    /// A sample newer than all there are, among plain samples of its own.
+    pub(crate) fn push_own(&mut self, time: i64, value: f64, columns: &mut TimeColumns) {
+        let own = self.own();
+        own.add(own.times.len(), time, value);
+        self.seal_when_full(columns);
     }
 
-    /// The newest value among the plain samples, against which the log writes the next.
-    pub(crate) fn newest_value(&self) -> Option<f64> {
-        self.values.last().copied()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.times.len() + self.blocks.iter().map(Block::count).sum::<usize>()
-    }
-
-    /// `lag_max` is how far behind the newest sample this one may lie, in milliseconds.
-    pub(crate) fn insert(
+    /// A sample that is not newer than all there are; plain samples, if any, are its own. `late` is whether it lies
+    /// within the out-of-order window.
+    pub(crate) fn insert_late(
         &mut self,
         time: i64,
         value: f64,
-        lag_max: i64,
+        within: bool,
         columns: &mut TimeColumns,
     ) -> Result<Insert, Refusal> {
-        let newest = self.newest();
-        if newest.is_none_or(|newest| time > newest) {
-            self.add_hot(self.times.len(), time, value);
-            self.seal_when_full(columns);
-            return Ok(Insert::Added);
+        if let Some(block) = self.block_for(time) {
+            return self.insert_sealed(block, time, value, within, columns);
         }
-        let lag = newest.unwrap_or(time).saturating_sub(time);
-        let holds = self.blocks.partition_point(|block| block.last() < time);
-        if holds < self.blocks.len() {
-            return self.insert_sealed(holds, time, value, lag <= lag_max, columns);
-        }
-        let at = place(&self.times, &self.values, time, value, lag, lag_max)?;
-        let Some(at) = at else { return Ok(Insert::Repeated) };
-        self.add_hot(at, time, value);
+        let own = self.own();
+        let Some(at) = place((&own.times, &own.values), time, value, within)? else { return Ok(Insert::Repeated) };
+        own.add(at, time, value);
         self.seal_when_full(columns);
         Ok(Insert::Added)
     }
 
-    /// Into a block that holds or follows the time: it is decoded and sealed anew. Rare: only late samples come here.
+    /// The block that holds or follows the time.
+    pub(crate) fn block_for(&self, time: i64) -> Option<usize> {
+        let at = self.blocks.partition_point(|block| block.last() < time);
+        (at < self.blocks.len()).then_some(at)
+    }
+
+    fn own(&mut self) -> &mut OwnHot {
+        if !matches!(self.hot, Hot::Own(_)) {
+            self.hot = Hot::Own(Box::default());
+        }
+        match &mut self.hot {
+            Hot::Own(own) => own,
+            _ => unreachable!("made so above"),
+        }
+    }
+
+    /// Into a block: it is decoded and sealed anew. Rare: only late samples come here.
     fn insert_sealed(
         &mut self,
         block: usize,
@@ -100,8 +148,7 @@ impl Series {
         columns: &mut TimeColumns,
     ) -> Result<Insert, Refusal> {
         let (mut times, mut values) = self.blocks[block].decode();
-        let (lag, lag_max) = if within { (1, 1) } else { (1, 0) };
-        let Some(at) = place(&times, &values, time, value, lag, lag_max)? else { return Ok(Insert::Repeated) };
+        let Some(at) = place((&times, &values), time, value, within)? else { return Ok(Insert::Repeated) };
         times.insert(at, time);
         values.insert(at, value);
         let middle = if times.len() > 2 * BLOCK_LEN_FULL { times.len() / 2 } else { times.len() };
@@ -111,25 +158,34 @@ impl Series {
         Ok(Insert::Added)
     }
 
-    fn add_hot(&mut self, at: usize, time: i64, value: f64) {
-        if self.times.capacity() == self.times.len() {
-            // Growing by doubling would leave a third of a million series' memory unused.
-            let more = if self.times.len() < HOT_LEN_KEPT { HOT_LEN_KEPT } else { HOT_LEN_MAX - HOT_LEN_KEPT };
-            self.times.reserve_exact(more);
-            self.values.reserve_exact(more);
-        }
-        self.times.insert(at, time);
-        self.values.insert(at, value);
-    }
-
     fn seal_when_full(&mut self, columns: &mut TimeColumns) {
-        if self.times.len() < HOT_LEN_MAX {
+        let Hot::Own(own) = &mut self.hot else { return };
+        if own.times.len() < HOT_LEN_MAX {
             return;
         }
-        let sealed = self.times.len() - HOT_LEN_KEPT;
-        self.blocks.push(Block::seal(&self.times[..sealed], &self.values[..sealed], columns));
-        self.times.drain(..sealed);
-        self.values.drain(..sealed);
+        let sealed = own.times.len() - HOT_LEN_KEPT;
+        let block = Block::seal(&own.times[..sealed], &own.values[..sealed], columns);
+        own.times.drain(..sealed);
+        own.values.drain(..sealed);
+        self.push_block(block, columns);
+    }
+
+    /// Seals plain samples of its own, which then are nowhere.
+    pub(crate) fn seal_own(&mut self, columns: &mut TimeColumns) {
+        if let Hot::Own(own) = std::mem::take(&mut self.hot)
+            && !own.times.is_empty()
+        {
+            let block = Block::seal(&own.times, &own.values, columns);
+            self.push_block(block, columns);
+        }
+    }
+
+    /// Adds a block behind the others.
+    pub(crate) fn push_block(&mut self, block: Block, columns: &mut TimeColumns) {
+        if self.blocks.len() == self.blocks.capacity() {
+            self.blocks.reserve_exact(if self.blocks.is_empty() { JOINED } else { 3 });
+        }
+        self.blocks.push(block);
         while self.join_newest_blocks(columns) {}
     }
 
@@ -140,35 +196,34 @@ impl Series {
         if size >= BLOCK_LEN_FULL || self.blocks[from..].iter().any(|block| size_class(block) != size) {
             return false;
         }
-        let (mut times, mut values) = (Vec::new(), Vec::new());
-        for block in &self.blocks[from..] {
-            let (t, v) = block.decode();
-            times.extend(t);
-            values.extend(v);
-        }
+        let values: Vec<f64> = self.blocks[from..].iter().flat_map(Block::decode_values).collect();
+        let times = columns.join(self.blocks[from..].iter().map(|block| &block.times));
         self.blocks.truncate(from);
-        self.blocks.push(Block::seal(&times, &values, columns));
+        self.blocks.push(Block::over(times, &values));
         true
     }
 
-    /// What a reader needs for the samples after `start` and up to `end`.
-    pub(crate) fn range(&self, start: i64, end: i64) -> Range {
-        let from = self.blocks.partition_point(|block| block.last() <= start);
-        let to = self.blocks.partition_point(|block| block.first() <= end);
-        let blocks = self.blocks.get(from..to).unwrap_or_default();
-        let (from, to) = bounds(&self.times, start, end);
-        let times = self.times[from..to].iter().map(|time| Timestamp(*time));
-        let hot = times.zip(self.values[from..to].iter().copied()).collect();
+    /// What a reader needs for the samples after `start` and up to `end`; `hot` are the plain samples.
+    pub(crate) fn range(&self, (times, values): (&[i64], &[f64]), start: i64, end: i64) -> Range {
+        let blocks = self.blocks_within(start, end);
+        let (from, to) = bounds(times, start, end);
+        let times = times[from..to].iter().map(|time| Timestamp(*time));
+        let hot = times.zip(values[from..to].iter().copied()).collect();
         Range { blocks: blocks.iter().cloned().collect(), hot, start, end }
     }
 
-    pub(crate) fn has_samples(&self, start: i64, end: i64) -> bool {
-        let (from, to) = bounds(&self.times, start, end);
+    /// The blocks that may have samples after `start` and up to `end`.
+    pub(crate) fn blocks_within(&self, start: i64, end: i64) -> &[Block] {
+        let from = self.blocks.partition_point(|block| block.last() <= start);
+        let to = self.blocks.partition_point(|block| block.first() <= end);
+        self.blocks.get(from..to).unwrap_or_default()
+    }
+
+    pub(crate) fn has_samples(&self, hot: &[i64], start: i64, end: i64) -> bool {
+        let (from, to) = bounds(hot, start, end);
         from < to || {
-            let first = self.blocks.partition_point(|block| block.last() <= start);
-            let overlapping = self.blocks[first..].iter().take_while(|block| block.first() <= end);
             // A block whose ends both lie outside may still have a hole where the range is.
-            overlapping.into_iter().any(|block| {
+            self.blocks_within(start, end).iter().any(|block| {
                 let end_within = (block.first() > start && block.first() <= end) || block.last() <= end;
                 end_within || {
                     let (from, to) = bounds(&block.times.decode(), start, end);
@@ -178,27 +233,32 @@ impl Series {
         }
     }
 
-    /// Drops what is older than `oldest`, as far as that frees memory; returns how many samples that were.
-    pub(crate) fn expire(&mut self, oldest: i64) -> usize {
+    /// Drops blocks that are older than `oldest` as a whole; returns how many samples that were.
+    pub(crate) fn expire_blocks(&mut self, oldest: i64) -> usize {
         let blocks = self.blocks.partition_point(|block| block.last() < oldest);
-        let sealed: usize = self.blocks.drain(..blocks).map(|block| block.count()).sum();
-        if !self.blocks.is_empty() {
-            return sealed;
+        self.blocks.drain(..blocks).map(|block| block.count()).sum()
+    }
+
+    /// Drops the oldest plain samples of its own; returns how many.
+    pub(crate) fn expire_own(&mut self, oldest: i64) -> usize {
+        let Hot::Own(own) = &mut self.hot else { return 0 };
+        let old = own.times.partition_point(|time| *time < oldest);
+        own.times.drain(..old);
+        own.values.drain(..old);
+        if own.times.is_empty() {
+            self.hot = Hot::Nowhere;
         }
-        let hot = self.times.partition_point(|time| *time < oldest);
-        self.times.drain(..hot);
-        self.values.drain(..hot);
-        sealed + hot
+        old
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.times.is_empty() && self.blocks.is_empty()
-    }
-
+    /// Bytes but for plain samples in a group.
     pub(crate) fn bytes(&self) -> usize {
-        let hot = self.times.capacity() * size_of::<i64>() + self.values.capacity() * size_of::<f64>();
+        let own = match &self.hot {
+            Hot::Own(own) => size_of::<OwnHot>() + (own.times.capacity() + own.values.capacity()) * size_of::<i64>(),
+            _ => 0,
+        };
         let slots = (self.blocks.capacity() - self.blocks.len()) * size_of::<Block>();
-        size_of::<Series>() + hot + slots + self.blocks.iter().map(Block::bytes).sum::<usize>()
+        size_of::<Series>() + own + slots + self.blocks.iter().map(Block::bytes).sum::<usize>()
     }
 }
 
@@ -232,32 +292,31 @@ impl Range {
 }
 
 /// Where a late sample belongs; None if it is there already.
-fn place(
-    times: &[i64],
-    values: &[f64],
+pub(crate) fn place(
+    (times, values): (&[i64], &[f64]),
     time: i64,
     value: f64,
-    lag: i64,
-    lag_max: i64,
+    within: bool,
 ) -> Result<Option<usize>, Refusal> {
     match times.binary_search(&time) {
         Ok(at) if values[at].to_bits() == value.to_bits() => Ok(None),
-        Ok(_) if lag == 0 || lag <= lag_max => Err(Refusal::Duplicate),
-        Err(at) if lag <= lag_max => Ok(Some(at)),
+        Ok(_) if within => Err(Refusal::Duplicate),
+        Err(at) if within => Ok(Some(at)),
         _ => Err(Refusal::OutOfOrder),
     }
 }
 
 /// The power of four, times the smallest block, that a block's length reaches.
 fn size_class(block: &Block) -> usize {
-    let mut size = HOT_LEN_MAX - HOT_LEN_KEPT;
+    let mut size = BLOCK_LEN_MIN;
     while block.count() >= size * JOINED {
         size *= JOINED;
     }
     size
 }
 
-fn bounds(times: &[i64], start: i64, end: i64) -> (usize, usize) {
+/// Where the times after `start` and up to `end` are.
+pub(crate) fn bounds(times: &[i64], start: i64, end: i64) -> (usize, usize) {
     let from = times.partition_point(|time| *time <= start);
     let to = times.partition_point(|time| *time <= end);
     (from, to.max(from))

@@ -36,6 +36,7 @@
 
 mod family;
 mod lex;
+mod lines;
 mod parser;
 pub mod strict;
 mod writer;
@@ -44,6 +45,7 @@ mod writer;
 mod tests;
 
 pub use family::{Exemplar, Family, FamilySample, parse};
+pub use lines::{KnownSample, Lines, Order, Receiver};
 pub use parser::{ExemplarRef, LabelRef, Line, Parser, SampleLine, parse_text};
 pub use writer::{Writer, write};
 

@@ -1,4 +1,4 @@
-//! A checkpoint: every series with its samples, as of the beginning of a log.
+//! A checkpoint: every series with its samples, at least as of the beginning of a log.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use telemetry::Labels;
 
 use super::frame::{Header, RecordWriter, Records};
-use super::{Directory, OpenError, io_error};
+use super::{Checkpoint, Directory, OpenError, io_error};
 use crate::block::{Block, TimeColumn, TimeColumns};
 use crate::column::{Reader, decode_times, decode_values, encode_times, encode_values, push_varint, unzigzag, zigzag};
 use crate::series::Series;
@@ -23,74 +23,100 @@ const END: u8 = 3;
 /// Records are cut at this size.
 const RECORD_LEN_TARGET: usize = 1 << 20;
 
-/// What a checkpoint holds; blocks are shared with the store, so taking it is quick.
-pub(crate) struct Snapshot {
+/// What is written of a series; sealed blocks are shared with the store, so taking it is quick.
+pub(crate) struct Entry {
+    pub(crate) id: u32,
+    pub(crate) labels: Labels,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) times: Vec<i64>,
+    pub(crate) values: Vec<f64>,
+}
+
+/// What a checkpoint held.
+pub(crate) struct Restored {
     pub(crate) oldest: i64,
     /// How many series ids were in use or free: the log after the checkpoint may use any of them.
     pub(crate) ids_len: usize,
     pub(crate) series: Vec<(u32, Labels, Series)>,
 }
 
-/// Writes the checkpoint beside its place, makes it durable, and moves it there. Returns its length.
-pub(crate) fn write(directory: &Directory, number: u64, snapshot: &Snapshot) -> io::Result<u64> {
+/// The state to write down, a part at a time: appends go on in between.
+pub(crate) trait State {
+    fn oldest(&self) -> i64;
+    /// The series of some ids from this one on, and the id after them; None behind the last.
+    fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)>;
+}
+
+/// Writes the checkpoint beside its place, makes it durable, and moves it there.
+pub(crate) fn write(directory: &Directory, number: u64, state: &impl State) -> io::Result<Checkpoint> {
     let path = directory.checkpoint_path(number);
     let unfinished = path.with_extension("unfinished");
-    let written = write_file(&unfinished, snapshot)?;
+    let written = write_file(&unfinished, state)?;
     fs::rename(&unfinished, &path)?;
     directory.sync()?;
     Ok(written)
 }
 
-fn write_file(path: &Path, snapshot: &Snapshot) -> io::Result<u64> {
+fn write_file(path: &Path, state: &impl State) -> io::Result<Checkpoint> {
     let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
     let mut writer = RecordWriter::new(file, Header { magic: CHECKPOINT_MAGIC, continues_at: 0 })?;
     let mut payload = vec![BEGIN];
-    push_varint(&mut payload, zigzag(snapshot.oldest));
-    push_varint(&mut payload, snapshot.ids_len as u64);
+    push_varint(&mut payload, zigzag(state.oldest()));
     writer.record(&payload)?;
 
     let mut columns = ColumnNumbers::default();
     payload.clear();
-    for (id, labels, series) in &snapshot.series {
-        if payload.is_empty() {
-            payload.push(SERIES);
+    let (mut series, mut next) = (0, 0);
+    while let Some((entries, after)) = state.part(next) {
+        for entry in &entries {
+            if payload.is_empty() {
+                payload.push(SERIES);
+            }
+            push_series(&mut payload, entry, &mut columns);
+            if payload.len() >= RECORD_LEN_TARGET {
+                writer.record(&payload)?;
+                payload.clear();
+            }
         }
-        push_series(&mut payload, *id, labels, series, &mut columns);
-        if payload.len() >= RECORD_LEN_TARGET {
-            writer.record(&payload)?;
-            payload.clear();
-        }
+        series += entries.len();
+        next = after;
     }
     if !payload.is_empty() {
         writer.record(&payload)?;
     }
     payload.clear();
     payload.push(END);
-    push_varint(&mut payload, snapshot.series.len() as u64);
+    push_varint(&mut payload, series as u64);
+    push_varint(&mut payload, u64::from(next));
     writer.record(&payload)?;
-    let written = writer.written;
+    let bytes = writer.written;
     writer.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    Ok(written)
+    Ok(Checkpoint { series, bytes })
 }
 
 /// Columns of times are shared by many blocks and written once.
 #[derive(Default)]
-struct ColumnNumbers(HashMap<*const TimeColumn, u64>);
+struct ColumnNumbers {
+    numbers: HashMap<*const TimeColumn, u64>,
+    /// Keeps the columns where they are as long as their addresses mean them.
+    held: Vec<Arc<TimeColumn>>,
+}
 
-fn push_series(payload: &mut Vec<u8>, id: u32, labels: &Labels, series: &Series, columns: &mut ColumnNumbers) {
-    push_varint(payload, u64::from(id));
+fn push_series(payload: &mut Vec<u8>, entry: &Entry, columns: &mut ColumnNumbers) {
+    let Entry { id, labels, blocks, times, values } = entry;
+    push_varint(payload, u64::from(*id));
     push_bytes(payload, labels.encoded().as_bytes());
-    let (times, values) = series.hot();
     push_varint(payload, times.len() as u64);
     push_bytes(payload, &encode_times(times));
     push_bytes(payload, &encode_values(values));
-    push_varint(payload, series.blocks().len() as u64);
-    for block in series.blocks() {
-        let next = columns.0.len() as u64 + 1;
-        match columns.0.get(&Arc::as_ptr(&block.times)) {
+    push_varint(payload, blocks.len() as u64);
+    for block in blocks {
+        let next = columns.held.len() as u64 + 1;
+        match columns.numbers.get(&Arc::as_ptr(&block.times)) {
             Some(number) => push_varint(payload, *number),
             None => {
-                columns.0.insert(Arc::as_ptr(&block.times), next);
+                columns.numbers.insert(Arc::as_ptr(&block.times), next);
+                columns.held.push(block.times.clone());
                 push_varint(payload, 0);
                 push_varint(payload, zigzag(block.first()));
                 push_varint(payload, zigzag(block.last()));
@@ -108,10 +134,10 @@ fn push_bytes(payload: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Reads a checkpoint whole, or says that it is damaged.
-pub(crate) fn read(path: &Path, columns: &mut TimeColumns) -> Result<Snapshot, OpenError> {
+pub(crate) fn read(path: &Path, columns: &mut TimeColumns) -> Result<Restored, OpenError> {
     let damaged = |what| OpenError::Damaged { file: path.to_owned(), what };
     let mut records = Records::open(path, CHECKPOINT_MAGIC)?;
-    let mut snapshot = Snapshot { oldest: i64::MIN, ids_len: 0, series: Vec::new() };
+    let mut restored = Restored { oldest: i64::MIN, ids_len: 0, series: Vec::new() };
     let mut numbered = Vec::new();
     loop {
         let record = records.next().map_err(io_error("read", path))?;
@@ -119,18 +145,20 @@ pub(crate) fn read(path: &Path, columns: &mut TimeColumns) -> Result<Snapshot, O
         let mut reader = Reader::new(payload);
         match reader.byte() {
             Some(BEGIN) => {
-                let begin = reader.varint().map(unzigzag).zip(reader.varint());
-                let (oldest, ids_len) = begin.ok_or_else(|| damaged("its beginning cannot be read"))?;
-                snapshot.oldest = oldest;
-                snapshot.ids_len = usize::try_from(ids_len).map_err(|_| damaged("too many series"))?;
+                let oldest = reader.varint().map(unzigzag);
+                restored.oldest = oldest.ok_or_else(|| damaged("its beginning cannot be read"))?;
             }
             Some(SERIES) => {
                 while !reader.is_empty() {
                     let series = read_series(&mut reader, columns, &mut numbered);
-                    snapshot.series.push(series.ok_or_else(|| damaged("a series cannot be read"))?);
+                    restored.series.push(series.ok_or_else(|| damaged("a series cannot be read"))?);
                 }
             }
-            Some(END) if reader.varint() == Some(snapshot.series.len() as u64) => return Ok(snapshot),
+            Some(END) if reader.varint() == Some(restored.series.len() as u64) => {
+                let ids_len = reader.varint().and_then(|len| u32::try_from(len).ok());
+                restored.ids_len = ids_len.ok_or_else(|| damaged("its end cannot be read"))? as usize;
+                return Ok(restored);
+            }
             _ => return Err(damaged("an unknown record")),
         }
     }

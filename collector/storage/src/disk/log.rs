@@ -28,6 +28,8 @@ pub(crate) struct Log {
     gap: bool,
     /// Why what is appended may not survive; cleared by a checkpoint.
     failure: Option<String>,
+    /// By series id: whether this log has a sample of the series, so that the next is written against it.
+    has: Vec<u64>,
     pub(crate) errors_total: u64,
     pub(crate) written_total: u64,
 }
@@ -45,7 +47,9 @@ impl Log {
     pub(crate) fn resume(path: &Path, number: u64, whole_len: u64) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).open(path)?;
         file.set_len(whole_len)?;
-        Ok(Log::over(file, number, whole_len))
+        let mut log = Log::over(file, number, whole_len);
+        push_record(&mut log.buffer, &record::afresh());
+        Ok(log)
     }
 
     pub(crate) fn over(file: File, number: u64, len: u64) -> Self {
@@ -58,6 +62,7 @@ impl Log {
             predecessors: Vec::new(),
             gap: false,
             failure: None,
+            has: Vec::new(),
             errors_total: 0,
             written_total: 0,
         }
@@ -65,16 +70,36 @@ impl Log {
 
     pub(crate) fn series(&mut self, id: u32, labels: &Labels) {
         self.batch.series(id, labels);
+        if let Some(word) = self.has.get_mut(id as usize / 64) {
+            *word &= !(1 << (id % 64));
+        }
         self.cut();
     }
 
+    /// `previous` is the series' newest value, if it has any.
     pub(crate) fn sample(&mut self, id: u32, time: i64, value: f64, previous: Option<f64>) {
-        self.batch.sample(id, time, value, previous);
+        let (word, bit) = (id as usize / 64, 1 << (id % 64));
+        if word >= self.has.len() {
+            self.has.resize(word + 1, 0);
+        }
+        let known = self.has[word] & bit != 0;
+        self.has[word] |= bit;
+        if known && previous.is_none() {
+            // Its samples have expired, and a reader of the log does not know that.
+            self.batch.first(id);
+        }
+        self.batch.sample(id, time, value, previous.filter(|_| known));
         self.cut();
     }
 
-    pub(crate) fn expiry(&mut self, oldest: i64) {
-        push_record(&mut self.buffer, &record::expiry(oldest));
+    /// A sample that is not its series' newest.
+    pub(crate) fn late(&mut self, id: u32, time: i64, value: f64) {
+        self.batch.late(id, time, value);
+        self.cut();
+    }
+
+    pub(crate) fn expiry(&mut self, oldest: i64, dead: &[u32]) {
+        push_record(&mut self.buffer, &record::expiry(oldest, dead));
         self.flush();
     }
 

@@ -1,7 +1,7 @@
 //! What a log's records say: batches of samples, and expiries.
 //!
-//! A sample is written as the difference to what was stored before it, mostly in one to three bytes. Reading a log
-//! therefore has to repeat exactly what was done when it was written.
+//! A sample is written as the difference to the newest one of its series that the same log has, mostly in one to
+//! three bytes; the first as the difference to zero.
 
 use telemetry::Labels;
 
@@ -9,6 +9,8 @@ use crate::column::{Reader, decimals, from_decimals, push_varint, scaled, unzigz
 
 const BATCH: u8 = 1;
 const EXPIRY: u8 = 2;
+/// What follows refers to nothing before it: the log was opened again.
+const AFRESH: u8 = 3;
 
 // The low bits of an entry's first byte.
 const UNCHANGED: u8 = 0;
@@ -16,7 +18,13 @@ const DIFFERENCE: u8 = 1;
 /// The high bits say how: below 8 so many low bytes are unchanged and the others follow; above, a difference in the
 /// last of that many decimal places less [`PLACES`] follows.
 const CHANGED: u8 = 2;
-const NEW_SERIES: u8 = 3;
+const SPECIAL: u8 = 3;
+// The high bits of what is special.
+const NEW_SERIES: u8 = SPECIAL;
+/// A sample that is not the newest of its series, with its whole value.
+const LATE: u8 = SPECIAL | 1 << 4;
+/// The next sample of this series is written as a first one.
+const FIRST: u8 = SPECIAL | 2 << 4;
 const KIND: u8 = 0b11;
 const SAME_TIME: u8 = 0b100;
 const NEXT_ID: u8 = 0b1000;
@@ -61,7 +69,23 @@ impl BatchEncoder {
         self.payload.extend_from_slice(labels.encoded().as_bytes());
     }
 
-    /// `previous` is the series' newest plain value before this sample.
+    /// See [`LATE`].
+    pub(crate) fn late(&mut self, id: u32, time: i64, value: f64) {
+        self.start();
+        self.payload.push(LATE);
+        push_varint(&mut self.payload, u64::from(id));
+        push_varint(&mut self.payload, zigzag(time));
+        self.payload.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+
+    /// See [`FIRST`].
+    pub(crate) fn first(&mut self, id: u32) {
+        self.start();
+        self.payload.push(FIRST);
+        push_varint(&mut self.payload, u64::from(id));
+    }
+
+    /// `previous` is the newest value of the series that this log has.
     pub(crate) fn sample(&mut self, id: u32, time: i64, value: f64, previous: Option<f64>) {
         self.start();
         let previous = previous.unwrap_or(0.0);
@@ -109,43 +133,82 @@ impl BatchEncoder {
     }
 }
 
-pub(crate) fn expiry(oldest: i64) -> Vec<u8> {
+/// Samples before `oldest` go, and so do these series.
+pub(crate) fn expiry(oldest: i64, dead: &[u32]) -> Vec<u8> {
     let mut payload = vec![EXPIRY];
     push_varint(&mut payload, zigzag(oldest));
+    let mut last = 0;
+    for id in dead {
+        push_varint(&mut payload, u64::from(id - last));
+        last = *id;
+    }
     payload
+}
+
+pub(crate) fn afresh() -> [u8; 1] {
+    [AFRESH]
 }
 
 /// Does again what a log says.
 pub(crate) trait Replay {
     fn series(&mut self, id: u32, labels: Labels) -> Option<()>;
-    /// The series' newest plain value.
-    fn newest_value(&self, id: u32) -> Option<f64>;
     fn sample(&mut self, id: u32, time: i64, value: f64) -> Option<()>;
     fn expire(&mut self, oldest: i64);
+    fn remove(&mut self, ids: &[u32]);
 }
 
+/// The newest value of each series that a log has had so far.
+#[derive(Default)]
+pub(crate) struct Newest(Vec<f64>);
+
+impl Newest {
+    fn of(&mut self, id: u32) -> Option<&mut f64> {
+        let id = id as usize;
+        // Ids are given in order; a log that leaps over millions is damaged, and must not cost their memory.
+        if id >= self.0.len() {
+            if id > self.0.len() + ID_LEAP_MAX {
+                return None;
+            }
+            self.0.resize(id + 1, 0.0);
+        }
+        self.0.get_mut(id)
+    }
+}
+
+/// More series than one store has.
+const ID_LEAP_MAX: usize = 1 << 26;
+
 /// Reads a record; None if it says what cannot be.
-pub(crate) fn replay(payload: &[u8], state: &mut impl Replay) -> Option<()> {
+pub(crate) fn replay(payload: &[u8], newest: &mut Newest, state: &mut impl Replay) -> Option<()> {
     let mut reader = Reader::new(payload);
     match reader.byte()? {
-        BATCH => replay_batch(&mut reader, state),
-        EXPIRY => {
-            state.expire(unzigzag(reader.varint()?));
+        BATCH => replay_batch(&mut reader, newest, state),
+        EXPIRY => replay_expiry(&mut reader, state),
+        AFRESH => {
+            newest.0.clear();
             Some(())
         }
         _ => None,
     }
 }
 
-fn replay_batch(reader: &mut Reader<'_>, state: &mut impl Replay) -> Option<()> {
+fn replay_expiry(reader: &mut Reader<'_>, state: &mut impl Replay) -> Option<()> {
+    state.expire(unzigzag(reader.varint()?));
+    let (mut dead, mut last) = (Vec::new(), 0u32);
+    while !reader.is_empty() {
+        last = last.checked_add(u32::try_from(reader.varint()?).ok()?)?;
+        dead.push(last);
+    }
+    state.remove(&dead);
+    Some(())
+}
+
+fn replay_batch(reader: &mut Reader<'_>, newest: &mut Newest, state: &mut impl Replay) -> Option<()> {
     let mut last = Position::default();
     while !reader.is_empty() {
         let first = reader.byte()?;
-        if first & KIND == NEW_SERIES {
-            let id = u32::try_from(reader.varint()?).ok()?;
-            let length = usize::try_from(reader.varint()?).ok()?;
-            let text = std::str::from_utf8(reader.take(length)?).ok()?;
-            state.series(id, Labels::from_encoded(text)?)?;
+        if first & KIND == SPECIAL {
+            replay_special(first, reader, newest, state)?;
             continue;
         }
         if first & SAME_TIME == 0 {
@@ -156,9 +219,33 @@ fn replay_batch(reader: &mut Reader<'_>, state: &mut impl Replay) -> Option<()> 
         } else {
             u32::try_from(i64::from(last.id).checked_add(unzigzag(reader.varint()?))?).ok()?
         };
-        let previous = state.newest_value(last.id).unwrap_or(0.0);
-        let value = replay_value(first, previous, reader)?;
-        state.sample(last.id, last.time, value)?;
+        let newest = newest.of(last.id)?;
+        *newest = replay_value(first, *newest, reader)?;
+        state.sample(last.id, last.time, *newest)?;
+    }
+    Some(())
+}
+
+fn replay_special(
+    first: u8,
+    reader: &mut Reader<'_>,
+    newest: &mut Newest,
+    state: &mut impl Replay,
+) -> Option<()> {
+    let id = u32::try_from(reader.varint()?).ok()?;
+    match first {
+        NEW_SERIES => {
+            let length = usize::try_from(reader.varint()?).ok()?;
+            let text = std::str::from_utf8(reader.take(length)?).ok()?;
+            state.series(id, Labels::from_encoded(text)?)?;
+            *newest.of(id)? = 0.0;
+        }
+        LATE => {
+            let time = unzigzag(reader.varint()?);
+            state.sample(id, time, f64::from_bits(reader.u64()?))?;
+        }
+        FIRST => *newest.of(id)? = 0.0,
+        _ => return None,
     }
     Some(())
 }
@@ -199,6 +286,7 @@ mod tests {
     struct Heard {
         series: Vec<(u32, Labels)>,
         samples: Vec<(u32, i64, u64)>,
+        expired: Vec<(i64, Vec<u32>)>,
     }
 
     impl Replay for Heard {
@@ -206,14 +294,16 @@ mod tests {
             self.series.push((id, labels));
             Some(())
         }
-        fn newest_value(&self, id: u32) -> Option<f64> {
-            self.samples.iter().rev().find(|(i, ..)| *i == id).map(|(.., bits)| f64::from_bits(*bits))
-        }
         fn sample(&mut self, id: u32, time: i64, value: f64) -> Option<()> {
             self.samples.push((id, time, value.to_bits()));
             Some(())
         }
-        fn expire(&mut self, _: i64) {}
+        fn expire(&mut self, oldest: i64) {
+            self.expired.push((oldest, Vec::new()));
+        }
+        fn remove(&mut self, ids: &[u32]) {
+            self.expired.last_mut().unwrap().1.extend(ids);
+        }
     }
 
     proptest! {
@@ -227,20 +317,39 @@ mod tests {
             let labels = Labels::from_pairs([("a", "b")]);
             encoder.series(7, &labels);
             for (id, time, value) in &samples {
-                let previous = heard.newest_value(*id);
+                let previous = heard.samples.iter().rev().find(|(i, ..)| i == id).map(|(.., bits)| f64::from_bits(*bits));
                 encoder.sample(*id, i64::MAX - time, *value, previous);
                 heard.samples.push((*id, i64::MAX - time, value.to_bits()));
             }
             let mut again = Heard::default();
-            prop_assert_eq!(replay(encoder.payload(), &mut again), Some(()));
+            prop_assert_eq!(replay(encoder.payload(), &mut Newest::default(), &mut again), Some(()));
             prop_assert_eq!(again.samples, heard.samples);
             prop_assert_eq!(again.series, vec![(7, labels)]);
         }
 
         #[test]
         fn nonsense_does_not_panic(payload in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = replay(&payload, &mut Heard::default());
+            let _ = replay(&payload, &mut Newest::default(), &mut Heard::default());
         }
+    }
+
+    #[test]
+    fn what_is_late_or_first_or_gone_is_said() {
+        let mut encoder = BatchEncoder::default();
+        encoder.sample(1, 1_000, 7.0, None);
+        encoder.late(1, 500, 0.25);
+        encoder.sample(1, 2_000, 9.0, Some(7.0));
+        encoder.first(1);
+        encoder.sample(1, 3_000, 11.0, None);
+        let (mut heard, mut newest) = (Heard::default(), Newest::default());
+        assert_eq!(replay(encoder.payload(), &mut newest, &mut heard), Some(()));
+        let values: Vec<_> = heard.samples.iter().map(|(_, time, bits)| (*time, f64::from_bits(*bits))).collect();
+        assert_eq!(values, [(1_000, 7.0), (500, 0.25), (2_000, 9.0), (3_000, 11.0)]);
+
+        assert_eq!(replay(&afresh(), &mut newest, &mut heard), Some(()));
+        assert_eq!(newest.of(1), Some(&mut 0.0));
+        assert_eq!(replay(&expiry(-5, &[3, 9, 10]), &mut newest, &mut heard), Some(()));
+        assert_eq!(heard.expired, [(-5, vec![3, 9, 10])]);
     }
 
     #[test]

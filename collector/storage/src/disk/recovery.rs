@@ -5,7 +5,7 @@ use std::fs;
 use super::checkpoint;
 use super::frame::{HEADER_LEN, Records};
 use super::log::{LOG_MAGIC, Log};
-use super::record::replay;
+use super::record::{Newest, replay};
 use super::{Directory, OpenError, Recovery, io_error};
 use crate::block::TimeColumns;
 use crate::head::{Head, Recovering};
@@ -62,9 +62,9 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
 fn from_checkpoint(directory: &Directory, number: u64) -> Result<(Head, i64), OpenError> {
     let path = directory.checkpoint_path(number);
     let mut columns = TimeColumns::default();
-    let snapshot = checkpoint::read(&path, &mut columns)?;
-    let oldest = snapshot.oldest;
-    let head = Head::restore(snapshot, columns);
+    let restored = checkpoint::read(&path, &mut columns)?;
+    let oldest = restored.oldest;
+    let head = Head::restore(restored, columns);
     let head = head.ok_or(OpenError::Damaged { file: path, what: "a series is in it twice" })?;
     Ok((head, oldest))
 }
@@ -95,8 +95,9 @@ fn read_log(
         return Ok(None);
     }
     let mut whole_len = records.whole_len();
+    let mut newest = Newest::default();
     while let Some(payload) = records.next().map_err(io_error("read", &path))? {
-        if replay(payload, state).is_none() {
+        if replay(payload, &mut newest, state).is_none() {
             break;
         }
         whole_len = records.whole_len();

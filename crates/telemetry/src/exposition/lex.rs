@@ -21,6 +21,10 @@ impl<'a> Cursor<'a> {
         self.pos
     }
 
+    pub(super) fn seek(&mut self, pos: usize) {
+        self.pos = pos;
+    }
+
     pub(super) fn peek(&self) -> Option<u8> {
         self.body.as_bytes().get(self.pos).copied()
     }
@@ -157,8 +161,8 @@ pub(super) fn unescape(text: &str, quotes: bool) -> String {
 }
 
 /// A number as Go's `ParseFloat` reads it, without hexadecimal forms and underscores, which Prometheus refuses too.
-pub(super) fn number(text: &str) -> Option<f64> {
-    let bytes = text.as_bytes();
+pub(super) fn number(text: impl AsRef<[u8]>) -> Option<f64> {
+    let bytes = text.as_ref();
     // Most samples are small whole numbers; 15 digits are exact in a float.
     if (1..=15).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit) {
         let whole = bytes.iter().fold(0u64, |n, digit| n * 10 + u64::from(digit - b'0'));

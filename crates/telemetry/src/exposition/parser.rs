@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::lex::{Cursor, number, unescape};
-use super::{Format, MetricKind, ParseError};
+use super::{Format, KnownSample, MetricKind, ParseError};
 use crate::labels::METRIC_NAME;
 use crate::{Labels, Timestamp};
 
@@ -67,18 +67,18 @@ pub struct Parser<'a> {
     labels: Vec<LabelRef<'a>>,
     exemplar_labels: Vec<LabelRef<'a>>,
     line_start: usize,
+    /// Where the last sample's value begins.
+    value_start: usize,
     /// The last sample's timestamp, before rounding.
     timestamp_secs: Option<f64>,
     ended: bool,
 }
 
-/// The parts of a sample, with the timestamp's and the exemplar's seconds still unrounded.
-struct RawSample<'a> {
-    series: &'a str,
-    name: Cow<'a, str>,
+/// What stands behind a sample's series, with the times as they were written or as they are meant.
+struct RawSample<T> {
     value: f64,
-    timestamp: Option<&'a str>,
-    exemplar: Option<(f64, Option<&'a str>)>,
+    timestamp: Option<T>,
+    exemplar: Option<(f64, Option<T>)>,
 }
 
 impl<'a> Parser<'a> {
@@ -90,6 +90,7 @@ impl<'a> Parser<'a> {
             labels: Vec::new(),
             exemplar_labels: Vec::new(),
             line_start: 0,
+            value_start: 0,
             timestamp_secs: None,
             ended: false,
         }
@@ -123,6 +124,27 @@ impl<'a> Parser<'a> {
 
     pub(super) fn timestamp_secs(&self) -> Option<f64> {
         self.timestamp_secs
+    }
+
+    /// Goes on reading at this place, which is the beginning of a line or of a sample's value.
+    pub(super) fn seek(&mut self, position: usize) {
+        self.cursor.seek(position);
+        self.line_start = position;
+    }
+
+    /// Where the series of the sample that was read last begins.
+    pub(super) fn series_position(&self) -> usize {
+        self.line_start
+    }
+
+    /// Where the value of the sample that was read last begins.
+    pub(super) fn value_position(&self) -> usize {
+        self.value_start
+    }
+
+    /// Where the next line begins.
+    pub(super) fn next_position(&self) -> usize {
+        self.cursor.pos()
     }
 
     /// An error about the line that was read last.
@@ -241,40 +263,48 @@ impl<'a> Parser<'a> {
     }
 
     fn sample(&mut self) -> Result<Line<'a, '_>, ParseError> {
-        let raw = match self.format {
-            Format::Prometheus => self.sample_of_prometheus()?,
-            Format::OpenMetrics => self.sample_of_open_metrics()?,
-        };
+        let (series, name) = self.series()?;
+        match self.format {
+            Format::Prometheus => self.cursor.skip_blanks(),
+            Format::OpenMetrics => self.space("a value")?,
+        }
+        let raw = self.raw_behind_series()?;
+        let RawSample { value, timestamp, exemplar } = self.finish(raw)?;
+        let labels = &*self.exemplar_labels;
+        let exemplar = exemplar.map(|(value, timestamp)| ExemplarRef { labels, value, timestamp });
+        Ok(Line::Sample(SampleLine { series, name, labels: &self.labels, value, timestamp, exemplar }))
+    }
+
+    /// What stands behind a sample's series and the blank, to the end of the line.
+    pub(super) fn behind_series(&mut self) -> Result<KnownSample<'a, '_>, ParseError> {
+        if self.format == Format::Prometheus {
+            self.cursor.skip_blanks();
+        }
+        let raw = self.raw_behind_series()?;
+        let RawSample { value, timestamp, exemplar } = self.finish(raw)?;
+        let labels = &*self.exemplar_labels;
+        let exemplar = exemplar.map(|(value, timestamp)| ExemplarRef { labels, value, timestamp });
+        Ok(KnownSample { value, timestamp, exemplar })
+    }
+
+    fn finish(&mut self, raw: RawSample<&'a str>) -> Result<RawSample<Timestamp>, ParseError> {
         let timestamp = self.timestamp(raw.timestamp)?;
         if self.strict {
             self.timestamp_secs = raw.timestamp.and_then(number);
         }
         let exemplar = raw.exemplar.map(|(value, at)| Ok((value, self.timestamp(at)?))).transpose()?;
         self.end_of_line()?;
-        let exemplar = exemplar.map(|(value, timestamp)| {
-            let labels = &*self.exemplar_labels;
-            ExemplarRef { labels, value, timestamp }
-        });
-        let RawSample { series, name, value, .. } = raw;
-        Ok(Line::Sample(SampleLine { series, name, labels: &self.labels, value, timestamp, exemplar }))
+        Ok(RawSample { value: raw.value, timestamp, exemplar })
     }
 
-    fn sample_of_prometheus(&mut self) -> Result<RawSample<'a>, ParseError> {
-        let (series, name) = self.series()?;
-        self.cursor.skip_blanks();
-        let value = self.value()?;
-        self.cursor.skip_blanks();
-        let timestamp = Some(self.cursor.word()).filter(|word| !word.is_empty());
-        self.cursor.skip_blanks();
-        Ok(RawSample { series, name, value, timestamp, exemplar: None })
-    }
-
-    fn sample_of_open_metrics(&mut self) -> Result<RawSample<'a>, ParseError> {
-        let (series, name) = self.series()?;
-        self.space("a value")?;
-        let value = self.value()?;
-        let mut raw = RawSample { series, name, value, timestamp: None, exemplar: None };
-        if self.cursor.eat(" # ") {
+    fn raw_behind_series(&mut self) -> Result<RawSample<&'a str>, ParseError> {
+        self.value_start = self.cursor.pos();
+        let mut raw = RawSample { value: self.value()?, timestamp: None, exemplar: None };
+        if self.format == Format::Prometheus {
+            self.cursor.skip_blanks();
+            raw.timestamp = Some(self.cursor.word()).filter(|word| !word.is_empty());
+            self.cursor.skip_blanks();
+        } else if self.cursor.eat(" # ") {
             raw.exemplar = Some(self.exemplar()?);
         } else if self.cursor.eat(" ") {
             raw.timestamp = Some(self.cursor.word());
