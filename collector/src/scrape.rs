@@ -377,6 +377,7 @@ struct Shared {
     metrics: ScrapeMetrics,
     /// Differs between replicas, so that they scrape the same target at different times.
     phase_seed: u64,
+    bodies: request::Bodies,
     shutdown: Shutdown,
 }
 
@@ -392,7 +393,14 @@ pub fn spawn(
 ) -> anyhow::Result<Status> {
     let status = Status::default();
     let phase_seed = settings::phase_seed(external_labels);
-    let shared = Shared { write, clock, metrics: ScrapeMetrics::register(metrics), phase_seed, shutdown };
+    let shared = Shared {
+        write,
+        clock,
+        metrics: ScrapeMetrics::register(metrics),
+        phase_seed,
+        bodies: request::Bodies::default(),
+        shutdown,
+    };
     tasks.spawn("scrape", pool::Pool::new(targets, status.clone(), shared)?.run());
     Ok(status)
 }

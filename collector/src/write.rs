@@ -16,7 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
 use service::metrics::Metrics;
-use storage::{AppendReport, Storage};
+use storage::{AppendReport, Group, Row, RowReport, Storage};
 use telemetry::Sample;
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,14 +31,36 @@ const QUEUE_LEN_MAX: usize = 64;
 #[error("the writer has stopped")]
 pub struct WriteClosed;
 
-struct Batch {
-    samples: Vec<Sample>,
-    done: oneshot::Sender<AppendReport>,
+enum Batch {
+    Samples { samples: Vec<Sample>, done: oneshot::Sender<AppendReport> },
+    Row { group: Arc<Group>, row: Row, done: oneshot::Sender<(Row, RowReport)> },
 }
 
 /// Hands batches to the writer; clones share its queue. The writer ends when the last handle is gone.
 #[derive(Clone)]
-pub struct WriteHandle(mpsc::Sender<Batch>);
+pub struct WriteHandle {
+    queue: mpsc::Sender<Batch>,
+    storage: Arc<Storage>,
+}
+
+/// Hands the rows of one target to the writer.
+pub struct RowWriter {
+    queue: mpsc::Sender<Batch>,
+    group: Arc<Group>,
+}
+
+impl RowWriter {
+    /// Waits for room, then for the row to be stored. The row comes back for its memory.
+    ///
+    /// # Errors
+    /// When the writer has ended.
+    pub async fn write(&self, row: Row) -> Result<(Row, RowReport), WriteClosed> {
+        let (done, report) = oneshot::channel();
+        let batch = Batch::Row { group: self.group.clone(), row, done };
+        self.queue.send(batch).await.map_err(|_| WriteClosed)?;
+        report.await.map_err(|_| WriteClosed)
+    }
+}
 
 impl WriteHandle {
     /// Waits for room, then for the samples to be stored.
@@ -47,8 +69,13 @@ impl WriteHandle {
     /// When the writer has ended.
     pub async fn write(&self, samples: Vec<Sample>) -> Result<AppendReport, WriteClosed> {
         let (done, report) = oneshot::channel();
-        self.0.send(Batch { samples, done }).await.map_err(|_| WriteClosed)?;
+        self.queue.send(Batch::Samples { samples, done }).await.map_err(|_| WriteClosed)?;
         report.await.map_err(|_| WriteClosed)
+    }
+
+    /// A place for the rows of a target, of which about `rows_kept` stay quick to read.
+    pub fn rows(&self, rows_kept: usize) -> RowWriter {
+        RowWriter { queue: self.queue.clone(), group: Arc::new(self.storage.group(rows_kept)) }
     }
 }
 
@@ -96,7 +123,8 @@ pub struct Writer {
 impl Writer {
     pub fn new(storage: Arc<Storage>, clock: Clock, metrics: &Metrics) -> (Self, WriteHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
-        (Writer { queue, storage, clock, metrics: WriteMetrics::register(metrics) }, WriteHandle(sender))
+        let handle = WriteHandle { queue: sender, storage: storage.clone() };
+        (Writer { queue, storage, clock, metrics: WriteMetrics::register(metrics) }, handle)
     }
 
     /// Runs until the last [`WriteHandle`] is dropped and the queue is empty; then all that was acknowledged is on
@@ -115,13 +143,27 @@ impl Writer {
         upkeep.await.context("the storage's upkeep panicked")
     }
 
+    /// The sender may have given up waiting; the samples are stored all the same.
     fn append(&self, batch: Batch) {
-        let report = self.storage.append(&batch.samples, self.clock.now());
+        let now = self.clock.now();
+        match batch {
+            Batch::Samples { samples, done } => {
+                let report = self.storage.append(&samples, now);
+                self.count(&report);
+                let _ = done.send(report);
+            }
+            Batch::Row { group, row, done } => {
+                let report = self.storage.append_row(&group, &row, now);
+                self.count(&report.append);
+                let _ = done.send((row, report));
+            }
+        }
+    }
+
+    fn count(&self, report: &AppendReport) {
         self.metrics.appended.inc_by(report.appended as u64);
         for (reason, count) in report.refused.iter() {
             self.metrics.refused.get_or_create(&RefusedLabels { reason: reason.as_str() }).inc_by(count);
         }
-        // The sender may have given up waiting; the samples are stored all the same.
-        let _ = batch.done.send(report);
     }
 }

@@ -1,14 +1,16 @@
-//! A scrape's body to samples: the target's labels on each series, relabelling, limits. Pure but for the cache.
+//! A scrape's body to a row of samples: the target's labels on each series, relabelling, limits. Pure but for the
+//! cache.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use telemetry::exposition::{Format, Line, Parser, SampleLine};
+use storage::Row;
+use telemetry::exposition::{Format, KnownSample, Line, ParseError, Receiver, SampleLine};
 use telemetry::labels::METRIC_NAME;
-use telemetry::{Labels, LabelsBuilder, Sample, Timestamp};
+use telemetry::{Labels, LabelsBuilder, Timestamp};
 
-use super::cache::{Cache, Known};
+use super::cache::{Cache, SeriesTable};
 use super::settings::Limits;
 use super::{FailureReason, Metadata, ScrapeError, Settings, kind_name};
 use crate::discovery::{Target, relabel};
@@ -19,7 +21,6 @@ const FUTURE_MAX: Duration = Duration::from_secs(10 * 60);
 /// What a body had.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    pub(super) samples: Vec<Sample>,
     /// Samples in the body.
     pub(super) scraped: usize,
     /// Samples that relabelling kept.
@@ -28,74 +29,115 @@ pub(super) struct Parsed {
     pub(super) added: usize,
 }
 
-/// Reads a body. On an error the counts say how far it came; nothing of it may be stored.
+/// Reads a body into a row. On an error the counts say how far it came; nothing of it may be stored.
 pub(super) fn read(
     target: &Target,
     cache: &mut Cache,
     metadata: &mut Arc<HashMap<String, Metadata>>,
     (body, format): (&[u8], Format),
-    at: Timestamp,
+    row: &mut Row,
 ) -> (Parsed, Result<(), ScrapeError>) {
-    let mut parsed = Parsed::default();
-    cache.begin();
-    let result = read_lines(target, cache, metadata, (body, format), at, &mut parsed);
-    (parsed, result)
-}
-
-fn read_lines(
-    target: &Target,
-    cache: &mut Cache,
-    metadata: &mut Arc<HashMap<String, Metadata>>,
-    (body, format): (&[u8], Format),
-    at: Timestamp,
-    parsed: &mut Parsed,
-) -> Result<(), ScrapeError> {
-    let unreadable = |e: telemetry::exposition::ParseError| ScrapeError::new(FailureReason::Parse, e.to_string());
-    let mut parser = Parser::from_bytes(body, format).map_err(unreadable)?;
-    while let Some(line) = parser.next_line().map_err(unreadable)? {
-        match line {
-            Line::Sample(line) => read_sample(target, cache, &line, at, parsed)?,
-            Line::Help { name, text } => note(metadata, &name, |m| m.help == *text, |m| m.help = text.to_string()),
-            Line::Type { name, kind } => {
-                note(metadata, &name, |m| m.kind == kind_name(kind), |m| m.kind = kind_name(kind));
-            }
-            Line::Unit { name, unit } => note(metadata, &name, |m| m.unit == unit, |m| m.unit = unit.to_owned()),
-        }
-    }
-    if parsed.kept as u64 > target.settings.limits.samples_max {
-        return Err(ScrapeError::new(FailureReason::SampleLimit, "sample limit exceeded"));
-    }
-    Ok(())
-}
-
-fn read_sample(
-    target: &Target,
-    cache: &mut Cache,
-    line: &SampleLine<'_, '_>,
-    at: Timestamp,
-    parsed: &mut Parsed,
-) -> Result<(), ScrapeError> {
-    parsed.scraped += 1;
-    let own_timestamp = line.timestamp.filter(|_| target.settings.honor_timestamps);
-    let labels = match cache.see(line.series, own_timestamp.is_some()) {
-        Known::Series(labels) => Some(labels),
-        Known::Dropped => None,
-        Known::No => {
-            let labels = series_labels(target, line)?;
-            parsed.added += usize::from(labels.is_some());
-            cache.learn(line.series, labels.clone(), own_timestamp.is_some());
-            labels
-        }
+    cache.series.begin();
+    let limits = &target.settings.limits;
+    let mut reader = Reader {
+        target,
+        series: &mut cache.series,
+        metadata,
+        samples_max: usize::try_from(limits.samples_max).unwrap_or(usize::MAX),
+        honor_timestamps: target.settings.honor_timestamps,
+        newest: row.time + FUTURE_MAX,
+        row,
+        parsed: Parsed::default(),
     };
-    let Some(labels) = labels else { return Ok(()) };
-    parsed.kept += 1;
-    let timestamp = own_timestamp.unwrap_or(at);
-    // Over the limit the scrape is counted to its end but not kept.
-    let wanted = parsed.kept as u64 <= target.settings.limits.samples_max && timestamp <= at + FUTURE_MAX;
-    if wanted {
-        parsed.samples.push(Sample { labels, timestamp, value: line.value });
+    let order = cache.lines.read(body, format, &mut reader);
+    let Reader { parsed, row, series, .. } = reader;
+    let error = match order {
+        Ok(_) if parsed.kept as u64 > limits.samples_max => {
+            // Numbers that were given in this scrape are taken back below.
+            cache.lines.forget();
+            ScrapeError::new(FailureReason::SampleLimit, "sample limit exceeded")
+        }
+        Ok(order) => {
+            series.commit(order, row);
+            return (parsed, Ok(()));
+        }
+        Err(error) => error,
+    };
+    row.clear();
+    series.end_all(row);
+    (parsed, Err(error))
+}
+
+/// Turns lines into the row's samples.
+struct Reader<'r> {
+    target: &'r Target,
+    series: &'r mut SeriesTable,
+    metadata: &'r mut Arc<HashMap<String, Metadata>>,
+    row: &'r mut Row,
+    parsed: Parsed,
+    samples_max: usize,
+    honor_timestamps: bool,
+    newest: Timestamp,
+}
+
+impl Reader<'_> {
+    #[inline]
+    fn sample(&mut self, number: u32, value: f64, timestamp: Option<Timestamp>) {
+        self.parsed.scraped += 1;
+        let own_time = timestamp.filter(|_| self.honor_timestamps);
+        if !self.series.see(number, own_time.is_some()) {
+            return;
+        }
+        self.parsed.kept += 1;
+        // Over the limit the scrape is counted to its end but not kept.
+        let wanted = self.parsed.kept <= self.samples_max && own_time.is_none_or(|time| time <= self.newest);
+        if wanted {
+            self.series.add(number, own_time, value, self.row);
+        }
     }
-    Ok(())
+}
+
+impl Receiver for Reader<'_> {
+    type Error = ScrapeError;
+
+    #[inline]
+    fn known(&mut self, number: u32, sample: &KnownSample<'_, '_>) -> Result<(), ScrapeError> {
+        self.sample(number, sample.value, sample.timestamp);
+        Ok(())
+    }
+
+    fn unknown(&mut self, line: &SampleLine<'_, '_>) -> Result<u32, ScrapeError> {
+        let labels = match series_labels(self.target, line) {
+            Ok(labels) => labels,
+            Err(error) => {
+                self.parsed.scraped += 1;
+                return Err(error);
+            }
+        };
+        self.parsed.added += usize::from(labels.is_some());
+        let number = self.series.learn(labels);
+        self.sample(number, line.value, line.timestamp);
+        Ok(number)
+    }
+
+    fn metadata(&mut self, line: &Line<'_, '_>) {
+        match line {
+            Line::Help { name, text } => note(self.metadata, name, |m| m.help == *text, |m| m.help = text.to_string()),
+            Line::Type { name, kind } => {
+                note(self.metadata, name, |m| m.kind == kind_name(*kind), |m| m.kind = kind_name(*kind));
+            }
+            Line::Unit { name, unit } => {
+                note(self.metadata, name, |m| m.unit == *unit, |m| (*unit).clone_into(&mut m.unit));
+            }
+            Line::Sample(_) => {}
+        }
+    }
+}
+
+impl From<ParseError> for ScrapeError {
+    fn from(error: ParseError) -> Self {
+        ScrapeError::new(FailureReason::Parse, error.to_string())
+    }
 }
 
 /// The series' labels as they are stored; None when relabelling drops it.

@@ -1,171 +1,229 @@
-//! What a target's last scrapes had: the labels of each line, so that they are worked out once, and which series are
-//! alive, so that those that vanish are marked stale.
+//! What a target's last scrapes had: which series the body's lines are, so that labels are worked out once, and which
+//! of them are alive, so that those that vanish are marked stale.
+//!
+//! A line has a number ([`telemetry::exposition::Lines`] finds it), a number has a slot in the target's group of the
+//! store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use telemetry::{Labels, Sample, Timestamp, stale_nan};
+use storage::{NewSeries, Row};
+use telemetry::exposition::{Lines, Order};
+use telemetry::{Labels, Timestamp};
 
-/// Keyed by the line's own text: equal text means equal series.
+/// A series that relabelling drops.
+const DROPPED: u32 = u32::MAX;
+/// A series that has no slot: it is new, or the store refused it.
+const NO_SLOT: u32 = u32::MAX - 1;
+/// A number that is not in use; what is below is a slot.
+const FREE: u32 = u32::MAX - 2;
+/// A target that fails so often in succession gives its memory back.
+const FAILURES_KEPT: u32 = 10;
+
 #[derive(Default)]
 pub(super) struct Cache {
-    entries: HashMap<Box<str>, Entry>,
-    scrape: u64,
-    /// Alive before the rules changed; not yet met again under the new ones.
-    carried: HashSet<Labels>,
+    pub(super) lines: Lines,
+    pub(super) series: SeriesTable,
 }
 
+/// The series by the numbers of their lines.
+#[derive(Default)]
+pub(super) struct SeriesTable {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// The labels of what has no slot.
+    unplaced: BTreeMap<u32, Labels>,
+    /// Numbers given in the scrape under way.
+    learnt: Vec<u32>,
+    /// Numbers whose series stand in [`Row::new`], in this order.
+    pending: Vec<u32>,
+    scrape: u32,
+    /// All that has a slot is alive, so that an unchanged body changes nothing.
+    settled: bool,
+    /// Slots alive before the rules changed; not yet met again under the new ones.
+    carried: Vec<u32>,
+    failures: u32,
+}
+
+#[derive(Clone, Copy)]
 struct Entry {
-    /// None: relabelling drops the series.
-    labels: Option<Labels>,
+    slot: u32,
     /// The scrape that had it last.
-    seen: u64,
+    seen: u32,
     /// Its last sample was stored at the scrape's own time and was no marker.
     alive: bool,
     /// What the scrape under way says it will be.
     alive_next: bool,
 }
 
-/// A line that the cache knows.
-pub(super) enum Known {
-    No,
-    Dropped,
-    Series(Labels),
-}
-
-impl Cache {
+impl SeriesTable {
     /// Opens a scrape: what follows belongs to it.
     pub(super) fn begin(&mut self) {
-        self.scrape += 1;
+        self.scrape = self.scrape.wrapping_add(1);
+        self.learnt.clear();
+        self.pending.clear();
     }
 
-    /// Notes that the scrape under way has this line; `own_timestamp` ones take no part in staleness.
-    pub(super) fn see(&mut self, text: &str, own_timestamp: bool) -> Known {
-        let Some(entry) = self.entries.get_mut(text) else { return Known::No };
+    /// Notes that the scrape under way has this line; one with its `own_time` takes no part in staleness. False if
+    /// relabelling drops the series.
+    #[inline]
+    pub(super) fn see(&mut self, number: u32, own_time: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(number as usize) else { return false };
         entry.seen = self.scrape;
-        entry.alive_next = !own_timestamp && entry.labels.is_some();
-        entry.labels.clone().map_or(Known::Dropped, Known::Series)
+        entry.alive_next = !own_time;
+        self.settled &= !own_time;
+        entry.slot != DROPPED
     }
 
-    /// Learns a line that [`Cache::see`] did not know.
-    pub(super) fn learn(&mut self, text: &str, labels: Option<Labels>, own_timestamp: bool) {
-        let alive_next = !own_timestamp && labels.is_some();
-        self.entries.insert(text.into(), Entry { labels, seen: self.scrape, alive: false, alive_next });
+    /// Adds the value of a line that was seen to the row.
+    #[inline]
+    pub(super) fn add(&mut self, number: u32, time: Option<Timestamp>, value: f64, row: &mut Row) {
+        let Some(Entry { slot, .. }) = self.entries.get(number as usize).copied() else { return };
+        match (slot, time) {
+            (NO_SLOT, time) => {
+                if let Some(labels) = self.unplaced.get(&number) {
+                    row.new.push(NewSeries { labels: labels.clone(), time, value });
+                    self.pending.push(number);
+                }
+            }
+            (slot, Some(time)) => row.timed.push((slot, time, value)),
+            (slot, None) => row.values.push((slot, value)),
+        }
+    }
+
+    /// Learns a line that was not known; without labels relabelling drops it.
+    pub(super) fn learn(&mut self, labels: Option<Labels>) -> u32 {
+        let slot = if labels.is_some() { NO_SLOT } else { DROPPED };
+        let entry = Entry { slot, seen: self.scrape, alive: false, alive_next: false };
+        let number = match self.free.pop() {
+            Some(free) => {
+                self.entries[free as usize] = entry;
+                free
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        if let Some(labels) = labels {
+            self.unplaced.insert(number, labels);
+        }
+        self.learnt.push(number);
+        number
     }
 
     /// The scrape is good: markers for the series that it no longer has, which are then forgotten.
-    pub(super) fn commit(&mut self, at: Timestamp) -> Vec<Sample> {
-        let scrape = self.scrape;
-        let mut gone: Vec<Labels> = self.carried.drain().collect();
-        self.entries.retain(|_, entry| {
+    pub(super) fn commit(&mut self, order: Order, row: &mut Row) {
+        self.failures = 0;
+        if order == Order::Same && self.settled {
+            return;
+        }
+        let (scrape, mut gone, mut marked) = (self.scrape, Vec::new(), Vec::new());
+        self.settled = true;
+        for (number, entry) in self.entries.iter_mut().enumerate().filter(|(_, entry)| entry.slot != FREE) {
             let seen = entry.seen == scrape;
-            if entry.alive && !(seen && entry.alive_next) {
-                gone.extend(entry.labels.clone());
+            let alive = seen && entry.alive_next && entry.slot != DROPPED;
+            if entry.alive && !alive && is_slot(&entry.slot) {
+                marked.push(entry.slot);
             }
-            entry.alive = seen && entry.alive_next;
-            seen
-        });
-        if gone.is_empty() {
-            return Vec::new();
+            self.settled &= alive || entry.slot == DROPPED;
+            entry.alive = alive;
+            if !seen {
+                gone.push(number as u32);
+            }
+        }
+        if gone.is_empty() && marked.is_empty() {
+            return;
         }
         // Another line may still name the same series: `a{x="1",y="2"}` and `a{y="2",x="1"}`.
-        let alive: HashSet<&Labels> =
-            self.entries.values().filter(|e| e.alive).filter_map(|e| e.labels.as_ref()).collect();
-        gone.into_iter().filter(|labels| !alive.contains(labels)).map(|labels| marker(labels, at)).collect()
+        let is_used = |entry: &&Entry| entry.seen == scrape;
+        let used: HashSet<u32> = self.entries.iter().filter(is_used).map(|entry| entry.slot).collect();
+        let alive: HashSet<u32> = self.entries.iter().filter(|entry| entry.alive).map(|entry| entry.slot).collect();
+        row.ended.extend(marked.into_iter().filter(|slot| !alive.contains(slot)));
+        for number in gone {
+            if let Some(slot) = self.drop_number(number).filter(|slot| !used.contains(slot)) {
+                row.released.push(slot);
+            }
+        }
+    }
+
+    /// Forgets a number; returns the slot that its series has.
+    fn drop_number(&mut self, number: u32) -> Option<u32> {
+        let entry = &mut self.entries[number as usize];
+        let slot = std::mem::replace(&mut entry.slot, FREE);
+        entry.alive = false;
+        self.unplaced.remove(&number);
+        self.free.push(number);
+        is_slot(&slot).then_some(slot)
     }
 
     /// The scrape failed, or there will be none: markers for all that is alive.
-    pub(super) fn end_all(&mut self, at: Timestamp) -> Vec<Sample> {
-        let mut series = std::mem::take(&mut self.carried);
-        for entry in self.entries.values_mut().filter(|e| e.alive) {
-            entry.alive = false;
-            series.extend(entry.labels.clone());
+    pub(super) fn end_all(&mut self, row: &mut Row) {
+        for number in std::mem::take(&mut self.learnt) {
+            self.drop_number(number);
         }
-        series.into_iter().map(|labels| marker(labels, at)).collect()
+        self.pending.clear();
+        for entry in self.entries.iter_mut().filter(|entry| entry.alive) {
+            entry.alive = false;
+            row.ended.extend(Some(entry.slot).filter(is_slot));
+        }
+        row.ended.extend(&self.carried);
+        row.released.append(&mut self.carried);
+        self.settled = false;
+        self.failures += 1;
+    }
+
+    /// The target has failed for so long that what is known of its lines is not worth its memory.
+    pub(super) fn is_worthless(&self) -> bool {
+        self.failures >= FAILURES_KEPT && !self.entries.is_empty()
+    }
+
+    /// Gives all slots back.
+    pub(super) fn release_all(&mut self, row: &mut Row) {
+        row.released.extend(self.entries.iter().map(|entry| entry.slot).filter(is_slot));
+        row.released.append(&mut self.carried);
+        row.released.sort_unstable();
+        row.released.dedup();
+        *self = SeriesTable { scrape: self.scrape, failures: self.failures, ..SeriesTable::default() };
     }
 
     /// The rules of relabelling changed: labels are worked out anew. A series that the next scrape does not have
     /// under the new rules gets its marker then.
     pub(super) fn forget(&mut self) {
-        let alive = self.entries.drain().map(|(_, e)| e).filter(|e| e.alive);
-        self.carried.extend(alive.filter_map(|e| e.labels));
+        self.carried.extend(self.entries.iter().map(|entry| entry.slot).filter(is_slot));
+        *self = SeriesTable {
+            scrape: self.scrape,
+            failures: self.failures,
+            carried: std::mem::take(&mut self.carried),
+            ..SeriesTable::default()
+        };
+    }
+
+    /// Hears the slots of what stood in [`Row::new`]. Then those that the old rules alone let through are known: they
+    /// get their markers in this further row.
+    pub(super) fn place(&mut self, slots: &[Option<u32>], at: Timestamp) -> Option<Row> {
+        for (number, slot) in self.pending.drain(..).zip(slots) {
+            if let Some(slot) = slot {
+                self.entries[number as usize].slot = *slot;
+                self.unplaced.remove(&number);
+            }
+        }
+        if self.carried.is_empty() {
+            return None;
+        }
+        let used: HashSet<u32> = self.entries.iter().map(|entry| entry.slot).collect();
+        let gone: Vec<u32> = self.carried.drain(..).filter(|slot| !used.contains(slot)).collect();
+        Some(Row { time: at, ended: gone.clone(), released: gone, ..Row::default() })
+    }
+
+    /// How many slots the scrape under way wants.
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending.len()
     }
 }
 
-pub(super) fn marker(labels: Labels, at: Timestamp) -> Sample {
-    Sample { labels, timestamp: at, value: stale_nan() }
+fn is_slot(slot: &u32) -> bool {
+    *slot < FREE
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const AT: Timestamp = Timestamp(1000);
-
-    /// One good scrape with these lines; returns what it marks as gone.
-    fn scrape(cache: &mut Cache, lines: &[&str]) -> Vec<String> {
-        cache.begin();
-        for line in lines {
-            if let Known::No = cache.see(line, false) {
-                // The text's letters in order stand for its labels.
-                let mut letters: Vec<char> = line.chars().collect();
-                letters.sort_unstable();
-                let name: String = letters.into_iter().collect();
-                cache.learn(line, Some(Labels::from_pairs([("__name__", name)])), false);
-            }
-        }
-        names(cache.commit(AT))
-    }
-
-    fn names(samples: Vec<Sample>) -> Vec<String> {
-        assert!(samples.iter().all(|s| telemetry::is_stale_nan(s.value) && s.timestamp == AT));
-        let mut names: Vec<String> = samples.into_iter().map(|s| s.labels.to_string()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_series_that_vanishes_is_marked_once() {
-        let mut cache = Cache::default();
-        assert!(scrape(&mut cache, &["a", "b", "c"]).is_empty());
-        assert_eq!(scrape(&mut cache, &["b"]), ["a", "c"]);
-        assert!(scrape(&mut cache, &["b"]).is_empty());
-        assert!(scrape(&mut cache, &["a", "b"]).is_empty());
-    }
-
-    #[test]
-    fn a_failed_scrape_marks_everything_once_and_a_good_one_brings_it_back() {
-        let mut cache = Cache::default();
-        scrape(&mut cache, &["a", "b"]);
-        cache.begin();
-        assert_eq!(names(cache.end_all(AT)), ["a", "b"]);
-        cache.begin();
-        assert!(cache.end_all(AT).is_empty());
-        assert!(scrape(&mut cache, &["a"]).is_empty(), "b has its marker already");
-        assert_eq!(scrape(&mut cache, &[]), ["a"]);
-    }
-
-    #[test]
-    fn the_same_series_written_differently_is_not_gone() {
-        let mut cache = Cache::default();
-        scrape(&mut cache, &["xy"]);
-        assert!(scrape(&mut cache, &["yx"]).is_empty());
-        assert_eq!(scrape(&mut cache, &[]), ["xy"]);
-    }
-
-    #[test]
-    fn new_rules_mark_only_what_they_no_longer_let_through() {
-        let mut cache = Cache::default();
-        scrape(&mut cache, &["a", "b"]);
-        cache.forget();
-        assert_eq!(scrape(&mut cache, &["a"]), ["b"]);
-    }
-
-    #[test]
-    fn series_with_their_own_timestamps_are_not_marked() {
-        let mut cache = Cache::default();
-        cache.begin();
-        cache.learn("a", Some(Labels::from_pairs([("__name__", "a")])), true);
-        assert!(cache.commit(AT).is_empty());
-        assert!(scrape(&mut cache, &[]).is_empty());
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! The HTTP request of a scrape: headers, timeout, status, content type, and a body of bounded size.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,6 +24,28 @@ const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"))
 pub(super) struct Scraped {
     pub(super) body: Vec<u8>,
     pub(super) format: Format,
+}
+
+/// Bodies' memory, used again: a fleet's bodies together would be larger than its samples.
+#[derive(Clone, Default)]
+pub(super) struct Bodies(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Bodies {
+    /// As many as are read at the same time.
+    const KEPT: usize = 8;
+    const CAPACITY_MAX: usize = 8 << 20;
+
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.0.lock().expect("no one panics holding it").pop().unwrap_or_default()
+    }
+
+    pub(super) fn put(&self, mut body: Vec<u8>) {
+        body.clear();
+        let mut kept = self.0.lock().expect("no one panics holding it");
+        if kept.len() < Self::KEPT && body.capacity() <= Self::CAPACITY_MAX {
+            kept.push(body);
+        }
+    }
 }
 
 /// One client per combination of what a client fixes; connections are kept per target.
@@ -50,16 +73,16 @@ impl Clients {
     }
 }
 
-/// Fetches the target's metrics within its timeout.
-pub(super) async fn fetch(clients: &Clients, target: &Target) -> Result<Scraped, ScrapeError> {
+/// Fetches the target's metrics within its timeout, into an empty buffer.
+pub(super) async fn fetch(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result<Scraped, ScrapeError> {
     let timeout = target.scrape_timeout;
-    tokio::time::timeout(timeout, exchange(clients, target)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(timeout, exchange(clients, target, buffer)).await.unwrap_or_else(|_| {
         let timeout = telemetry::duration::format(timeout);
         Err(ScrapeError::new(FailureReason::Timeout, format!("no answer within the scrape timeout of {timeout}")))
     })
 }
 
-async fn exchange(clients: &Clients, target: &Target) -> Result<Scraped, ScrapeError> {
+async fn exchange(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result<Scraped, ScrapeError> {
     let settings = &target.settings;
     let client = if settings.follow_redirects { &clients.following } else { &clients.direct };
     let mut request = client
@@ -78,7 +101,7 @@ async fn exchange(clients: &Clients, target: &Target) -> Result<Scraped, ScrapeE
         return Err(ScrapeError::new(FailureReason::HttpStatus, message));
     }
     let format = format(&response, settings.fallback_format)?;
-    let body = read(response, settings.limits.body_bytes_max).await?;
+    let body = read(response, settings.limits.body_bytes_max, buffer).await?;
     Ok(Scraped { body, format })
 }
 
@@ -92,8 +115,7 @@ fn format(response: &Response, fallback: Option<Format>) -> Result<Format, Scrap
     })
 }
 
-async fn read(mut response: Response, bytes_max: u64) -> Result<Vec<u8>, ScrapeError> {
-    let mut body = Vec::new();
+async fn read(mut response: Response, bytes_max: u64, mut body: Vec<u8>) -> Result<Vec<u8>, ScrapeError> {
     while let Some(chunk) = response.chunk().await.map_err(|e| ScrapeError::new(FailureReason::Body, chain(&e)))? {
         if (body.len() + chunk.len()) as u64 > bytes_max {
             return Err(ScrapeError::new(FailureReason::BodySizeLimit, "body size limit exceeded"));

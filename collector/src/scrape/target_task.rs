@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage::{NewSeries, Refusal, Row};
 use telemetry::labels::METRIC_NAME;
-use telemetry::{Labels, Sample, Timestamp};
+use telemetry::{Labels, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cache::{Cache, marker};
+use super::cache::Cache;
 use super::request::{Clients, Scraped, fetch};
 use super::{Cell, FailureLabels, Metadata, ScrapeError, Shared, TargetHealth, body, settings};
 use crate::discovery::Target;
-use crate::write::WriteClosed;
+use crate::write::{RowWriter, WriteClosed};
 
 /// A scrape that starts this close to its due time is stored at the due time: even spacing compresses well.
 const ALIGNMENT_MAX: Duration = Duration::from_millis(2);
@@ -35,6 +36,11 @@ pub(super) struct TargetTask {
     shared: Shared,
     cache: Cache,
     metadata: Arc<HashMap<String, Metadata>>,
+    rows: RowWriter,
+    /// Used again for each scrape.
+    row: Row,
+    /// Where the report series are in the target's group.
+    report_slots: [Option<u32>; REPORT_SERIES.len()],
 }
 
 /// What the report series say.
@@ -46,6 +52,19 @@ struct Report {
     added: usize,
 }
 
+impl Report {
+    /// In the order of [`REPORT_SERIES`].
+    fn values(&self) -> [f64; REPORT_SERIES.len()] {
+        [
+            f64::from(u8::from(self.up)),
+            self.duration.as_secs_f64(),
+            self.scraped as f64,
+            self.kept as f64,
+            self.added as f64,
+        ]
+    }
+}
+
 impl TargetTask {
     pub(super) fn new(
         target: Target,
@@ -54,7 +73,19 @@ impl TargetTask {
         clients: Clients,
         shared: Shared,
     ) -> Self {
-        TargetTask { target, next, cell, clients, shared, cache: Cache::default(), metadata: Arc::default() }
+        let rows = shared.write.rows(rows_kept(target.scrape_interval));
+        TargetTask {
+            target,
+            next,
+            cell,
+            clients,
+            shared,
+            cache: Cache::default(),
+            metadata: Arc::default(),
+            rows,
+            row: Row::default(),
+            report_slots: [None; REPORT_SERIES.len()],
+        }
     }
 
     /// Scrapes until the target is gone, which writes markers, or the program stops, which does not: after a restart
@@ -87,7 +118,7 @@ impl TargetTask {
 
     fn become_target(&mut self, next: Target) {
         if next.settings != self.target.settings {
-            self.cache.forget();
+            self.forget();
         }
         self.target = next;
     }
@@ -120,39 +151,65 @@ impl TargetTask {
         let tolerance = ALIGNMENT_MAX.min(self.target.scrape_interval / 100);
         let at = if now.since(due) <= tolerance { due } else { now };
         let started = Instant::now();
-        let fetched = fetch(&self.clients, &self.target).await;
+        let fetched = fetch(&self.clients, &self.target, self.shared.bodies.take()).await;
         let duration = started.elapsed();
-        let (mut samples, report, error) = self.judge(fetched, at, duration);
+        self.row.clear();
+        self.row.time = at;
+        let (report, error) = self.judge(fetched, duration);
         self.tell(at, &report, error.as_ref());
-        samples.extend(self.report_samples(&report, at));
-        self.shared.write.write(samples).await.map(drop)
+        self.add_report(&report.values());
+        self.write().await
     }
 
     /// All of the body's samples with markers for what is gone, or markers alone.
-    fn judge(
-        &mut self,
-        fetched: Result<Scraped, ScrapeError>,
-        at: Timestamp,
-        duration: Duration,
-    ) -> (Vec<Sample>, Report, Option<ScrapeError>) {
+    fn judge(&mut self, fetched: Result<Scraped, ScrapeError>, duration: Duration) -> (Report, Option<ScrapeError>) {
         let mut report = Report { up: false, duration, scraped: 0, kept: 0, added: 0 };
         let error = match fetched {
-            Err(error) => error,
+            Err(error) => {
+                self.cache.series.end_all(&mut self.row);
+                error
+            }
             Ok(scraped) => {
                 let body = (&*scraped.body, scraped.format);
-                let (parsed, result) = body::read(&self.target, &mut self.cache, &mut self.metadata, body, at);
+                let (parsed, result) =
+                    body::read(&self.target, &mut self.cache, &mut self.metadata, body, &mut self.row);
+                self.shared.bodies.put(scraped.body);
                 report = Report { scraped: parsed.scraped, kept: parsed.kept, added: parsed.added, ..report };
                 match result {
                     Err(error) => error,
-                    Ok(()) => {
-                        let mut samples = parsed.samples;
-                        samples.extend(self.cache.commit(at));
-                        return (samples, Report { up: true, ..report }, None);
-                    }
+                    Ok(()) => return (Report { up: true, ..report }, None),
                 }
             }
         };
-        (self.cache.end_all(at), report, Some(error))
+        if self.cache.series.is_worthless() {
+            self.cache.series.release_all(&mut self.row);
+            self.cache.lines.forget();
+        }
+        (report, Some(error))
+    }
+
+    /// Hands the row on and learns where its new series are.
+    async fn write(&mut self) -> Result<(), WriteClosed> {
+        let (row, report) = self.rows.write(std::mem::take(&mut self.row)).await?;
+        self.row = row;
+        let (series, reports) = report.slots.split_at(self.cache.series.pending_len().min(report.slots.len()));
+        let unplaced = self.report_slots.iter_mut().filter(|slot| slot.is_none());
+        unplaced.zip(reports).for_each(|(place, slot)| *place = *slot);
+        let rest = self.cache.series.place(series, self.row.time);
+        if report.append.refused.get(Refusal::UnknownSeries) > 0 {
+            // Everything about them has expired meanwhile: the next scrape begins anew.
+            self.forget();
+            self.report_slots = [None; REPORT_SERIES.len()];
+        }
+        if let Some(rest) = rest {
+            self.rows.write(rest).await?;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.cache.lines.forget();
+        self.cache.series.forget();
     }
 
     fn tell(&self, at: Timestamp, report: &Report, error: Option<&ScrapeError>) {
@@ -177,16 +234,16 @@ impl TargetTask {
         status.metadata = self.metadata.clone();
     }
 
-    fn report_samples(&self, report: &Report, at: Timestamp) -> impl Iterator<Item = Sample> {
-        let values = [
-            f64::from(u8::from(report.up)),
-            report.duration.as_secs_f64(),
-            report.scraped as f64,
-            report.kept as f64,
-            report.added as f64,
-        ];
-        let series = REPORT_SERIES.into_iter().map(|name| self.report_series(name));
-        series.zip(values).map(move |(labels, value)| Sample { labels, timestamp: at, value })
+    fn add_report(&mut self, values: &[f64; REPORT_SERIES.len()]) {
+        for ((name, slot), value) in REPORT_SERIES.into_iter().zip(self.report_slots).zip(*values) {
+            match slot {
+                Some(slot) => self.row.values.push((slot, value)),
+                None => {
+                    let labels = self.report_series(name);
+                    self.row.new.push(NewSeries { labels, time: None, value });
+                }
+            }
+        }
     }
 
     fn report_series(&self, name: &str) -> Labels {
@@ -202,10 +259,18 @@ impl TargetTask {
             () = shutdown.requested() => return Ok(()),
             () = self.until(missed + interval + interval / 10) => {}
         }
-        let mut samples = self.cache.end_all(missed);
-        samples.extend(REPORT_SERIES.iter().map(|name| marker(self.report_series(name), missed)));
-        self.shared.write.write(samples).await.map(drop)
+        self.row.clear();
+        self.row.time = missed;
+        self.cache.series.end_all(&mut self.row);
+        self.row.ended.extend(self.report_slots.iter().flatten());
+        self.rows.write(self.row).await.map(drop)
     }
+}
+
+/// Alert rules mostly look back five minutes.
+fn rows_kept(interval: Duration) -> usize {
+    let rows = Duration::from_secs(300).as_nanos() / interval.as_nanos().max(1) + 2;
+    usize::try_from(rows).unwrap_or(usize::MAX)
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -19,8 +19,14 @@ const ROWS_KEPT_MIN: usize = 8;
 #[derive(Debug)]
 pub struct Group {
     pub(crate) id: u32,
-    /// Other groups may get the same id later.
-    pub(crate) alive: Arc<()>,
+    /// What says to the store that it is still held.
+    _held: Arc<()>,
+}
+
+impl Group {
+    pub(crate) fn new(id: u32, held: Arc<()>) -> Self {
+        Group { id, _held: held }
+    }
 }
 
 /// The plain values of a group's series.
@@ -69,7 +75,14 @@ pub(crate) enum Pushed {
 impl Rows {
     pub(crate) fn new(rows_kept: usize, holder: Weak<()>) -> Self {
         let rows_max = rows_kept.clamp(ROWS_KEPT_MIN, ROWS_KEPT_MAX) + ROWS_SEALED;
-        Rows { times: Vec::with_capacity(rows_max), rows_max, pages: Vec::new(), slots: Vec::new(), free: Vec::new(), holder }
+        Rows {
+            times: Vec::with_capacity(rows_max),
+            rows_max,
+            pages: Vec::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            holder,
+        }
     }
 
     pub(crate) fn is_held(&self) -> bool {

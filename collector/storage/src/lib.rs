@@ -43,7 +43,7 @@ pub use disk::{Checkpoint, OpenError, Recovery};
 pub use extent::Extent;
 pub use group::Group;
 pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
-pub use rows::{Row, RowReport};
+pub use rows::{NewSeries, Row, RowReport};
 
 use block::DecodedTimes;
 use disk::Directory;
@@ -143,8 +143,8 @@ impl Storage {
     /// A place for the rows of a target, of which about `rows_kept` stay plain numbers: as many as the usual queries
     /// want.
     pub fn group(&self, rows_kept: usize) -> Group {
-        let alive = Arc::new(());
-        Group { id: self.write().open_group(rows_kept, Arc::downgrade(&alive)), alive }
+        let held = Arc::new(());
+        Group::new(self.write().open_group(rows_kept, Arc::downgrade(&held)), held)
     }
 
     /// Stores a row: one lock, one time and one look at each series' place, where [`Storage::append`] has to find
@@ -161,7 +161,9 @@ impl Storage {
     pub fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<SeriesData> {
         let start = self.clamp(start);
         let head = self.read();
-        let ranges = head.matching(matchers).map(|(labels, series)| (labels.clone(), series.range(head.hot(series), start, end.0)));
+        let ranges = head
+            .matching(matchers)
+            .map(|(labels, series)| (labels.clone(), series.range(head.hot(series), start, end.0)));
         let ranges: Vec<(Labels, Range)> = ranges.collect();
         // Blocks never change: they are decoded while the writer goes on.
         drop(head);

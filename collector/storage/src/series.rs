@@ -87,11 +87,6 @@ impl Series {
         &self.blocks
     }
 
-    /// The newest time among the sealed samples.
-    pub(crate) fn newest_sealed(&self) -> Option<i64> {
-        self.blocks.last().map(Block::last)
-    }
-
     pub(crate) fn sealed_len(&self) -> usize {
         self.blocks.iter().map(Block::count).sum()
     }

@@ -226,12 +226,7 @@ fn replay_batch(reader: &mut Reader<'_>, newest: &mut Newest, state: &mut impl R
     Some(())
 }
 
-fn replay_special(
-    first: u8,
-    reader: &mut Reader<'_>,
-    newest: &mut Newest,
-    state: &mut impl Replay,
-) -> Option<()> {
+fn replay_special(first: u8, reader: &mut Reader<'_>, newest: &mut Newest, state: &mut impl Replay) -> Option<()> {
     let id = u32::try_from(reader.varint()?).ok()?;
     match first {
         NEW_SERIES => {

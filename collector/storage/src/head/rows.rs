@@ -2,9 +2,11 @@
 
 use std::sync::Weak;
 
+use telemetry::stale_nan;
+
 use crate::block::Block;
 use crate::group::{Pushed, Rows};
-use crate::rows::{Row, RowReport};
+use crate::rows::{NewSeries, Row, RowReport};
 use crate::series::{HOT_LEN_KEPT, Hot};
 use crate::{Config, Refusal};
 
@@ -39,21 +41,25 @@ impl Head {
                 }
             }
         }
+        for (slot, time, value) in &row.timed {
+            report.append.count(self.insert_slot(group, *slot, time.0, *value, span));
+        }
         report.slots.reserve(row.new.len());
-        for (labels, value) in &row.new {
-            let slot = span.check(time).and_then(|()| self.find_or_create(labels, config)).map(|id| self.slot(group, id));
-            let result = slot.and_then(|slot| match line {
+        for NewSeries { labels, time: own_time, value } in &row.new {
+            let at = own_time.map_or(time, |time| time.0);
+            let slot = span.check(at).and_then(|()| self.find_or_create(labels, config)).map(|id| self.slot(group, id));
+            let result = slot.and_then(|slot| match line.filter(|_| own_time.is_none()) {
                 Some(line) => self.push(group, slot, line, time, *value, span),
-                None => self.insert_slot(group, slot, time, *value, span),
+                None => self.insert_slot(group, slot, at, *value, span),
             });
             report.append.count(result);
             report.slots.push(slot.ok());
         }
-        for slot in &row.released {
-            self.release(group, *slot);
+        for slot in &row.ended {
+            self.end(group, *slot, line, time, span, &mut report);
         }
-        for sample in &row.others {
-            report.append.count(self.append(sample, config, span));
+        for slot in row.released.iter().filter(|slot| !report.slots.contains(&Some(**slot))) {
+            self.release(group, *slot);
         }
         report
     }
@@ -109,6 +115,18 @@ impl Head {
             log.sample(id, time, value, newest.map(|(_, value)| value));
         }
         Ok(())
+    }
+
+    /// The marker of a series that ends.
+    fn end(&mut self, group: u32, slot: u32, line: Option<u16>, time: i64, span: Span, report: &mut RowReport) {
+        let Some(at) = self.rows(group).slot(slot).filter(|at| self.index.lives(at.series)) else { return };
+        if self.newest(at.series.id).is_some_and(|(newest, _)| newest >= time) {
+            return;
+        }
+        report.append.count(match line {
+            Some(line) => self.push(group, slot, line, time, stale_nan(), span),
+            None => self.insert_slot(group, slot, time, stale_nan(), span),
+        });
     }
 
     /// A value at a time that makes no row.
