@@ -173,6 +173,11 @@ impl Storage {
         data.map(|(labels, samples)| SeriesData { labels, samples }).collect()
     }
 
+    /// Rises when series come or go.
+    pub fn epoch(&self) -> u64 {
+        self.read().index.epoch()
+    }
+
     /// The label sets that [`Storage::select`] would return, sorted.
     pub fn series_labels(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<Labels> {
         let start = self.clamp(start);

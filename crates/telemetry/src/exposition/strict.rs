@@ -368,7 +368,7 @@ impl Buckets {
     }
 
     fn add_bucket(&mut self, sample: &Sample) -> Result<(), Fault> {
-        let bound = sample.labels.get("le").and_then(|le| super::lex::number(le)).unwrap_or(f64::NAN);
+        let bound = sample.labels.get("le").and_then(super::lex::number).unwrap_or(f64::NAN);
         if let Some((last_bound, last_value)) = self.last {
             if bound <= last_bound {
                 return here("buckets are not in ascending order of le");
