@@ -161,7 +161,7 @@ impl App {
         let router = Router::new()
             .merge(exposition.router())
             .merge(health.router())
-            .merge(app_health.router())
+            .merge(app_health.router(&health))
             .merge(recent.router());
         front.spawn("server", service::http::serve(listener, router, end.clone()));
         tracing::info!(

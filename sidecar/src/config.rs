@@ -38,6 +38,8 @@ pub struct Config {
     pub traces: otlp_out::Config,
     /// For everything that has to happen between the order to stop and the end.
     pub stop_timeout: Duration,
+    /// An event loop that has stood still for so long ends the process.
+    pub stuck_after: Duration,
     /// What was written and cannot be used.
     pub problems: Vec<String>,
 }
@@ -123,6 +125,7 @@ fn build(s: &mut Settings<'_>, file: &File) -> Config {
         health: health::Config {
             url: s.url("SIDECAR_APP_HEALTH_URL", &file.app.health_url, Some(APP_HEALTH_URL)),
             interval: s.duration("SIDECAR_APP_HEALTH_INTERVAL", &file.app.health_interval, "5s"),
+            probes: probes(s, file),
         },
         logs: logs(s, file),
         fluent: fluent(s, file),
@@ -135,8 +138,18 @@ fn build(s: &mut Settings<'_>, file: &File) -> Config {
             body_bytes_max: s.bytes("SIDECAR_OTLP_BODY_MAX", &file.traces.body_max, "4MiB"),
         },
         stop_timeout: s.duration("SIDECAR_STOP_TIMEOUT", &file.stop_timeout, "25s"),
+        stuck_after: s.duration("SIDECAR_STUCK_AFTER", &file.stuck_after, "45s"),
         problems: Vec::new(),
     }
+}
+
+fn probes(s: &mut Settings<'_>, file: &File) -> Vec<(String, health::probe::Target)> {
+    let Some(text) = s.optional("SIDECAR_PROBES", &file.app.probes) else { return Vec::new() };
+    health::Config::parse_probes(&text).unwrap_or_else(|why| {
+        // The text is not repeated: somebody may have written a password into an address.
+        s.problems.push(format!("SIDECAR_PROBES (app.probes): {why}; none of them is asked"));
+        Vec::new()
+    })
 }
 
 fn logs(s: &mut Settings<'_>, file: &File) -> file_tail::Config {

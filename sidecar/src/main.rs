@@ -32,6 +32,7 @@ Environment (each has its place in the file too, the environment wins):
   SIDECAR_LISTEN            metrics, health, recent lines            [0.0.0.0:9464]
   SIDECAR_APP_METRICS_URL   the app's metrics, or off                [http://127.0.0.1:3000/metrics]
   SIDECAR_APP_HEALTH_URL    the app's probe, or off                  [http://127.0.0.1:3000/health/ready]
+  SIDECAR_PROBES            further probes: name=address, separated by commas; http, tcp, grpc, postgres, redis
   SIDECAR_LOG_FILES         log files: paths and globs, separated by commas
   SIDECAR_LOG_START         end or beginning of files that are there already   [end]
   SIDECAR_STATE_DIR         on a volume: go on after a restart where the last run left off   [none]
@@ -40,6 +41,7 @@ Environment (each has its place in the file too, the environment wins):
   SIDECAR_OTLP_LISTEN       OTLP/HTTP in for traces, or off          [127.0.0.1:4318]
   OTEL_EXPORTER_OTLP_ENDPOINT   where traces go on; unset: they are counted and dropped
   SIDECAR_STOP_TIMEOUT      two seconds less than the container's stopTimeout  [25s]
+  SIDECAR_STUCK_AFTER       an event loop that stands still for so long ends the process   [45s]
   LOG_LEVEL, LOG_FORMAT     of the sidecar's own log                 [info, json]
 
 A fault in the configuration does not end the sidecar: it runs with the default, unready, and says so on /health.";
@@ -59,9 +61,13 @@ enum Command {
     Run(ConfigFile),
     /// Ask the running sidecar whether it is well; exit 0 or 1. For a container's health check
     Healthcheck {
-        /// Ask for the app's health too, as the sidecar last saw it
+        /// Ask for the app's health instead, as the sidecar last saw it
         #[arg(long)]
         app: bool,
+        /// Ask for more: that the configuration has no fault and every stage has started; with --app, that all probes
+        /// succeed, of what the app depends on too. That a destination is down makes neither sick
+        #[arg(long)]
+        deep: bool,
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -106,7 +112,7 @@ struct FakeEcs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(config) => run(config),
-        Command::Healthcheck { app, config } => healthcheck(app, config),
+        Command::Healthcheck { app, deep, config } => healthcheck(app, deep, config),
         Command::CheckConfig(config) => check_config(config),
         Command::Inject(arguments) => inject::run(*arguments),
         Command::FakeEcs(args) => serve_fake_ecs(args),
@@ -120,15 +126,20 @@ fn run(config: ConfigFile) -> Result<(), Exit> {
     block_on(async {
         let shutdown = Shutdown::on_signals()?;
         // Beats to the very end: stopping may get stuck too.
-        service::task::spawn("heartbeat", watchdog::start(Shutdown::new())?);
+        service::task::spawn("heartbeat", watchdog::start(Shutdown::new(), config.stuck_after)?);
         App::bind(config).await?.run(shutdown).await
     })
 }
 
 /// No runtime, no HTTP client: this runs every few seconds in a container with a sliver of a CPU.
-fn healthcheck(app: bool, config: ConfigFile) -> Result<(), Exit> {
+fn healthcheck(app: bool, deep: bool, config: ConfigFile) -> Result<(), Exit> {
     let config = Config::load(config.file.as_deref(), &ProcessEnv);
-    let path = if app { "/health/app" } else { "/health/live" };
+    let path = match (app, deep) {
+        (false, false) => "/health/live",
+        (false, true) => "/health/deep",
+        (true, false) => "/health/app",
+        (true, true) => "/health/app/deep",
+    };
     Ok(service::healthcheck::check(config.local_addr(), path)?)
 }
 

@@ -8,9 +8,6 @@ use std::time::Duration;
 use anyhow::Context;
 use service::Shutdown;
 
-/// Throttling to a quarter of a CPU costs an event loop fractions of a second; nothing healthy stands
-/// still for this long. Short of the minute after which ECS' restart policy may act again.
-pub const STUCK_AFTER: Duration = Duration::from_secs(45);
 /// How often the event loop shows that it runs, and how often that is looked at.
 const BEAT: Duration = Duration::from_secs(1);
 /// `EX_SOFTWARE`: a defect of the program.
@@ -20,17 +17,19 @@ const EXIT_STUCK: i32 = 70;
 #[derive(Clone, Default)]
 struct Heart(Arc<AtomicU64>);
 
-/// Starts the thread that looks, and returns the task that beats.
+/// Starts the thread that looks, and returns the task that beats. Throttling to a quarter of a CPU costs an event
+/// loop fractions of a second; nothing healthy stands still for the default of 45 s, which is short of the minute
+/// after which ECS' restart policy may act again.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn start(shutdown: Shutdown) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
+pub fn start(shutdown: Shutdown, stuck_after: Duration) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     let heart = Heart::default();
     let watched = heart.clone();
     let look = move || {
-        if ends_or_gets_stuck(&watched, BEAT, STUCK_AFTER) == End::Stuck {
+        if ends_or_gets_stuck(&watched, BEAT, stuck_after) == End::Stuck {
             // The logger may be what hangs: straight to the terminal.
-            eprintln!("sidecar: the event loop has been stuck for {STUCK_AFTER:?}, exiting to be restarted");
+            eprintln!("sidecar: the event loop has been stuck for {stuck_after:?}, exiting to be restarted");
             std::process::exit(EXIT_STUCK);
         }
     };

@@ -4,6 +4,7 @@
 //! parses to the same tree). `cargo xtask fuzz` runs them guided by coverage; the tests run each over its seeds and
 //! over mutations of them, the same ones every time.
 
+mod join;
 mod promql;
 mod telemetry;
 
@@ -18,7 +19,7 @@ pub struct Target {
 
 /// All targets, by area.
 pub fn targets() -> impl Iterator<Item = &'static Target> {
-    let areas: [&'static [Target]; 2] = [promql::TARGETS, telemetry::TARGETS];
+    let areas: [&'static [Target]; 3] = [join::TARGETS, promql::TARGETS, telemetry::TARGETS];
     areas.into_iter().flatten()
 }
 

@@ -22,6 +22,8 @@ pub(super) struct File {
     pub(super) listen: Option<String>,
     /// `SIDECAR_STOP_TIMEOUT`: two seconds less than the container's stopTimeout.
     pub(super) stop_timeout: Option<String>,
+    /// `SIDECAR_STUCK_AFTER`: an event loop that has stood still for so long ends the process, to be restarted.
+    pub(super) stuck_after: Option<String>,
     /// `SIDECAR_STATE_DIR`: a directory on a volume of the task, for what must survive a restart of the sidecar.
     pub(super) state_dir: Option<String>,
     pub(super) app: App,
@@ -44,8 +46,11 @@ pub(super) struct App {
     pub(super) series_max: Option<String>,
     /// `SIDECAR_APP_HEALTH_URL`, or `off`.
     pub(super) health_url: Option<String>,
-    /// `SIDECAR_APP_HEALTH_INTERVAL`.
+    /// `SIDECAR_APP_HEALTH_INTERVAL`: between two rounds of all probes.
     pub(super) health_interval: Option<String>,
+    /// `SIDECAR_PROBES`: what else is asked, as `name=address` separated by commas; `http://`, `tcp://`, `grpc://`,
+    /// `postgres://` and `redis://`.
+    pub(super) probes: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

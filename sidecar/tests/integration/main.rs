@@ -2,7 +2,9 @@
 //! command line.
 
 mod command_line;
+mod health;
 mod inject;
+mod settings;
 mod setup;
 mod stop;
 mod task_life;

@@ -86,8 +86,10 @@ fn every_variable_in_the_compose_file_is_read_by_its_program() {
 }
 
 #[test]
-fn every_variable_in_the_service_template_is_read_by_a_program() {
-    let template = read("infra/cloudformation/60-service.yaml");
+fn every_variable_in_the_service_templates_is_read_by_a_program() {
+    let templates =
+        ["60-service", "61-worker", "62-migrate-task"].map(|name| read(&format!("infra/cloudformation/{name}.yaml")));
+    let template = templates.concat();
     let (platform, sidecar, service) =
         (sources("platform-api/src"), sources("sidecar/src"), sources("crates/service/src"));
     let variable = Regex::new(r"Name: ([A-Z][A-Z0-9_]{3,})[,\n]").expect("a constant pattern");
@@ -100,6 +102,37 @@ fn every_variable_in_the_service_template_is_read_by_a_program() {
             "{name} is read by neither platform-api nor sidecar"
         );
     }
+}
+
+#[test]
+fn every_import_of_a_template_is_exported_by_a_layer_below_it() {
+    let import =
+        Regex::new(r#"ImportValue['"]?: !Sub '?(\$\{Environment\}-platform-[a-z-]+)'?"#).expect("a constant pattern");
+    let export =
+        Regex::new(r"Export: \{Name: !Sub '(\$\{Environment\}-platform-[a-z-]+)'\}").expect("a constant pattern");
+    let entries = std::fs::read_dir(root().join("infra/cloudformation")).expect("templates").flatten();
+    let mut templates: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    templates.sort();
+    let (mut exported, mut imports) = (BTreeSet::new(), 0);
+    for template in templates {
+        let text = read(&format!("infra/cloudformation/{template}"));
+        let names =
+            |pattern: &Regex| -> Vec<String> { pattern.captures_iter(&text).map(|c| c[1].to_owned()).collect() };
+        let imported = names(&import);
+        assert_eq!(
+            imported.len(),
+            text.matches("ImportValue").count(),
+            "{template}: an import is written in another way"
+        );
+        for name in imported {
+            imports += 1;
+            assert!(exported.contains(&name), "{template} imports {name}, which no layer below it exports");
+        }
+        for name in names(&export) {
+            assert!(exported.insert(name.clone()), "{template} exports {name} a second time");
+        }
+    }
+    assert!(imports > 30, "only {imports} imports were found");
 }
 
 #[test]
