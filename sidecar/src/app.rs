@@ -16,18 +16,24 @@ use crate::identity::Identity;
 use crate::inputs::Stop;
 use crate::inputs::ecs_task::ending::others_have_ended;
 use crate::inputs::file_tail::STOP_QUIET;
-use crate::inputs::fluent_forward;
+use crate::inputs::otlp::resource::ResourceAttributes;
+use crate::inputs::{fluent_forward, otlp, statsd};
 use crate::outputs::exposition::Exposition;
 use crate::outputs::stdout;
 use crate::pipeline::account::Account;
+use crate::pipeline::aggregate::Aggregate;
 use crate::pipeline::enrich::Enrich;
 use crate::pipeline::intake::{Intake, Record};
 use crate::pipeline::parse::Author;
 use crate::pipeline::queue::{Queue, QueueMetrics, Weigh};
+use crate::pipeline::red::Red;
 use crate::recent::Recent;
+use crate::serve::serve;
 
 /// Of the time to stop, what is kept for flushing the outputs when the inputs do not end: this, or a third.
 const FLUSH_RESERVE: Duration = Duration::from_secs(5);
+/// Different names of metrics by statsd; more are a mistake.
+const STATSD_METRICS_MAX: usize = 1000;
 /// For open requests to our own server at the very end.
 const SERVER_GRACE: Duration = Duration::from_secs(2);
 
@@ -36,6 +42,8 @@ pub struct App {
     config: Config,
     listener: TcpListener,
     otlp_listener: Option<TcpListener>,
+    grpc_listener: Option<TcpListener>,
+    statsd_sockets: statsd::Sockets,
     fluent_listeners: fluent_forward::Listeners,
 }
 
@@ -53,8 +61,10 @@ impl App {
                 Err(error) => config.problems.push(format!("no traces are taken in: {error:#}")),
             }
         }
+        let grpc_listener = config.otlp.bind_grpc(&mut config.problems).await;
+        let statsd_sockets = config.statsd.bind(&mut config.problems).await;
         let fluent_listeners = config.fluent.bind(&mut config.problems).await;
-        Ok(App { config, listener, otlp_listener, fluent_listeners })
+        Ok(App { config, listener, otlp_listener, grpc_listener, statsd_sockets, fluent_listeners })
     }
 
     /// Where metrics, health and recent lines are served.
@@ -67,6 +77,16 @@ impl App {
         self.otlp_listener.as_ref().map(|l| l.local_addr().expect("a bound listener has an address"))
     }
 
+    /// Where OTLP over gRPC is taken in.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc_listener.as_ref().and_then(|l| l.local_addr().ok())
+    }
+
+    /// Where statsd is taken in by UDP.
+    pub fn statsd_addr(&self) -> Option<SocketAddr> {
+        self.statsd_sockets.udp_addr()
+    }
+
     /// Where log events are taken in by Fluent Forward.
     pub fn fluent_addr(&self) -> Option<SocketAddr> {
         self.fluent_listeners.tcp_addr()
@@ -77,7 +97,7 @@ impl App {
     /// # Errors
     /// When a part of it failed; it has stopped in order all the same.
     pub async fn run(self, order: Shutdown) -> anyhow::Result<()> {
-        let App { config, listener, otlp_listener, fluent_listeners } = self;
+        let App { config, listener, otlp_listener, grpc_listener, statsd_sockets, fluent_listeners } = self;
         for problem in &config.problems {
             tracing::error!(problem, "configuration fault, running degraded");
         }
@@ -144,26 +164,52 @@ impl App {
             inputs.spawn("fluent_forward", forward.run(stop.clone()));
         }
         let mut offsets = None;
+        let otlp_lines = intake.clone();
         if let Some(tail) = config.logs.build(intake, &metrics) {
             offsets = tail.offsets();
             inputs.spawn("file_tail", tail.run(stop));
         }
+        let from_spans = Aggregate::new(2, config.app_metrics.series_max);
+        let sampler = config.sampling.build(spans.clone(), &metrics);
+        let otlp_input = config.otlp.build(
+            otlp::Destinations {
+                account: span_account.clone(),
+                spans: spans.clone(),
+                attributes: ResourceAttributes::of(&identity, config.logs_output.group()),
+                red: config.red.then(|| Red::new(from_spans.clone())),
+                sampler: sampler.clone(),
+                lines: otlp_lines,
+                author: author(&identity),
+            },
+            &metrics,
+        );
+        let connections_refused = otlp_input.connections_refused();
         if let Some(listener) = otlp_listener {
-            let router = config.otlp.build(span_account.clone(), spans.clone(), &metrics).router();
-            inputs.spawn("otlp", service::http::serve(listener, router, closing));
+            let router = otlp_input.router();
+            inputs.spawn("otlp", serve(listener, router, connections_refused.clone(), closing.clone()));
+        }
+        if let Some(listener) = grpc_listener {
+            inputs.spawn("otlp_grpc", otlp::grpc::serve(listener, otlp_input, closing.clone()));
+        }
+        let from_statsd = Aggregate::new(STATSD_METRICS_MAX, config.app_metrics.series_max);
+        if let Some(statsd) = statsd_sockets.build(from_statsd.clone(), &metrics) {
+            inputs.spawn("statsd", statsd.run(closing.clone()));
+        }
+        if let Some(sampler) = sampler {
+            inputs.spawn("sampler", sampler.run(closing));
         }
 
         let mut outputs = Tasks::new();
         spawn_logs_output(&mut outputs, &config.logs_output, &identity, &metrics, records.clone()).await;
         outputs.spawn("traces_out", config.traces.build(outside, &metrics).run(spans.clone()));
 
-        let exposition = Exposition::new(enrich, app_metrics, task_view, metrics);
+        let exposition = Exposition::new(enrich, app_metrics, vec![from_statsd, from_spans], task_view, metrics);
         let router = Router::new()
             .merge(exposition.router())
             .merge(health.router())
             .merge(app_health.router(&health))
             .merge(recent.router());
-        front.spawn("server", service::http::serve(listener, router, end.clone()));
+        front.spawn("server", serve(listener, router, connections_refused, end.clone()));
         tracing::info!(
             service_name = identity.service,
             task_id = identity.task_id,

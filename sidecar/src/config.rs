@@ -13,8 +13,9 @@ use service::config::{Env, Secret, byte_size};
 use telemetry::duration;
 
 use self::settings::{File, Settings};
-use crate::inputs::{app_metrics, ecs_task, file_tail, fluent_forward, otlp};
+use crate::inputs::{app_metrics, ecs_task, file_tail, fluent_forward, otlp, statsd};
 use crate::outputs::{cloudwatch_logs, otlp as otlp_out};
+use crate::pipeline::sample;
 use crate::{health, recent};
 
 /// Everything parsed and ready for use.
@@ -36,6 +37,10 @@ pub struct Config {
     pub logs_queue_bytes: usize,
     pub otlp: otlp::Config,
     pub traces: otlp_out::Config,
+    pub sampling: sample::Config,
+    /// Whether requests are counted from server spans.
+    pub red: bool,
+    pub statsd: statsd::Config,
     /// For everything that has to happen between the order to stop and the end.
     pub stop_timeout: Duration,
     /// An event loop that has stood still for so long ends the process.
@@ -61,10 +66,17 @@ impl LogsOutput {
             LogsOutput::CloudWatch(_) => "cloudwatch",
         }
     }
+
+    /// The log group that the task's lines go to.
+    pub fn group(&self) -> Option<&str> {
+        if let LogsOutput::CloudWatch(config) = self { Some(&config.group) } else { None }
+    }
 }
 
 const LISTEN: &str = "0.0.0.0:9464";
 const OTLP_LISTEN: &str = "127.0.0.1:4318";
+const OTLP_GRPC_LISTEN: &str = "127.0.0.1:4317";
+const STATSD_LISTEN: &str = "127.0.0.1:8125";
 const APP_METRICS_URL: &str = "http://127.0.0.1:3000/metrics";
 const APP_HEALTH_URL: &str = "http://127.0.0.1:3000/health/ready";
 /// Switches off what has a default.
@@ -133,8 +145,17 @@ fn build(s: &mut Settings<'_>, file: &File) -> Config {
         logs_output: logs_output(s, file),
         logs_queue_bytes: s.bytes("SIDECAR_LOG_QUEUE", &file.logs.queue, "8MiB"),
         traces: traces(s, file, otlp_listen),
+        sampling: sampling(s, file),
+        red: s.switch("SIDECAR_RED", &file.traces.red, "on"),
+        statsd: statsd::Config {
+            listen: s.listen("SIDECAR_STATSD_LISTEN", &file.statsd.listen, STATSD_LISTEN),
+            listen_asked_for: s.optional("SIDECAR_STATSD_LISTEN", &file.statsd.listen).is_some(),
+            socket: s.optional("SIDECAR_STATSD_SOCKET", &file.statsd.socket).map(Into::into),
+        },
         otlp: otlp::Config {
             listen: otlp_listen,
+            grpc_listen: s.listen("SIDECAR_OTLP_GRPC_LISTEN", &file.traces.grpc_listen, OTLP_GRPC_LISTEN),
+            grpc_asked_for: s.optional("SIDECAR_OTLP_GRPC_LISTEN", &file.traces.grpc_listen).is_some(),
             body_bytes_max: s.bytes("SIDECAR_OTLP_BODY_MAX", &file.traces.body_max, "4MiB"),
         },
         stop_timeout: s.duration("SIDECAR_STOP_TIMEOUT", &file.stop_timeout, "25s"),
@@ -218,6 +239,21 @@ fn logs_output(s: &mut Settings<'_>, file: &File) -> LogsOutput {
             LogsOutput::None
         }
     }
+}
+
+fn sampling(s: &mut Settings<'_>, file: &File) -> sample::Config {
+    let share = s.text("SIDECAR_TRACE_SAMPLE", &file.traces.sample, "1");
+    let ratio = s.parsed("SIDECAR_TRACE_SAMPLE (traces.sample)", &share, "1", |text| match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("write a share from 0 to 1"),
+    });
+    let wait = s.optional("SIDECAR_TRACE_TAIL_WAIT", &file.traces.tail_wait).filter(|text| text != OFF);
+    let tail = wait.is_some().then(|| sample::Tail {
+        wait: s.duration("SIDECAR_TRACE_TAIL_WAIT", &file.traces.tail_wait, "10s"),
+        slow: s.duration("SIDECAR_TRACE_SLOW", &file.traces.slow, "1s"),
+        bytes_max: s.bytes("SIDECAR_TRACE_TAIL_BUFFER", &file.traces.tail_buffer, "4MiB"),
+    });
+    sample::Config { ratio, tail }
 }
 
 fn traces(s: &mut Settings<'_>, file: &File, listen: Option<SocketAddr>) -> otlp_out::Config {

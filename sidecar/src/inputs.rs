@@ -7,6 +7,7 @@ pub mod ecs_task;
 pub mod file_tail;
 pub mod fluent_forward;
 pub mod otlp;
+pub mod statsd;
 
 use service::Shutdown;
 use telemetry::Timestamp;

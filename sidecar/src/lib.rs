@@ -14,4 +14,5 @@ pub mod inputs;
 pub mod outputs;
 pub mod pipeline;
 pub mod recent;
+pub mod serve;
 pub mod watchdog;

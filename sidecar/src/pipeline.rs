@@ -6,6 +6,7 @@
 //! in = delivered + waiting + dropped at every moment. Knows no input and no output.
 
 pub mod account;
+pub mod aggregate;
 pub mod batch;
 pub mod enrich;
 pub mod intake;
@@ -13,5 +14,7 @@ pub mod limit;
 pub mod parse;
 pub mod partials;
 pub mod queue;
+pub mod red;
 pub mod redact;
+pub mod sample;
 pub mod spans;

@@ -6,6 +6,7 @@
 
 mod join;
 mod promql;
+mod sidecar;
 mod telemetry;
 
 /// One parser or decoder.
@@ -19,7 +20,7 @@ pub struct Target {
 
 /// All targets, by area.
 pub fn targets() -> impl Iterator<Item = &'static Target> {
-    let areas: [&'static [Target]; 3] = [join::TARGETS, promql::TARGETS, telemetry::TARGETS];
+    let areas: [&'static [Target]; 4] = [join::TARGETS, promql::TARGETS, sidecar::TARGETS, telemetry::TARGETS];
     areas.into_iter().flatten()
 }
 

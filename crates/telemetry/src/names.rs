@@ -143,6 +143,22 @@ pub mod sidecar {
     pub const SPANS_DROPPED_TOTAL: &str = "sidecar_spans_dropped_total";
     pub const SPANS_WAITING: &str = "sidecar_spans_waiting";
     pub const SPAN_OUTPUT_RETRIES_TOTAL: &str = "sidecar_span_output_retries_total";
+    pub const STATSD_LINES_TOTAL: &str = "sidecar_statsd_lines_total";
+    pub const STATSD_REFUSED_TOTAL: &str = "sidecar_statsd_refused_total";
+    /// Of series that the sidecar sums up itself: events that found no place of their own.
+    pub const EVENTS_OVERFLOWED: &str = "sidecar_events_overflowed";
+    pub const OTLP_LOG_RECORDS_TOTAL: &str = "sidecar_otlp_log_records_total";
+    pub const OTLP_METRIC_POINTS_TOTAL: &str = "sidecar_otlp_metric_points_total";
+    pub const SPANS_SAMPLED_OUT_TOTAL: &str = "sidecar_spans_sampled_out_total";
+    pub const SAMPLER_BYTES: &str = "sidecar_sampler_bytes";
+    pub const METRICS_OUT_SAMPLES_TOTAL: &str = "sidecar_metrics_out_samples_total";
+    pub const METRICS_OUT_DROPPED_TOTAL: &str = "sidecar_metrics_out_dropped_total";
+    pub const METRICS_OUT_RETRIES_TOTAL: &str = "sidecar_metrics_out_retries_total";
+    pub const EMF_METRICS: &str = "sidecar_emf_metrics";
+    pub const EMF_BYTES_TOTAL: &str = "sidecar_emf_bytes_total";
+    /// What this task's EMF costs a month if it goes on like this.
+    pub const EMF_COST_PER_MONTH_DOLLARS: &str = "sidecar_emf_cost_per_month_dollars";
+    pub const CONNECTIONS_REFUSED_TOTAL: &str = "sidecar_connections_refused_total";
     pub const OTLP_REQUESTS_REFUSED_TOTAL: &str = "sidecar_otlp_requests_refused_total";
     pub const QUEUE_BYTES: &str = "sidecar_queue_bytes";
     pub const QUEUE_CAPACITY_BYTES: &str = "sidecar_queue_capacity_bytes";

@@ -31,7 +31,8 @@ pub(crate) fn test() -> anyhow::Result<Counts> {
     const ALL: [&Tool; 7] = [&POSTGRES, &ALERTMANAGER, &PROMETHEUS, &CHROMIUM, &NODE, &NPM, &PYTHON];
     ensure(&ALL)?;
     let python = optional("Python packages", python_environment())?;
-    let node = optional("browser test packages", node_packages())?;
+    let node = optional("browser test packages", node_packages("collector/ui/tools"))?;
+    let clients = optional("OpenTelemetry and Prometheus clients for Node", node_packages("sidecar/tests/clients"))?;
     build_binaries()?;
 
     eprintln!("\n==> tests");
@@ -43,6 +44,9 @@ pub(crate) fn test() -> anyhow::Result<Counts> {
     }
     if node.is_some() {
         cargo.env("PICKET_UI_TOOLS", ui_tools());
+    }
+    if clients.is_some() {
+        cargo.env("PICKET_SIDECAR_CLIENTS", "1");
     }
     if let Some(shared) = shared() {
         cargo.env("PICKET_SHARED", shared);

@@ -111,8 +111,20 @@ pub(crate) fn ensure(tools: &[&Tool]) -> anyhow::Result<()> {
 }
 
 /// Python packages of the checks, pinned.
-const PYTHON_PACKAGES: [&str; 6] =
-    ["cfn-lint==1.58.0", "check-jsonschema==0.39.0", "boto3", "moto[server]==5.2.5", "cbor2==5.7.1", "yamllint"];
+const PYTHON_PACKAGES: [&str; 11] = [
+    "cfn-lint==1.58.0",
+    "check-jsonschema==0.39.0",
+    "boto3",
+    "moto[server]==5.2.5",
+    "cbor2==5.7.1",
+    "yamllint",
+    // Clients that send to the sidecar, and one that it scrapes.
+    "opentelemetry-sdk==1.45.2",
+    "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
+    "opentelemetry-exporter-otlp-proto-http==1.45.2",
+    "datadog==0.56.0",
+    "prometheus-client==0.26.0",
+];
 
 /// The virtual environment under `target/` with the checks' Python packages; made on first use.
 ///
@@ -138,15 +150,16 @@ pub(crate) fn python_environment() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Installs the browser tests' packages as their lock file says.
-pub(crate) fn node_packages() -> anyhow::Result<()> {
-    let dir = root().join("collector/ui/tools");
+/// Installs the packages of the browser tests (`collector/ui/tools`) or of the sidecar's clients
+/// (`sidecar/tests/clients`) as their lock file says.
+pub(crate) fn node_packages(dir: &str) -> anyhow::Result<()> {
+    let (name, dir) = (dir, root().join(dir));
     let (stamp, lock) = (dir.join("node_modules/.installed"), std::fs::read_to_string(dir.join("package-lock.json"))?);
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
     let npm = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
-    step("installing collector/ui/tools (npm ci)", command("npm").current_dir(&dir).args(npm))?;
+    step(&format!("installing {name} (npm ci)"), command("npm").current_dir(&dir).args(npm))?;
     std::fs::write(&stamp, lock)?;
     Ok(())
 }

@@ -30,6 +30,16 @@ pub(super) struct File {
     pub(super) ecs: Ecs,
     pub(super) logs: Logs,
     pub(super) traces: Traces,
+    pub(super) statsd: Statsd,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Statsd {
+    /// `SIDECAR_STATSD_LISTEN`: UDP, or `off`.
+    pub(super) listen: Option<String>,
+    /// `SIDECAR_STATSD_SOCKET`: a unix datagram socket, such as `/var/run/datadog/dsd.socket`.
+    pub(super) socket: Option<String>,
 }
 
 /// The app beside us.
@@ -92,6 +102,18 @@ pub(super) struct Logs {
 pub(super) struct Traces {
     /// `SIDECAR_OTLP_LISTEN`, or `off`.
     pub(super) listen: Option<String>,
+    /// `SIDECAR_OTLP_GRPC_LISTEN`, or `off`.
+    pub(super) grpc_listen: Option<String>,
+    /// `SIDECAR_RED`: `on` or `off`: requests counted from server spans, where the app does not count them itself.
+    pub(super) red: Option<String>,
+    /// `SIDECAR_TRACE_SAMPLE`: the share of traces that is kept, 0 to 1.
+    pub(super) sample: Option<String>,
+    /// `SIDECAR_TRACE_TAIL_WAIT`: how long a trace's spans wait for its end, or `off`: decided by its id alone.
+    pub(super) tail_wait: Option<String>,
+    /// `SIDECAR_TRACE_SLOW`: a span of this length keeps its trace; with `tail_wait`.
+    pub(super) slow: Option<String>,
+    /// `SIDECAR_TRACE_TAIL_BUFFER`: of all spans that wait.
+    pub(super) tail_buffer: Option<String>,
     /// `SIDECAR_OTLP_BODY_MAX`.
     pub(super) body_max: Option<String>,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the backend, without `/v1/traces`.
@@ -155,6 +177,24 @@ impl Settings<'_> {
     pub(super) fn number(&mut self, variable: &str, file: &Option<String>, default: &str) -> usize {
         let text = self.text(variable, file, default);
         self.parsed(variable, &text, default, str::parse)
+    }
+
+    /// An address to listen on; None where it is `off`.
+    pub(super) fn listen(&mut self, variable: &str, file: &Option<String>, default: &str) -> Option<SocketAddr> {
+        let text = self.text(variable, file, default);
+        self.parsed(variable, &text, default, |text| match text {
+            OFF => Ok(None),
+            text => text.parse::<SocketAddr>().map(Some),
+        })
+    }
+
+    pub(super) fn switch(&mut self, variable: &str, file: &Option<String>, default: &str) -> bool {
+        let text = self.text(variable, file, default);
+        self.parsed(variable, &text, default, |word| match word {
+            "on" | "true" => Ok(true),
+            OFF | "false" => Ok(false),
+            _ => Err("write `on` or `off`"),
+        })
     }
 
     /// An http(s) address; None where it is `off`, and where it is absent or unusable and has no default.

@@ -14,12 +14,15 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family as MetricFamily;
+use prometheus_client::metrics::gauge::Gauge;
 use service::metrics::Metrics;
 use telemetry::exposition::{self, Family, Format, Writer};
 use telemetry::names::{sidecar as names, without_total};
 
 use crate::inputs::app_metrics::AppMetrics;
 use crate::inputs::ecs_task::TaskView;
+use crate::pipeline::aggregate::Aggregate;
 use crate::pipeline::enrich::Enrich;
 
 #[derive(Clone)]
@@ -28,25 +31,34 @@ pub struct Exposition(Arc<Inner>);
 struct Inner {
     enrich: Enrich,
     app: AppMetrics,
+    aggregates: Vec<Aggregate>,
+    overflowed: Overflowed,
     task: TaskView,
     own: Metrics,
     refused: Counter,
 }
 
+type Overflowed = MetricFamily<[(&'static str, String); 1], Gauge>;
+
 /// What our own families' names begin with; the process' own figures are renamed to fit.
 const OWN_PREFIXES: [&str; 3] = ["sidecar_", "app_probe_", "ecs_"];
 
 impl Exposition {
-    pub fn new(enrich: Enrich, app: AppMetrics, task: TaskView, own: Metrics) -> Self {
-        let refused = Counter::default();
+    pub fn new(enrich: Enrich, app: AppMetrics, aggregates: Vec<Aggregate>, task: TaskView, own: Metrics) -> Self {
+        let (refused, overflowed) = (Counter::default(), Overflowed::default());
         own.register(|r| {
             r.register(
                 without_total(names::APP_FAMILIES_REFUSED_TOTAL),
                 "Families of the app left out because their name is one of ours",
                 refused.clone(),
             );
+            r.register(
+                names::EVENTS_OVERFLOWED,
+                "Events of statsd and spans that went into a metric's overflow series",
+                overflowed.clone(),
+            );
         });
-        Exposition(Arc::new(Inner { enrich, app, task, own, refused }))
+        Exposition(Arc::new(Inner { enrich, app, aggregates, overflowed, task, own, refused }))
     }
 
     pub fn router(&self) -> Router {
@@ -55,27 +67,38 @@ impl Exposition {
 
     /// The whole exposition; `patience` is how long the one who asks will wait.
     pub async fn text(&self, format: Format, patience: Option<Duration>) -> String {
-        let Inner { enrich, app, task, own, refused } = &*self.0;
+        let mut writer = Writer::new(format);
+        self.families(patience, |family| writer.family(family)).await;
+        writer.finish()
+    }
+
+    /// Every family once, for `take`. Where several sources have the same one, the first has it: the task and
+    /// ourselves, the app's own exposition, statsd, spans.
+    pub async fn families(&self, patience: Option<Duration>, mut take: impl FnMut(&Family)) {
+        let Inner { enrich, app, aggregates, overflowed, task, own, refused } = &*self.0;
         // The app first: reading it changes what we have to say of ourselves.
         let app = app.families(patience).await;
         let task = task.families();
-        let mut writer = Writer::new(format);
+        let mut summed: Vec<Family> = aggregates.iter().flat_map(Aggregate::families).collect();
+        enrich.families(&mut summed);
+        for (metric, events) in aggregates.iter().flat_map(Aggregate::overflowed) {
+            overflowed.get_or_create(&[("metric", metric)]).set(events as i64);
+        }
         let mut written: HashSet<&str> = HashSet::new();
         let mut own = own_families(own);
         enrich.families(&mut own);
         own.extend(self.0.task.starvation());
         for family in task.iter().chain(&own) {
             written.insert(&family.name);
-            writer.family(family);
+            take(family);
         }
-        for family in app.iter() {
+        for family in app.iter().chain(&summed) {
             if OWN_PREFIXES.iter().any(|prefix| family.name.starts_with(prefix)) || !written.insert(&family.name) {
                 refused.inc();
                 continue;
             }
-            writer.family(family);
+            take(family);
         }
-        writer.finish()
     }
 }
 

@@ -30,12 +30,14 @@ pub enum DropReason {
     Expired,
     /// The time to stop ran out.
     Stopped,
+    /// Not chosen by trace sampling: meant to be left out.
+    SampledOut,
     /// Lost by the program itself: a defect.
     Abandoned,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 10] = [
+    pub const ALL: [DropReason; 11] = [
         DropReason::QueueFull,
         DropReason::NoEndpoint,
         DropReason::Refused,
@@ -45,6 +47,7 @@ impl DropReason {
         DropReason::TooNew,
         DropReason::Expired,
         DropReason::Stopped,
+        DropReason::SampledOut,
         DropReason::Abandoned,
     ];
 
@@ -59,6 +62,7 @@ impl DropReason {
             DropReason::TooNew => "too_new",
             DropReason::Expired => "expired",
             DropReason::Stopped => "stopped",
+            DropReason::SampledOut => "sampled_out",
             DropReason::Abandoned => "abandoned",
         }
     }
@@ -200,6 +204,11 @@ impl Ticket {
 
     pub fn dropped(mut self, reason: DropReason) {
         self.account.settle(std::mem::take(&mut self.units), Some(reason));
+    }
+
+    /// Takes the items of another ticket of the same books.
+    pub fn absorb(&mut self, mut other: Ticket) {
+        self.units += std::mem::take(&mut other.units);
     }
 
     pub fn units(&self) -> u64 {

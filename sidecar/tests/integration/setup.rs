@@ -118,6 +118,8 @@ pub(crate) async fn serve_metadata() -> String {
 pub(crate) struct Sidecar {
     pub(crate) url: String,
     pub(crate) otlp_url: String,
+    pub(crate) grpc_addr: SocketAddr,
+    pub(crate) statsd_addr: SocketAddr,
     pub(crate) order: Shutdown,
     pub(crate) ended: tokio::task::JoinHandle<anyhow::Result<()>>,
     client: reqwest::Client,
@@ -125,14 +127,20 @@ pub(crate) struct Sidecar {
 
 impl Sidecar {
     pub(crate) async fn start(env: &[(&str, &str)]) -> Sidecar {
-        let mut all = HashMap::from([("SIDECAR_LISTEN", "127.0.0.1:0"), ("SIDECAR_OTLP_LISTEN", "127.0.0.1:0")]);
+        let mut all = HashMap::from([
+            ("SIDECAR_LISTEN", "127.0.0.1:0"),
+            ("SIDECAR_OTLP_LISTEN", "127.0.0.1:0"),
+            ("SIDECAR_OTLP_GRPC_LISTEN", "127.0.0.1:0"),
+            ("SIDECAR_STATSD_LISTEN", "127.0.0.1:0"),
+        ]);
         all.extend(env.iter().copied());
         let app = App::bind(Config::load(None, &all)).await.expect("port 0");
         let url = format!("http://{}", app.addr());
         let otlp_url = app.otlp_addr().map(|a| format!("http://{a}/v1/traces")).unwrap_or_default();
+        let (grpc_addr, statsd_addr) = (app.grpc_addr().expect("port 0"), app.statsd_addr().expect("port 0"));
         let order = Shutdown::new();
         let ended = task::spawn("sidecar", app.run(order.clone()));
-        Sidecar { url, otlp_url, order, ended, client: reqwest::Client::new() }
+        Sidecar { url, otlp_url, grpc_addr, statsd_addr, order, ended, client: reqwest::Client::new() }
     }
 
     /// Status and body.

@@ -203,10 +203,10 @@ async fn a_request_that_is_too_large_or_asks_for_something_else_is_told_so() {
     let (status, body) = sidecar.post_traces("application/x-protobuf", None, trace_request(100)).await;
     assert_eq!(status, 413, "{body}");
     assert_eq!(sidecar.metric("sidecar_otlp_requests_refused_total").await, 1.0);
-    let logs = sidecar.otlp_url.replace("/v1/traces", "/v1/logs");
-    let answer = reqwest::Client::new().post(logs).send().await.expect("answers");
+    let profiles = sidecar.otlp_url.replace("/v1/traces", "/v1development/profiles");
+    let answer = reqwest::Client::new().post(profiles).send().await.expect("answers");
     assert_eq!(answer.status(), 404);
-    assert_eq!(answer.text().await.expect("text"), "only traces are taken in here: POST /v1/traces");
+    assert_eq!(answer.text().await.expect("text"), "OTLP is taken in at POST /v1/traces, /v1/metrics, /v1/logs");
     sidecar.stop().await;
 }
 
