@@ -16,10 +16,12 @@ use crate::identity::Identity;
 use crate::inputs::Stop;
 use crate::inputs::ecs_task::ending::others_have_ended;
 use crate::inputs::file_tail::STOP_QUIET;
+use crate::inputs::otlp::metrics::OtlpSeries;
 use crate::inputs::otlp::resource::ResourceAttributes;
 use crate::inputs::{fluent_forward, otlp, statsd};
-use crate::outputs::exposition::Exposition;
-use crate::outputs::stdout;
+use crate::outputs::exposition::{Exposition, Source};
+use crate::outputs::push::PushMetrics;
+use crate::outputs::{otlp_metrics, stdout};
 use crate::pipeline::account::Account;
 use crate::pipeline::aggregate::Aggregate;
 use crate::pipeline::enrich::Enrich;
@@ -169,15 +171,18 @@ impl App {
             offsets = tail.offsets();
             inputs.spawn("file_tail", tail.run(stop));
         }
+        let from_otlp = OtlpSeries::new(config.app_metrics.series_max);
         let from_spans = Aggregate::new(2, config.app_metrics.series_max);
+        let attributes = ResourceAttributes::of(&identity, config.logs_output.group());
         let sampler = config.sampling.build(spans.clone(), &metrics);
         let otlp_input = config.otlp.build(
             otlp::Destinations {
                 account: span_account.clone(),
                 spans: spans.clone(),
-                attributes: ResourceAttributes::of(&identity, config.logs_output.group()),
+                attributes: attributes.clone(),
                 red: config.red.then(|| Red::new(from_spans.clone())),
                 sampler: sampler.clone(),
+                series: from_otlp.clone(),
                 lines: otlp_lines,
                 author: author(&identity),
             },
@@ -199,11 +204,33 @@ impl App {
             inputs.spawn("sampler", sampler.run(closing));
         }
 
+        // Samples that are pushed are taken once more when the inputs have ended, before the outputs empty themselves.
+        let (mut collectors, collect_last) = (Tasks::new(), Shutdown::new());
         let mut outputs = Tasks::new();
         spawn_logs_output(&mut outputs, &config.logs_output, &identity, &metrics, records.clone()).await;
-        outputs.spawn("traces_out", config.traces.build(outside, &metrics).run(spans.clone()));
+        outputs.spawn("traces_out", config.traces.build(outside.clone(), &metrics).run(spans.clone()));
 
-        let exposition = Exposition::new(enrich, app_metrics, vec![from_statsd, from_spans], task_view, metrics);
+        let sources = vec![Source::Events(from_statsd), Source::Otlp(from_otlp), Source::Events(from_spans)];
+        let exposition = Exposition::new(enrich, app_metrics, sources, task_view, metrics.clone());
+        let push_metrics = PushMetrics::register(&metrics);
+        let push_metrics = (&push_metrics, &queues);
+        if let Some((collector, sender)) = config.remote_write.build(exposition.clone(), outside.clone(), push_metrics)
+        {
+            collectors.spawn("remote_write", collector.run(collect_last.clone()));
+            outputs.spawn("remote_write_out", sender.run());
+        }
+        let attributes = (&attributes, &identity.labels()[..]);
+        let otlp_metrics = config.otlp_metrics.as_ref();
+        if let Some((collector, sender)) =
+            otlp_metrics::build(otlp_metrics, exposition.clone(), attributes, outside, push_metrics)
+        {
+            collectors.spawn("otlp_metrics", collector.run(collect_last.clone()));
+            outputs.spawn("otlp_metrics_out", sender.run());
+        }
+        let to_logs = (log_account.clone(), records.clone());
+        if let Some(emf) = config.emf.build(exposition.clone(), to_logs, &metrics) {
+            collectors.spawn("emf", emf.run(collect_last.clone()));
+        }
         let router = Router::new()
             .merge(exposition.router())
             .merge(health.router())
@@ -235,12 +262,14 @@ impl App {
                     return result;
                 }
             };
+            collect_last.request();
+            let collected = collectors.run(collect_last, reserve).await;
             records.close();
             spans.close();
             flushing.request();
             let deadline = stopped_at + config.stop_timeout;
             let flushed = tokio::time::timeout_at(deadline, &mut outputs).await.unwrap_or(Ok(()));
-            result.and(flushed)
+            result.and(collected).and(flushed)
         };
         let flow = async {
             let result = flow.await;

@@ -3,6 +3,7 @@
 //! A fault never keeps the sidecar from starting, for that would take the task down with it: the default
 //! stands in for what cannot be used, and the fault is listed, told on `/health` and counted on `/metrics`.
 
+mod metrics_out;
 mod settings;
 
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use telemetry::duration;
 
 use self::settings::{File, Settings};
 use crate::inputs::{app_metrics, ecs_task, file_tail, fluent_forward, otlp, statsd};
-use crate::outputs::{cloudwatch_logs, otlp as otlp_out};
+use crate::outputs::{cloudwatch_logs, emf, otlp as otlp_out, push, remote_write};
 use crate::pipeline::sample;
 use crate::{health, recent};
 
@@ -37,6 +38,9 @@ pub struct Config {
     pub logs_queue_bytes: usize,
     pub otlp: otlp::Config,
     pub traces: otlp_out::Config,
+    pub otlp_metrics: Option<push::Config>,
+    pub remote_write: remote_write::Config,
+    pub emf: emf::Config,
     pub sampling: sample::Config,
     /// Whether requests are counted from server spans.
     pub red: bool,
@@ -145,6 +149,9 @@ fn build(s: &mut Settings<'_>, file: &File) -> Config {
         logs_output: logs_output(s, file),
         logs_queue_bytes: s.bytes("SIDECAR_LOG_QUEUE", &file.logs.queue, "8MiB"),
         traces: traces(s, file, otlp_listen),
+        otlp_metrics: metrics_out::otlp(s, file),
+        remote_write: metrics_out::remote_write(s, file),
+        emf: metrics_out::emf(s, file),
         sampling: sampling(s, file),
         red: s.switch("SIDECAR_RED", &file.traces.red, "on"),
         statsd: statsd::Config {
@@ -256,6 +263,15 @@ fn sampling(s: &mut Settings<'_>, file: &File) -> sample::Config {
     sample::Config { ratio, tail }
 }
 
+fn compression(s: &mut Settings<'_>, file: &File) -> bool {
+    let text = s.text("OTEL_EXPORTER_OTLP_COMPRESSION", &file.traces.compression, "none");
+    s.parsed("OTEL_EXPORTER_OTLP_COMPRESSION (traces.compression)", &text, "none", |word| match word {
+        "gzip" => Ok(true),
+        "none" => Ok(false),
+        _ => Err("write `gzip` or `none`"),
+    })
+}
+
 fn traces(s: &mut Settings<'_>, file: &File, listen: Option<SocketAddr>) -> otlp_out::Config {
     // As the OTLP exporter specification has it: the signal's own address is whole, the general one a base.
     let whole = s.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &None, None);
@@ -275,6 +291,7 @@ fn traces(s: &mut Settings<'_>, file: &File, listen: Option<SocketAddr>) -> otlp
     otlp_out::Config {
         traces_url,
         headers: s.headers("OTEL_EXPORTER_OTLP_HEADERS", &headers),
+        compress: compression(s, file),
         queue_bytes: s.bytes("SIDECAR_TRACE_QUEUE", &file.traces.queue, "8MiB"),
         give_up_after: s.duration("SIDECAR_TRACE_GIVE_UP_AFTER", &file.traces.give_up_after, "5m"),
     }

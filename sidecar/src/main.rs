@@ -18,7 +18,7 @@ use sidecar::watchdog;
 
 const AFTER_HELP: &str = "\
 In a task definition the sidecar needs nothing but its image; it finds the task's metadata by itself, the app's metrics \
-at http://127.0.0.1:3000/metrics and takes traces at http://127.0.0.1:4318.
+at http://127.0.0.1:3000/metrics, takes OTLP at 127.0.0.1:4317 (gRPC) and :4318 (HTTP) and statsd at :8125.
 
 Examples:
   SIDECAR_SERVICE=order SIDECAR_LOG_FILES=/var/log/app/*.log sidecar run
@@ -38,8 +38,13 @@ Environment (each has its place in the file too, the environment wins):
   SIDECAR_STATE_DIR         on a volume: go on after a restart where the last run left off   [none]
   SIDECAR_FLUENT_LISTEN, SIDECAR_FLUENT_SOCKET   Fluent Forward in, by TCP and by unix socket   [off]
   SIDECAR_LOGS_OUTPUT       cloudwatch (with LOG_GROUP), stdout, none          [none]
-  SIDECAR_OTLP_LISTEN       OTLP/HTTP in for traces, or off          [127.0.0.1:4318]
+  SIDECAR_OTLP_LISTEN, SIDECAR_OTLP_GRPC_LISTEN   OTLP in: traces, metrics, logs, or off   [127.0.0.1:4318, :4317]
+  SIDECAR_STATSD_LISTEN, SIDECAR_STATSD_SOCKET    statsd and DogStatsD in, or off          [127.0.0.1:8125, off]
   OTEL_EXPORTER_OTLP_ENDPOINT   where traces go on; unset: they are counted and dropped
+  SIDECAR_TRACE_SAMPLE, SIDECAR_TRACE_TAIL_WAIT   share of traces kept; errors and slow ones always [1, off]
+  SIDECAR_RED               count requests from server spans         [on]
+  SIDECAR_REMOTE_WRITE_URL, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, SIDECAR_METRICS_INTERVAL   push metrics [off, off, 15s]
+  SIDECAR_EMF_METRICS, SIDECAR_EMF_DIMENSIONS     metrics that CloudWatch makes of log lines [none, service,environment]
   SIDECAR_STOP_TIMEOUT      two seconds less than the container's stopTimeout  [25s]
   SIDECAR_STUCK_AFTER       an event loop that stands still for so long ends the process   [45s]
   LOG_LEVEL, LOG_FORMAT     of the sidecar's own log                 [info, json]

@@ -3,7 +3,11 @@
 //! An output takes from a queue or is asked; it knows no input. What it could not deliver is counted by reason.
 
 pub mod cloudwatch_logs;
+pub mod emf;
 pub mod exposition;
 pub mod otlp;
+pub mod otlp_metrics;
+pub mod push;
+pub mod remote_write;
 pub mod retry;
 pub mod stdout;

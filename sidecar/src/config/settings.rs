@@ -31,6 +31,48 @@ pub(super) struct File {
     pub(super) logs: Logs,
     pub(super) traces: Traces,
     pub(super) statsd: Statsd,
+    pub(super) metrics: MetricsOut,
+    pub(super) emf: Emf,
+}
+
+/// Metrics pushed to where they are stored.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MetricsOut {
+    /// `SIDECAR_REMOTE_WRITE_URL`: signed for where it is Amazon Managed Prometheus.
+    pub(super) remote_write_url: Option<String>,
+    /// `SIDECAR_REMOTE_WRITE_VERSION`: `1.0` or `2.0`.
+    pub(super) remote_write_version: Option<String>,
+    /// `SIDECAR_REMOTE_WRITE_HEADERS`: `name=value`, separated by commas.
+    pub(super) remote_write_headers: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`: the whole address; signed for where it is CloudWatch.
+    pub(super) otlp_endpoint: Option<String>,
+    /// `SIDECAR_METRICS_INTERVAL`: of remote write and OTLP.
+    pub(super) interval: Option<String>,
+    /// `SIDECAR_METRICS_QUEUE`: of each of them.
+    pub(super) queue: Option<String>,
+    /// `SIDECAR_METRICS_GIVE_UP_AFTER`.
+    pub(super) give_up_after: Option<String>,
+}
+
+/// Chosen metrics as lines in the log group.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Emf {
+    /// `SIDECAR_EMF_METRICS`, separated by commas: names of metrics; none without.
+    pub(super) metrics: Vec<String>,
+    /// `SIDECAR_EMF_NAMESPACE`.
+    pub(super) namespace: Option<String>,
+    /// `SIDECAR_EMF_DIMENSIONS`, separated by commas: labels.
+    pub(super) dimensions: Vec<String>,
+    /// `SIDECAR_EMF_INTERVAL`.
+    pub(super) interval: Option<String>,
+    /// `SIDECAR_EMF_METRICS_MAX`: combinations of name and dimensions.
+    pub(super) metrics_max: Option<String>,
+    /// `SIDECAR_EMF_PRICE_METRIC`: dollars a month for one metric.
+    pub(super) price_metric: Option<String>,
+    /// `SIDECAR_EMF_PRICE_GIGABYTE`: dollars for a GB of log lines.
+    pub(super) price_gigabyte: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -120,6 +162,8 @@ pub(super) struct Traces {
     pub(super) endpoint: Option<String>,
     /// `OTEL_EXPORTER_OTLP_HEADERS`: `name=value`, separated by commas.
     pub(super) headers: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_COMPRESSION`: `gzip` or `none`.
+    pub(super) compression: Option<String>,
     /// `SIDECAR_TRACE_QUEUE`.
     pub(super) queue: Option<String>,
     /// `SIDECAR_TRACE_GIVE_UP_AFTER`.
@@ -186,6 +230,16 @@ impl Settings<'_> {
             OFF => Ok(None),
             text => text.parse::<SocketAddr>().map(Some),
         })
+    }
+
+    /// Words separated by commas.
+    pub(super) fn list(&self, variable: &str, file: &[String], default: &str) -> Vec<String> {
+        let words = |text: &str| text.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        match self.optional(variable, &None) {
+            Some(text) => words(&text),
+            None if file.is_empty() => words(default),
+            None => file.to_vec(),
+        }
     }
 
     pub(super) fn switch(&mut self, variable: &str, file: &Option<String>, default: &str) -> bool {

@@ -9,6 +9,7 @@ pub mod body;
 pub mod grpc;
 pub mod json;
 pub mod logs;
+pub mod metrics;
 pub mod resource;
 pub mod spans;
 pub mod wire;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 
 pub use self::body::Refusal;
 use self::body::{Held, InFlight, unpack};
+use self::metrics::OtlpSeries;
 use self::resource::ResourceAttributes;
 use self::wire::NotProtobuf;
 use crate::pipeline::account::{Account, DropReason};
@@ -80,6 +82,7 @@ pub struct Destinations {
     pub attributes: ResourceAttributes,
     pub red: Option<Red>,
     pub sampler: Option<Sampler>,
+    pub series: OtlpSeries,
     pub lines: Intake,
     pub author: Author,
 }
@@ -92,6 +95,7 @@ pub struct OtlpInput {
     refused: Counter,
     connections_refused: Counter,
     log_records: Counter,
+    metric_points: Counter,
 }
 
 impl Config {
@@ -118,6 +122,7 @@ impl Config {
             refused: Counter::default(),
             connections_refused: Counter::default(),
             log_records: Counter::default(),
+            metric_points: Counter::default(),
         };
         for (name, help, counter) in [
             (names::OTLP_REQUESTS_REFUSED_TOTAL, "OTLP requests that were refused", &input.refused),
@@ -127,6 +132,7 @@ impl Config {
                 &input.connections_refused,
             ),
             (names::OTLP_LOG_RECORDS_TOTAL, "Log records that came by OTLP", &input.log_records),
+            (names::OTLP_METRIC_POINTS_TOTAL, "Data points that came by OTLP", &input.metric_points),
         ] {
             metrics.register(|r| r.register(without_total(name), help, counter.clone()));
         }
@@ -225,7 +231,8 @@ impl OtlpInput {
         Ok(())
     }
 
-    fn metrics(&self, _request: &[u8]) -> Result<(), NotProtobuf> {
+    fn metrics(&self, request: &[u8]) -> Result<(), NotProtobuf> {
+        self.metric_points.inc_by(self.to.series.take(request)?);
         Ok(())
     }
 

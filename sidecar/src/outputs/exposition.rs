@@ -3,6 +3,8 @@
 //! Families come here with their standard labels on them. Our own names stand apart (`sidecar_`,
 //! `app_probe_`, `ecs_`); a family of the app that takes one of them is left out and counted.
 
+mod protobuf;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use telemetry::names::{sidecar as names, without_total};
 
 use crate::inputs::app_metrics::AppMetrics;
 use crate::inputs::ecs_task::TaskView;
+use crate::inputs::otlp::metrics::OtlpSeries;
 use crate::pipeline::aggregate::Aggregate;
 use crate::pipeline::enrich::Enrich;
 
@@ -31,11 +34,33 @@ pub struct Exposition(Arc<Inner>);
 struct Inner {
     enrich: Enrich,
     app: AppMetrics,
-    aggregates: Vec<Aggregate>,
+    sources: Vec<Source>,
     overflowed: Overflowed,
     task: TaskView,
     own: Metrics,
     refused: Counter,
+}
+
+/// Series of the app that others send to us.
+pub enum Source {
+    Events(Aggregate),
+    Otlp(OtlpSeries),
+}
+
+impl Source {
+    fn families(&self) -> Vec<Family> {
+        match self {
+            Source::Events(aggregate) => aggregate.families(),
+            Source::Otlp(series) => series.families(),
+        }
+    }
+
+    fn overflowed(&self) -> Vec<(String, u64)> {
+        match self {
+            Source::Events(aggregate) => aggregate.overflowed(),
+            Source::Otlp(series) => series.overflowed(),
+        }
+    }
 }
 
 type Overflowed = MetricFamily<[(&'static str, String); 1], Gauge>;
@@ -44,7 +69,7 @@ type Overflowed = MetricFamily<[(&'static str, String); 1], Gauge>;
 const OWN_PREFIXES: [&str; 3] = ["sidecar_", "app_probe_", "ecs_"];
 
 impl Exposition {
-    pub fn new(enrich: Enrich, app: AppMetrics, aggregates: Vec<Aggregate>, task: TaskView, own: Metrics) -> Self {
+    pub fn new(enrich: Enrich, app: AppMetrics, sources: Vec<Source>, task: TaskView, own: Metrics) -> Self {
         let (refused, overflowed) = (Counter::default(), Overflowed::default());
         own.register(|r| {
             r.register(
@@ -54,11 +79,11 @@ impl Exposition {
             );
             r.register(
                 names::EVENTS_OVERFLOWED,
-                "Events of statsd and spans that went into a metric's overflow series",
+                "Events and data points that found no series of their own",
                 overflowed.clone(),
             );
         });
-        Exposition(Arc::new(Inner { enrich, app, aggregates, overflowed, task, own, refused }))
+        Exposition(Arc::new(Inner { enrich, app, sources, overflowed, task, own, refused }))
     }
 
     pub fn router(&self) -> Router {
@@ -75,13 +100,13 @@ impl Exposition {
     /// Every family once, for `take`. Where several sources have the same one, the first has it: the task and
     /// ourselves, the app's own exposition, statsd, spans.
     pub async fn families(&self, patience: Option<Duration>, mut take: impl FnMut(&Family)) {
-        let Inner { enrich, app, aggregates, overflowed, task, own, refused } = &*self.0;
+        let Inner { enrich, app, sources, overflowed, task, own, refused } = &*self.0;
         // The app first: reading it changes what we have to say of ourselves.
         let app = app.families(patience).await;
         let task = task.families();
-        let mut summed: Vec<Family> = aggregates.iter().flat_map(Aggregate::families).collect();
+        let mut summed: Vec<Family> = sources.iter().flat_map(Source::families).collect();
         enrich.families(&mut summed);
-        for (metric, events) in aggregates.iter().flat_map(Aggregate::overflowed) {
+        for (metric, events) in sources.iter().flat_map(Source::overflowed) {
             overflowed.get_or_create(&[("metric", metric)]).set(events as i64);
         }
         let mut written: HashSet<&str> = HashSet::new();
@@ -104,8 +129,14 @@ impl Exposition {
 
 async fn answer(State(exposition): State<Exposition>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let patience = patience(&headers);
+    if protobuf::is_preferred(accept) {
+        let mut body = Vec::new();
+        exposition.families(patience, |family| protobuf::put_family(&mut body, family)).await;
+        return ([(CONTENT_TYPE, protobuf::CONTENT_TYPE)], body).into_response();
+    }
     let format = Format::negotiate(accept);
-    let text = exposition.text(format, patience(&headers)).await;
+    let text = exposition.text(format, patience).await;
     ([(CONTENT_TYPE, format.content_type())], text).into_response()
 }
 

@@ -1,17 +1,21 @@
-//! Spans on to their backend by OTLP/HTTP, byte for byte as they came.
+//! Spans on to their backend by OTLP/HTTP: any that takes it, and X-Ray's endpoint with a signature (SigV4).
 //!
 //! In: the queue of spans. Out: `POST <endpoint>/v1/traces`, one request after the other, repeated by the
 //! one policy. Where no endpoint is configured, everything is dropped and counted for that reason.
 
+use std::io::Write as _;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use service::config::Secret;
 use service::metrics::Metrics;
+use service::sigv4::Signer;
 use telemetry::names::{sidecar as names, without_total};
 
+use super::push::{Post, headers_of, signer_of};
 use super::retry::{Attempt, Retry};
 use crate::pipeline::account::DropReason;
 use crate::pipeline::queue::Queue;
@@ -23,18 +27,21 @@ pub struct Config {
     pub traces_url: Option<String>,
     /// Sent with every request, such as an API key.
     pub headers: Vec<(String, Secret)>,
+    /// By gzip, what came uncompressed.
+    pub compress: bool,
     pub queue_bytes: usize,
     /// A request that could not be delivered for this long is dropped.
     pub give_up_after: Duration,
 }
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of an error's body, in messages.
-const ERROR_BODY_CHARS: usize = 200;
 
 pub struct OtlpOutput {
     traces_url: Option<String>,
     headers: HeaderMap,
+    /// For X-Ray's own endpoint.
+    signer: Option<Signer>,
+    compress: bool,
     client: reqwest::Client,
     retry: Retry,
 }
@@ -49,15 +56,11 @@ impl Config {
                 retries.clone(),
             );
         });
-        // The configuration has checked names and values.
-        let headers = self.headers.iter().filter_map(|(name, value)| {
-            let mut value = HeaderValue::from_str(value.expose()).ok()?;
-            value.set_sensitive(true);
-            Some((HeaderName::try_from(name).ok()?, value))
-        });
         OtlpOutput {
             traces_url: self.traces_url.clone(),
-            headers: headers.collect(),
+            headers: headers_of(&self.headers),
+            signer: self.traces_url.as_deref().and_then(signer_of),
+            compress: self.compress,
             client,
             retry: Retry::new("traces".to_owned(), self.give_up_after, retries),
         }
@@ -82,41 +85,25 @@ impl OtlpOutput {
     }
 
     async fn attempt(&self, url: &str, batch: &SpanBatch) -> Attempt<()> {
-        let mut request = self
-            .client
-            .post(url)
-            .timeout(REQUEST_TIMEOUT)
-            .headers(self.headers.clone())
-            .header(CONTENT_TYPE, batch.content_type);
-        if batch.gzip {
-            request = request.header(CONTENT_ENCODING, "gzip");
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(batch.content_type));
+        let (body, gzip) = match self.compress && !batch.gzip {
+            true => (compressed(&batch.body), true),
+            false => (batch.body.clone(), batch.gzip),
+        };
+        if gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        match request.body(batch.body.clone()).send().await {
-            Ok(answer) if answer.status().is_success() => Attempt::Done(()),
-            Ok(answer) => judge(answer).await,
-            Err(error) => Attempt::Later { after: None, why: chain(&error) },
-        }
+        let request = Post { url, headers, body, timeout: REQUEST_TIMEOUT };
+        // The answers after which OTLP/HTTP wants another attempt, beside 429; any other refusal is final.
+        let later = |status| {
+            matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        };
+        request.send(&self.client, self.signer.as_ref(), later).await
     }
 }
 
-/// The answers after which OTLP/HTTP wants another attempt; any other refusal is final.
-async fn judge(answer: reqwest::Response) -> Attempt<()> {
-    let status = answer.status();
-    let after = answer.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-    let body = answer.text().await.unwrap_or_default();
-    let body: String = body.chars().filter(|c| !c.is_control()).take(ERROR_BODY_CHARS).collect();
-    let why = format!("{status}: {body}");
-    match status {
-        StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Attempt::Later { after, why },
-        _ => Attempt::Never { why },
-    }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+fn compressed(body: &Bytes) -> Bytes {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory cannot fail").into()
 }

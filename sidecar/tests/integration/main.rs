@@ -6,6 +6,7 @@ mod command_line;
 mod health;
 mod inject;
 mod settings;
+mod peers;
 mod setup;
 mod stop;
 mod task_life;

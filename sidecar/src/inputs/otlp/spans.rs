@@ -26,9 +26,7 @@ pub fn each<'a>(
     request: &'a [u8],
     mut visit: impl FnMut(&'a [u8]) -> Result<(), NotProtobuf>,
 ) -> Result<(), NotProtobuf> {
-    wire::each(request, 1, |of_resource| {
-        wire::each(of_resource, 2, |of_scope| wire::each(of_scope, 2, &mut visit))
-    })
+    wire::each(request, 1, |of_resource| wire::each(of_resource, 2, |of_scope| wire::each(of_scope, 2, &mut visit)))
 }
 
 /// What a span says of itself in its first level.

@@ -1,0 +1,299 @@
+//! Samples on to where they are stored, pushed at an interval: what remote write and OTLP have in common.
+//!
+//! In: the exposition, taken as a scraper would take it. Out: requests in a queue bounded in bytes, sent one after the
+//! other and repeated by the one policy; a full queue gives up its oldest request. Every sample is delivered, waiting
+//! or dropped for a reason, and counted so. AWS' own endpoints are recognised by their names and signed for (SigV4).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family as MetricFamily;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, StatusCode, Url};
+use service::config::Secret;
+use service::metrics::Metrics;
+use service::sigv4::{self, Signer};
+use telemetry::names::{sidecar as names, without_total};
+use tokio::time::Instant;
+
+use super::retry::{Attempt, Retry};
+use crate::pipeline::account::DropReason;
+use crate::pipeline::queue::{Queue, QueueMetrics, Weigh, WhenFull};
+
+/// How a destination is reached.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub url: String,
+    /// Sent with every request, such as an API key.
+    pub headers: Vec<(String, Secret)>,
+    pub interval: Duration,
+    pub queue_bytes: usize,
+    /// A request that could not be delivered for this long is dropped.
+    pub give_up_after: Duration,
+}
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of an error's body, in messages.
+const ERROR_BODY_CHARS: usize = 200;
+
+/// One request and the samples in it.
+pub struct Batch {
+    pub body: Bytes,
+    pub samples: u64,
+    received: Instant,
+    books: Books,
+}
+
+const BATCH_OVERHEAD_BYTES: usize = 128;
+
+impl Weigh for Batch {
+    fn bytes(&self) -> usize {
+        self.body.len() + BATCH_OVERHEAD_BYTES
+    }
+}
+
+impl Drop for Batch {
+    /// What was not settled was lost to the stop.
+    fn drop(&mut self) {
+        self.books.dropped(std::mem::take(&mut self.samples), DropReason::Stopped);
+    }
+}
+
+type ByOutput = MetricFamily<[(&'static str, &'static str); 1], Counter>;
+type ByReason = MetricFamily<[(&'static str, &'static str); 2], Counter>;
+
+/// The counts of all outputs of samples, registered once.
+#[derive(Clone, Default)]
+pub struct PushMetrics {
+    delivered: ByOutput,
+    dropped: ByReason,
+    retries: ByOutput,
+}
+
+impl PushMetrics {
+    pub fn register(metrics: &Metrics) -> Self {
+        let own = PushMetrics::default();
+        metrics.register(|r| {
+            let name = without_total(names::METRICS_OUT_SAMPLES_TOTAL);
+            r.register(name, "Samples that a destination has accepted", own.delivered.clone());
+            let name = without_total(names::METRICS_OUT_DROPPED_TOTAL);
+            r.register(name, "Samples for a destination that were lost, by reason", own.dropped.clone());
+            let name = without_total(names::METRICS_OUT_RETRIES_TOTAL);
+            r.register(name, "Repeated requests to a destination of samples", own.retries.clone());
+        });
+        own
+    }
+}
+
+#[derive(Clone)]
+struct Books {
+    output: &'static str,
+    metrics: PushMetrics,
+}
+
+impl Books {
+    fn delivered(&self, samples: u64) {
+        self.metrics.delivered.get_or_create(&[("output", self.output)]).inc_by(samples);
+    }
+
+    fn dropped(&self, samples: u64, reason: DropReason) {
+        if samples > 0 {
+            let labels = [("output", self.output), ("reason", reason.as_str())];
+            self.metrics.dropped.get_or_create(&labels).inc_by(samples);
+        }
+    }
+}
+
+/// The queue's front: whoever makes the requests.
+#[derive(Clone)]
+pub struct Outbox {
+    queue: Queue<Batch>,
+    books: Books,
+}
+
+/// The queue's end: whoever sends them.
+pub struct Sender {
+    url: String,
+    headers: HeaderMap,
+    signer: Option<Arc<Signer>>,
+    client: reqwest::Client,
+    retry: Retry,
+    queue: Queue<Batch>,
+    books: Books,
+}
+
+impl Config {
+    /// `fixed` are the headers that the protocol wants.
+    pub fn build(
+        &self,
+        output: &'static str,
+        fixed: &[(&'static str, &'static str)],
+        client: reqwest::Client,
+        (metrics, queues): (&PushMetrics, &QueueMetrics),
+    ) -> (Outbox, Sender) {
+        let queue = Queue::new(output, self.queue_bytes, queues);
+        let books = Books { output, metrics: metrics.clone() };
+        books.delivered(0);
+        let mut headers = headers_of(&self.headers);
+        for (name, value) in fixed {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let retries = metrics.retries.get_or_create_owned(&[("output", output)]);
+        let sender = Sender {
+            signer: signer_of(&self.url).map(Arc::new),
+            url: self.url.clone(),
+            headers,
+            client,
+            retry: Retry::new(output.to_owned(), self.give_up_after, retries),
+            queue: queue.clone(),
+            books: books.clone(),
+        };
+        (Outbox { queue, books }, sender)
+    }
+}
+
+/// The configuration has checked names and values.
+pub(super) fn headers_of(headers: &[(String, Secret)]) -> HeaderMap {
+    let of_one = |(name, value): &(String, Secret)| {
+        let mut value = HeaderValue::from_str(value.expose()).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::try_from(name).ok()?, value))
+    };
+    headers.iter().filter_map(of_one).collect()
+}
+
+/// For AWS' own endpoints: `<service>.<region>.amazonaws.com`.
+pub(super) fn signer_of(url: &str) -> Option<Signer> {
+    let (service, region) = aws_service_of(url)?;
+    let config = sigv4::Config { region: Some(region), ..sigv4::Config::default() };
+    Some(Signer::new(service, config))
+}
+
+fn aws_service_of(url: &str) -> Option<(&'static str, String)> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    let labels = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+    let (service, region) = labels.rsplit_once('.')?;
+    let service = match service.rsplit('.').next()? {
+        "aps-workspaces" => "aps",
+        "xray" => "xray",
+        "logs" => "logs",
+        "monitoring" => "monitoring",
+        _ => return None,
+    };
+    Some((service, region.to_owned()))
+}
+
+impl Outbox {
+    pub async fn push(&self, body: Vec<u8>, samples: u64) {
+        let batch = Batch { body: body.into(), samples, received: Instant::now(), books: self.books.clone() };
+        for mut displaced in self.queue.push(batch, WhenFull::DropOldest).await {
+            let reason = if self.queue.is_closed() { DropReason::Stopped } else { DropReason::QueueFull };
+            self.books.dropped(std::mem::take(&mut displaced.samples), reason);
+        }
+    }
+
+    /// Nothing more will come.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+impl Sender {
+    /// Sends until the queue is closed and empty.
+    pub async fn run(self) -> anyhow::Result<()> {
+        while let Some(mut batch) = self.queue.next().await {
+            let sent = self.retry.until_done(batch.received, || self.attempt(&batch.body)).await;
+            let samples = std::mem::take(&mut batch.samples);
+            match sent {
+                Ok(()) => self.books.delivered(samples),
+                Err(reason) => self.books.dropped(samples, reason),
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, body: &Bytes) -> Attempt<()> {
+        let request =
+            Post { url: &self.url, headers: self.headers.clone(), body: body.clone(), timeout: REQUEST_TIMEOUT };
+        // In remote write every failure of the receiver's own is worth another attempt.
+        let later = |status: StatusCode| status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+        request.send(&self.client, self.signer.as_deref(), later).await
+    }
+}
+
+/// One request, signed where there is a signer.
+pub(super) struct Post<'a> {
+    pub(super) url: &'a str,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) timeout: Duration,
+}
+
+impl Post<'_> {
+    /// `later` says after which answers beside 429 another attempt is worth it.
+    pub(super) async fn send(
+        mut self,
+        client: &reqwest::Client,
+        signer: Option<&Signer>,
+        later: impl Fn(StatusCode) -> bool,
+    ) -> Attempt<()> {
+        let now = SystemTime::now();
+        if let Some(signer) = signer
+            && let Err(error) = signer.sign(&Method::POST, self.url, &mut self.headers, &self.body, now).await
+        {
+            return Attempt::Later { after: None, why: chain(&error) };
+        }
+        let request = client.post(self.url).timeout(self.timeout).headers(self.headers).body(self.body);
+        match request.send().await {
+            Ok(answer) if answer.status().is_success() => Attempt::Done(()),
+            Ok(answer) => judge(answer, later).await,
+            Err(error) => Attempt::Later { after: None, why: chain(&error) },
+        }
+    }
+}
+
+async fn judge(mut answer: reqwest::Response, later: impl Fn(StatusCode) -> bool) -> Attempt<()> {
+    let status = answer.status();
+    let after = answer.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    // The first piece is enough for a message, and the rest may have no end.
+    let piece = answer.chunk().await.ok().flatten().unwrap_or_default();
+    let text = String::from_utf8_lossy(&piece);
+    let text: String = text.chars().filter(|c| !c.is_control()).take(ERROR_BODY_CHARS).collect();
+    let why = format!("{status}: {text}");
+    if status == StatusCode::TOO_MANY_REQUESTS || later(status) {
+        Attempt::Later { after, why }
+    } else {
+        Attempt::Never { why }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aws_endpoints_are_known_by_their_names() {
+        for (url, service) in [
+            ("https://aps-workspaces.eu-central-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write", Some("aps")),
+            ("https://xray.us-east-1.amazonaws.com/v1/traces", Some("xray")),
+            ("https://monitoring.us-east-1.amazonaws.com/v1/metrics", Some("monitoring")),
+            ("https://logs.cn-north-1.amazonaws.com.cn/v1/logs", Some("logs")),
+            ("https://example.com/xray.us-east-1.amazonaws.com", None),
+            ("https://xray.us-east-1.amazonaws.com.example.com/v1/traces", None),
+            ("https://s3.us-east-1.amazonaws.com/", None),
+        ] {
+            assert_eq!(aws_service_of(url).map(|(service, _)| service), service, "{url}");
+        }
+        let (_, region) = aws_service_of("https://xray.eu-west-1.amazonaws.com/v1/traces").expect("AWS");
+        assert_eq!(region, "eu-west-1");
+    }
+}
