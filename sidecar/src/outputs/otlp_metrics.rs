@@ -180,7 +180,7 @@ impl<'a> Requests<'a> {
     }
 
     /// The samples of one series, by its labels without `le` and `quantile`.
-    fn series<'f>(family: &'f Family) -> BTreeMap<String, Vec<&'f FamilySample>> {
+    fn series(family: &Family) -> BTreeMap<String, Vec<&FamilySample>> {
         let mut series: BTreeMap<String, Vec<&FamilySample>> = BTreeMap::new();
         for sample in &family.samples {
             let labels = sample.labels.retain(|name| name != "le" && name != "quantile");

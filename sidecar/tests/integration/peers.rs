@@ -44,7 +44,8 @@ impl Peer {
         std::fs::write(&file, config).expect("written");
         let data = dir.path().join("data");
         let args = args(file.to_str().expect("utf-8"), data.to_str().expect("utf-8"), addr);
-        let child = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let child =
+            Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         let peer = Peer { child, addr, _dir: dir };
         let ready = || async { peer.get("/-/ready").await.is_some() || peer.get("/health").await.is_some() };
         long("the peer is ready", ready).await;

@@ -65,7 +65,7 @@ fn unit_suffix(unit: &str, kind: MetricKind) -> String {
         table.iter().find(|(ucum, _)| *ucum == unit).map_or_else(|| plain_name(unit), |(_, name)| (*name).to_owned())
     };
     match unit.split_once('/') {
-        Some((unit, per)) if unit.is_empty() => format!("per_{}", known(&PER, per)),
+        Some(("", per)) => format!("per_{}", known(&PER, per)),
         Some((unit, per)) => format!("{}_per_{}", known(&UNITS, unit), known(&PER, per)),
         None if unit.is_empty() => String::new(),
         None => known(&UNITS, &unit),
