@@ -53,16 +53,9 @@ pub(super) fn emf(s: &mut Settings<'_>, file: &File) -> emf::Config {
         ));
         dimensions.truncate(emf::DIMENSIONS_MAX);
     }
-    let mut price = |variable: &str, file: &Option<String>, default: &str| {
-        let text = s.text(variable, file, default);
-        s.parsed(variable, &text, default, |text| match text.parse::<f64>() {
-            Ok(price) if price >= 0.0 && price.is_finite() => Ok(price),
-            _ => Err("write dollars, such as 0.30"),
-        })
-    };
     // Prices of us-east-1 below the first tier's end.
-    let price_metric = price("SIDECAR_EMF_PRICE_METRIC", &file.emf.price_metric, "0.30");
-    let price_gigabyte = price("SIDECAR_EMF_PRICE_GIGABYTE", &file.emf.price_gigabyte, "0.50");
+    let price_metric = s.price("SIDECAR_EMF_PRICE_METRIC", &file.emf.price_metric, "0.30");
+    let price_gigabyte = s.price("SIDECAR_EMF_PRICE_GIGABYTE", &file.emf.price_gigabyte, "0.50");
     emf::Config {
         metrics: s.list("SIDECAR_EMF_METRICS", &file.emf.metrics, ""),
         namespace: s.text("SIDECAR_EMF_NAMESPACE", &file.emf.namespace, "Picket"),

@@ -150,7 +150,7 @@ pub(super) struct Traces {
     pub(super) red: Option<String>,
     /// `SIDECAR_TRACE_SAMPLE`: the share of traces that is kept, 0 to 1.
     pub(super) sample: Option<String>,
-    /// `SIDECAR_TRACE_TAIL_WAIT`: how long a trace's spans wait for its end, or `off`: decided by its id alone.
+    /// `SIDECAR_TRACE_TAIL_WAIT`: how long a trace's spans wait for its end; unset or `off`: decided by its id alone.
     pub(super) tail_wait: Option<String>,
     /// `SIDECAR_TRACE_SLOW`: a span of this length keeps its trace; with `tail_wait`.
     pub(super) slow: Option<String>,
@@ -229,6 +229,15 @@ impl Settings<'_> {
         self.parsed(variable, &text, default, |text| match text {
             OFF => Ok(None),
             text => text.parse::<SocketAddr>().map(Some),
+        })
+    }
+
+    /// Dollars.
+    pub(super) fn price(&mut self, variable: &str, file: &Option<String>, default: &str) -> f64 {
+        let text = self.text(variable, file, default);
+        self.parsed(variable, &text, default, |text| match text.parse::<f64>() {
+            Ok(price) if price >= 0.0 && price.is_finite() => Ok(price),
+            _ => Err("write dollars, such as 0.30"),
         })
     }
 
