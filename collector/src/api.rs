@@ -3,6 +3,7 @@
 //! Reads only; every answer comes from a stage's status or from a query. The one thing it can cause is a reload.
 
 mod auth;
+mod federate;
 pub mod prometheus;
 mod ui;
 
@@ -85,6 +86,7 @@ pub struct Sources {
 pub fn router(sources: Sources, guard: auth::Guard) -> Router {
     let guarded = Router::new()
         .merge(prometheus::router(sources.clone()))
+        .merge(federate::router(sources.clone()))
         .merge(ui::router(sources.clone()))
         .merge(sources.metrics.router())
         .layer(from_fn_with_state(guard, auth::check));

@@ -80,6 +80,14 @@ pub fn selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
     Ok(promql::parse_selector(text)?)
 }
 
+/// A series' newest sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latest {
+    pub labels: Labels,
+    pub timestamp: Timestamp,
+    pub value: f64,
+}
+
 /// A span of time, both ends inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -208,6 +216,17 @@ impl Querier {
     ) -> Result<Vec<String>, QueryError> {
         match self {
             Querier::Embedded(engine) => Ok(engine.clone().label_values(name.to_owned(), selectors, window).await),
+        }
+    }
+
+    /// The newest sample of every series that any of the selectors match, not older than the lookback of queries.
+    /// Series that have ended are left out, and so are native histograms.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn latest(&self, selectors: Vec<Vec<Matcher>>, at: Timestamp) -> Result<Vec<Latest>, QueryError> {
+        match self {
+            Querier::Embedded(engine) => engine.clone().latest(selectors, at).await,
         }
     }
 

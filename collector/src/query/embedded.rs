@@ -1,6 +1,6 @@
 //! Our engine over our storage: the only place where `promql` and `storage` meet.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use telemetry::{Labels, Matcher, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::cardinality::Cardinality;
-use super::{Config, QueryError, QueryOptions, Timed, Timings, Window};
+use super::{Config, Latest, QueryError, QueryOptions, Timed, Timings, Window};
 
 /// Parsed expressions kept: rules and dashboards ask the same few hundred for ever.
 const PARSED_MAX: usize = 1024;
@@ -105,6 +105,31 @@ impl Embedded {
         let values =
             move |storage: &Storage, matchers: &[_]| storage.label_values(&name, matchers, window.start, window.end);
         self.list(selectors, values).await
+    }
+
+    pub(super) async fn latest(
+        self: Arc<Self>,
+        selectors: Vec<Vec<Matcher>>,
+        at: Timestamp,
+    ) -> Result<Vec<Latest>, QueryError> {
+        self.beside(move |this| {
+            let start = at - this.engine.limits().lookback;
+            // Selectors may overlap; a series is told once.
+            let mut latest = BTreeMap::new();
+            for matchers in &selectors {
+                let found = this.source.select(matchers, start, at);
+                for series in found.map_err(|error| QueryError::Source(EvalError::Source(error)))? {
+                    if let Some((timestamp, value)) =
+                        series.samples.last().filter(|(_, v)| !telemetry::is_stale_nan(*v))
+                    {
+                        latest.insert(series.labels, (*timestamp, *value));
+                    }
+                }
+            }
+            let told = latest.into_iter().map(|(labels, (timestamp, value))| Latest { labels, timestamp, value });
+            Ok(told.collect())
+        })
+        .await
     }
 
     pub(super) async fn cardinality(self: Arc<Self>, limit: usize) -> Cardinality {
