@@ -8,6 +8,7 @@ mod embedded;
 use std::sync::Arc;
 use std::time::Duration;
 
+use promql::ast::ValueType;
 use promql::{Answer, EvalError};
 use serde::{Deserialize, Serialize};
 use telemetry::{Labels, Matcher, Timestamp};
@@ -21,6 +22,9 @@ pub enum QueryError {
     /// The text is no PromQL: the asker's fault.
     #[error("{0}")]
     Parse(#[from] promql::ParseError),
+    /// It is, but yields nothing that has a value at each step.
+    #[error("invalid expression type {:?} for range query, must be Scalar or instant Vector", .0.documented())]
+    NoRange(ValueType),
     /// It is, but cannot be evaluated: many-to-many matching, too many samples.
     #[error("{0}")]
     Execution(promql::EvalError),
@@ -51,25 +55,8 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// How far back an instant selector looks for a sample, in place of five minutes.
     pub lookback: Option<Duration>,
-}
-
-/// An answer and where its time went.
-#[derive(Debug)]
-pub struct Timed {
-    pub answer: Answer,
-    pub timings: Timings,
-}
-
-/// Seconds on the clock, not of CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Timings {
-    /// Waiting for its turn.
-    pub queue: Duration,
-    /// Text to tree.
-    pub preparation: Duration,
-    pub evaluation: Duration,
-    /// All of it.
-    pub total: Duration,
+    /// Count samples for each step.
+    pub step_stats: bool,
 }
 
 /// The matchers of a series selector: `up{job="a"}`.
@@ -140,14 +127,14 @@ impl Querier {
     /// # Errors
     /// See [`QueryError`].
     pub async fn instant(&self, expr: &str, at: Timestamp) -> Result<Answer, QueryError> {
-        self.instant_with(expr, at, QueryOptions::default()).await.map(|timed| timed.answer)
+        self.instant_with(expr, at, QueryOptions::default()).await
     }
 
-    /// The same with options, and with the time it took.
+    /// The same with options.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub async fn instant_with(&self, expr: &str, at: Timestamp, options: QueryOptions) -> Result<Timed, QueryError> {
+    pub async fn instant_with(&self, expr: &str, at: Timestamp, options: QueryOptions) -> Result<Answer, QueryError> {
         match self {
             Querier::Embedded(engine) => engine.clone().instant(expr, at, options).await,
         }
@@ -164,10 +151,10 @@ impl Querier {
         end: Timestamp,
         step: Duration,
     ) -> Result<Answer, QueryError> {
-        self.range_with(expr, start, end, step, QueryOptions::default()).await.map(|timed| timed.answer)
+        self.range_with(expr, start, end, step, QueryOptions::default()).await
     }
 
-    /// The same with options, and with the time it took.
+    /// The same with options.
     ///
     /// # Errors
     /// See [`QueryError`].
@@ -178,7 +165,7 @@ impl Querier {
         end: Timestamp,
         step: Duration,
         options: QueryOptions,
-    ) -> Result<Timed, QueryError> {
+    ) -> Result<Answer, QueryError> {
         match self {
             Querier::Embedded(engine) => engine.clone().range(expr, start, end, step, options).await,
         }

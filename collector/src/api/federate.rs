@@ -52,7 +52,8 @@ fn write(mut latest: Vec<Latest>, external: &Labels, format: Format) -> String {
         Ordering::Equal => a.labels.cmp(&b.labels),
         other => other,
     });
-    let external = if external.get(INSTANCE).is_some() { external.clone() } else { external.with(INSTANCE, "") };
+    // Says "none", so that the reader does not put its own name for us there. A label set cannot hold it.
+    let no_instance = external.get(INSTANCE).is_none().then_some((INSTANCE, ""));
     let mut writer = Writer::new(format);
     let mut family = None;
     for sample in &latest {
@@ -62,7 +63,8 @@ fn write(mut latest: Vec<Latest>, external: &Labels, format: Format) -> String {
             family = Some(name);
         }
         let own = sample.labels.iter().filter(|(name, _)| *name != METRIC_NAME);
-        let added = external.iter().filter(|(name, _)| sample.labels.get(name).is_none());
+        let added = no_instance.into_iter().chain(external.iter());
+        let added = added.filter(|(name, _)| sample.labels.get(name).is_none());
         writer.sample(name, own.chain(added), sample.value, Some(sample.timestamp), None);
     }
     writer.finish()

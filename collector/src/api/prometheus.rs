@@ -1,4 +1,5 @@
 //! The Prometheus HTTP API as Grafana and promtool call it: the same paths, JSON, error types and status codes.
+//! What differs is listed in docs/api.md.
 
 mod disabled;
 mod params;
@@ -21,6 +22,9 @@ use service::Health;
 
 use super::Sources;
 use crate::query::QueryError;
+
+/// What is answered here, for programs that read such descriptions.
+const DESCRIPTION: &str = include_str!("../../api/openapi.yaml");
 
 /// Everything below `/api/v1`, and `/-/reload`.
 pub fn router(sources: Sources) -> Router {
@@ -50,6 +54,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/status/walreplay", get(status::walreplay))
         .route("/features", get(status::features))
         .route("/notifications", get(status::notifications))
+        .route("/openapi.yaml", get(|| async { ([(CONTENT_TYPE, "application/yaml")], DESCRIPTION) }))
         .merge(disabled::api())
         .fallback(|| async { ApiError::NotFound("no such path in this API".to_owned()) });
     Router::new()
@@ -134,7 +139,7 @@ impl ApiError {
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         match error {
-            QueryError::Parse(_) => ApiError::parameter("query", error),
+            QueryError::Parse(_) | QueryError::NoRange(_) => ApiError::parameter("query", error),
             QueryError::Execution(_) => ApiError::Execution(error.to_string()),
             QueryError::Timeout(_) => ApiError::Timeout(error.to_string()),
             QueryError::Cancelled => ApiError::Canceled(error.to_string()),

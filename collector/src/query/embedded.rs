@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use promql::ast::ValueType;
 use promql::{Answer, Engine, EvalError, Expr, Limits, Options, Series, Source, SourceError, Stop};
 use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::cardinality::Cardinality;
-use super::{Config, Latest, QueryError, QueryOptions, Timed, Timings, Window};
+use super::{Config, Latest, QueryError, QueryOptions, Window};
 
 /// Parsed expressions kept: rules and dashboards ask the same few hundred for ever.
 const PARSED_MAX: usize = 1024;
@@ -49,7 +50,7 @@ impl Embedded {
         expr: &str,
         at: Timestamp,
         asked: QueryOptions,
-    ) -> Result<Timed, QueryError> {
+    ) -> Result<Answer, QueryError> {
         let begun = Instant::now();
         let expr = self.parse(expr)?;
         let work = move |this: &Self, options: Options<'_>| this.engine.instant_with(&expr, &this.source, at, options);
@@ -63,9 +64,12 @@ impl Embedded {
         end: Timestamp,
         step: Duration,
         asked: QueryOptions,
-    ) -> Result<Timed, QueryError> {
+    ) -> Result<Answer, QueryError> {
         let begun = Instant::now();
         let expr = self.parse(expr)?;
+        if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
+            return Err(QueryError::NoRange(expr.value_type()));
+        }
         let work = move |this: &Self, options: Options<'_>| {
             this.engine.range_with(&expr, &this.source, start, end, step, options)
         };
@@ -154,17 +158,17 @@ impl Embedded {
     }
 
     /// Ends the work when the time is up or when nobody waits for the answer any more.
-    async fn evaluate<F>(self: Arc<Self>, begun: Instant, asked: QueryOptions, work: F) -> Result<Timed, QueryError>
+    async fn evaluate<F>(self: Arc<Self>, begun: Instant, asked: QueryOptions, work: F) -> Result<Answer, QueryError>
     where
         F: FnOnce(&Embedded, Options<'_>) -> Result<Answer, EvalError> + Send + 'static,
     {
-        let preparation = begun.elapsed();
         let timeout = asked.timeout.map_or(self.timeout, |wanted| wanted.min(self.timeout));
         let deadline = begun + timeout;
         let this = self.clone();
+        let waits_since = Instant::now();
         let turn = tokio::time::timeout(timeout, this.turns.acquire()).await;
         let _turn = turn.map_err(|_| QueryError::Timeout(timeout))?.expect("the semaphore is never closed");
-        let queue = begun.elapsed() - preparation;
+        let waited = waits_since.elapsed();
         let waiting = Arc::new(());
         let waits = Arc::downgrade(&waiting);
         let stop = move || match () {
@@ -172,22 +176,22 @@ impl Embedded {
             () if Instant::now() >= deadline => Some(Stop::TimedOut),
             () => None,
         };
-        let lookback = asked.lookback;
-        let evaluated = self
-            .beside(move |this| {
-                let begun = Instant::now();
-                // A time limit of nothing at all is over before the first look at the clock.
-                let answer = match stop() {
-                    Some(Stop::TimedOut) => Err(EvalError::TimedOut),
-                    _ => work(this, Options { stop: Some(&stop), lookback, ..Options::default() }),
-                };
-                answer.map(|answer| (answer, begun.elapsed()))
-            })
-            .await;
+        let clock = move || begun.elapsed();
+        let evaluated = self.beside(move |this| {
+            // A time limit of nothing at all is over before the engine looks at the clock.
+            if let Some(Stop::TimedOut) = stop() {
+                return Err(EvalError::TimedOut);
+            }
+            let QueryOptions { lookback, step_stats, .. } = asked;
+            let (stop, clock) = (Some(&stop as _), Some(&clock as _));
+            work(this, Options { stop, clock, lookback, step_stats, ..Options::default() })
+        });
+        let evaluated = evaluated.await;
         drop(waiting);
         match evaluated {
-            Ok((answer, evaluation)) => {
-                Ok(Timed { answer, timings: Timings { queue, preparation, evaluation, total: begun.elapsed() } })
+            Ok(mut answer) => {
+                answer.stats.timings.queued(waited);
+                Ok(answer)
             }
             Err(EvalError::TimedOut) => Err(QueryError::Timeout(timeout)),
             Err(error) => Err(error.into()),

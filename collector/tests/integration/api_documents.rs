@@ -46,6 +46,16 @@ async fn statistics_come_with_an_answer_that_asks_for_them() {
     assert!(seconds("execTotalTime") >= seconds("evalTotalTime") && seconds("evalTotalTime") > 0.0, "{body}");
     assert!(seconds("execQueueTime") >= 0.0 && seconds("innerEvalTime") <= seconds("evalTotalTime"), "{body}");
     assert_eq!(body.get("warnings"), None);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let range = format!("/api/v1/query_range?query=jobs_total&start={}&end={}&step=1&stats=all", now + 1, now + 2);
+    let (_, body) = rig.json(&range).await;
+    let samples = &body["data"]["stats"]["samples"];
+    assert_eq!(
+        samples["totalQueryableSamplesPerStep"],
+        json!([[(now + 1) as f64, 1], [(now + 2) as f64, 1]]),
+        "{body}"
+    );
+    assert_eq!(samples["samplesReadPerStep"].as_array().map(Vec::len), Some(2), "{body}");
     let (_, body) = rig.json("/api/v1/query?query=jobs_total&stats=yes").await;
     assert!(body["warnings"][0].as_str().unwrap().starts_with("value \"yes\" for parameter \"stats\""), "{body}");
     let (_, body) = rig.json("/api/v1/query?query=jobs_total").await;

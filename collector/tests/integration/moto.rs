@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 
 use crate::aws::{CONFIG, Collector, run_number, sdk};
 
-fn python(untested: &str) -> Option<PathBuf> {
+pub(crate) fn python(untested: &str) -> Option<PathBuf> {
     let python = ProcessEnv.get("PICKET_PYTHON").filter(|p| !p.is_empty()).map(PathBuf::from);
     if python.is_none() {
         assert!(ProcessEnv.get("CI").is_none_or(|ci| ci != "true"), "PICKET_PYTHON is not set: {untested}");

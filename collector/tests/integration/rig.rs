@@ -29,10 +29,16 @@ impl Rig {
 
     /// The same with files beside the configuration.
     pub(crate) async fn start_with(more: &str, files: &[(&str, &str)]) -> Rig {
+        Rig::start_scraping(METRICS.to_owned(), more, files).await
+    }
+
+    /// The same with a target that says something else, always the same.
+    pub(crate) async fn start_scraping(metrics: String, more: &str, files: &[(&str, &str)]) -> Rig {
         let shutdown = Shutdown::new();
         let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
         let target = listener.local_addr().expect("bound");
-        let router = Router::new().route("/metrics", get(|| async { ([("content-type", "text/plain")], METRICS) }));
+        let router = Router::new()
+            .route("/metrics", get(move || async move { ([("content-type", "text/plain")], metrics.clone()) }));
         service::task::spawn("target", service::http::serve(listener, router, shutdown.clone()));
 
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -40,6 +46,17 @@ impl Rig {
             std::fs::write(dir.path().join(name), text).expect("written");
         }
         configure(&dir, target, more);
+        Rig::launch(dir, target, shutdown).await
+    }
+
+    /// A collector that scrapes nothing for as long as a test may last: its store stays empty.
+    pub(crate) async fn start_idle() -> Rig {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("collector.yml"), "global: {scrape_interval: 1000d}").expect("written");
+        Rig::launch(dir, ([127, 0, 0, 1], 9).into(), Shutdown::new()).await
+    }
+
+    async fn launch(dir: tempfile::TempDir, target: SocketAddr, shutdown: Shutdown) -> Rig {
         let options = Options {
             config: dir.path().join("collector.yml"),
             data: dir.path().join("data"),

@@ -60,7 +60,7 @@ pub(crate) const PYTHON: Tool = Tool {
     // Debian's python3 comes without the modules that make an environment.
     trial: &["python3", "-c", "import ensurepip, venv"],
     package: "python3-venv",
-    untested_without: "cfn-lint, the compose schema, boto3 and moto as a second reading of AWS",
+    untested_without: "cfn-lint, the compose schema, boto3 and moto as a second reading of AWS, the walk over the API's description",
 };
 pub(crate) const SHELLCHECK: Tool =
     Tool { proofs: &["shellcheck"], trial: &[], package: "shellcheck", untested_without: "the shell scripts" };
@@ -111,7 +111,7 @@ pub(crate) fn ensure(tools: &[&Tool]) -> anyhow::Result<()> {
 }
 
 /// Python packages of the checks, pinned.
-const PYTHON_PACKAGES: [&str; 11] = [
+const PYTHON_PACKAGES: [&str; 12] = [
     "cfn-lint==1.58.0",
     "check-jsonschema==0.39.0",
     "boto3",
@@ -124,6 +124,8 @@ const PYTHON_PACKAGES: [&str; 11] = [
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
     "datadog==0.56.0",
     "prometheus-client==0.26.0",
+    // Walks the API by its description.
+    "schemathesis==4.32.5",
 ];
 
 /// The virtual environment under `target/` with the checks' Python packages; made on first use.

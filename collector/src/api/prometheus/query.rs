@@ -1,14 +1,14 @@
 //! `query`, `query_range`, `query_exemplars`, `format_query`, `parse_query`.
 
 use axum::extract::State;
-use promql::Value;
+use promql::{Answer, Value};
 use serde_json::value::RawValue;
 use telemetry::Timestamp;
 
 use super::params::{Params, truncate};
 use super::{ApiError, ApiResult, Success, render, tree};
 use crate::api::Sources;
-use crate::query::{QueryOptions, Timed};
+use crate::query::QueryOptions;
 
 /// Prometheus' own limit: a week at one minute, and no screen has more pixels.
 const POINTS_MAX: u128 = 11_000;
@@ -17,8 +17,8 @@ pub(super) async fn instant(State(sources): State<Sources>, params: Params) -> A
     let limit = params.limit("limit")?;
     let at = params.time("time")?.unwrap_or_else(|| sources.clock.now());
     let options = options(&params)?;
-    let timed = sources.querier.instant_with(params.query(), at, options).await?;
-    success(timed, limit, &params)
+    let answer = sources.querier.instant_with(params.query(), at, options).await?;
+    success(answer, limit, &params)
 }
 
 pub(super) async fn range(State(sources): State<Sources>, params: Params) -> ApiResult<Box<RawValue>> {
@@ -38,8 +38,8 @@ pub(super) async fn range(State(sources): State<Sources>, params: Params) -> Api
         return Err(ApiError::BadData(why.to_owned()));
     }
     let options = options(&params)?;
-    let timed = sources.querier.range_with(params.query(), start, end, step, options).await?;
-    success(timed, limit, &params)
+    let answer = sources.querier.range_with(params.query(), start, end, step, options).await?;
+    success(answer, limit, &params)
 }
 
 fn options(params: &Params) -> Result<QueryOptions, ApiError> {
@@ -52,7 +52,11 @@ fn options(params: &Params) -> Result<QueryOptions, ApiError> {
         other => other,
     })?;
     // Zero and less: as if it were not there.
-    Ok(QueryOptions { timeout: params.duration("timeout")?, lookback: lookback.filter(|l| !l.is_zero()) })
+    Ok(QueryOptions {
+        timeout: params.duration("timeout")?,
+        lookback: lookback.filter(|lookback| !lookback.is_zero()),
+        step_stats: params.get("stats") == Some("all"),
+    })
 }
 
 /// Exemplars are not kept: the answer is an empty list, for which Grafana asks by default.
@@ -76,8 +80,7 @@ pub(super) async fn parse(params: Params) -> ApiResult<serde_json::Value> {
     Ok(Success::new(tree::node(expr.root())))
 }
 
-fn success(timed: Timed, limit: usize, params: &Params) -> ApiResult<Box<RawValue>> {
-    let Timed { mut answer, timings } = timed;
+fn success(mut answer: Answer, limit: usize, params: &Params) -> ApiResult<Box<RawValue>> {
     let cut = match &mut answer.value {
         Value::Vector(samples) => truncate(samples, limit),
         Value::Matrix(series) => truncate(series, limit),
@@ -91,7 +94,7 @@ fn success(timed: Timed, limit: usize, params: &Params) -> ApiResult<Box<RawValu
              use \"true\" or \"all\""
         ));
     }
-    let stats = stats.map(|_| render::stats(&answer.stats, &timings));
+    let stats = stats.map(|_| render::stats(&answer.stats));
     let json = render::data(&answer.value, stats.as_ref());
     let data = RawValue::from_string(json).map_err(|e| ApiError::Internal(e.to_string()))?;
     let (warnings, infos) = (bounded(answer.warnings, "warning"), bounded(answer.infos, "info"));

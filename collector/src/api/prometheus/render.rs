@@ -4,30 +4,35 @@
 
 use std::fmt::Write as _;
 
-use promql::{Histogram, MatrixSeries, Stats, Value, VectorSample, format_value};
+use promql::{Histogram, MatrixSeries, Stats, StepStats, Value, VectorSample, format_value};
 use telemetry::{Labels, Timestamp};
 
-use crate::query::Timings;
-
 /// What a query cost, as `stats` asks for it.
-pub(super) fn stats(stats: &Stats, timings: &Timings) -> serde_json::Value {
-    let evaluation = timings.evaluation.as_secs_f64();
-    serde_json::json!({
+pub(super) fn stats(stats: &Stats) -> serde_json::Value {
+    let timings = &stats.timings;
+    let mut json = serde_json::json!({
         "timings": {
-            // Names are settled while the tree is evaluated: what is sorted is sorted on the way.
-            "evalTotalTime": timings.preparation.as_secs_f64() + evaluation,
-            "resultSortTime": 0,
+            "evalTotalTime": timings.eval_total.as_secs_f64(),
+            "resultSortTime": timings.result_sort.as_secs_f64(),
             "queryPreparationTime": timings.preparation.as_secs_f64(),
-            "innerEvalTime": evaluation,
-            "execQueueTime": timings.queue.as_secs_f64(),
-            "execTotalTime": timings.total.as_secs_f64(),
+            "innerEvalTime": timings.inner_eval.as_secs_f64(),
+            "execQueueTime": timings.exec_queue.as_secs_f64(),
+            "execTotalTime": timings.exec_total.as_secs_f64(),
         },
         "samples": {
             "totalQueryableSamples": stats.samples,
-            "samplesRead": stats.samples,
+            "samplesRead": stats.samples_read,
             "peakSamples": stats.peak_samples,
         },
-    })
+    });
+    if !stats.steps.is_empty() {
+        let steps = |count: fn(&StepStats) -> u64| {
+            stats.steps.iter().map(|step| (step.timestamp.as_secs_f64(), count(step))).collect::<Vec<_>>()
+        };
+        json["samples"]["totalQueryableSamplesPerStep"] = serde_json::json!(steps(|step| step.samples));
+        json["samples"]["samplesReadPerStep"] = serde_json::json!(steps(|step| step.samples_read));
+    }
+    json
 }
 
 /// `{"resultType":…,"result":…}`, and `stats` where they are wanted.

@@ -220,7 +220,9 @@ fn rule(status: &RuleStatus, with_alerts: bool) -> Rule {
         RuleHealth::Ok => ("ok", None),
         RuleHealth::Failed(error) => ("err", Some(error.clone())),
     };
-    let (name, query, labels) = (status.name.clone(), status.query.clone(), status.labels.clone());
+    // As Prometheus prints it, however the file has it.
+    let query = promql::parse(&status.query).map_or_else(|_| status.query.clone(), |expr| expr.to_string());
+    let (name, labels) = (status.name.clone(), status.labels.clone());
     let (evaluation_time, last_evaluation) = (status.evaluation_time.as_secs_f64(), at(status.last_evaluation));
     let Some(alerting) = &status.alerting else {
         let r#type = "recording";

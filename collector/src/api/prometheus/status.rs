@@ -89,11 +89,10 @@ pub(super) struct RuntimeInfo {
 pub(super) async fn runtimeinfo(State(sources): State<Sources>) -> ApiResult<RuntimeInfo> {
     let runtime = tokio::runtime::Handle::current().metrics();
     let reload = sources.reload.last();
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Ok(Success::new(RuntimeInfo {
         start_time: rfc3339(sources.started),
         cwd: std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default(),
-        hostname: hostname.trim().to_owned(),
+        hostname: hostname(),
         server_time: rfc3339(sources.clock.now()),
         reload_config_success: reload.successful,
         last_config_time: rfc3339(reload.at),
@@ -105,6 +104,11 @@ pub(super) async fn runtimeinfo(State(sources): State<Sources>) -> ApiResult<Run
         godebug: "",
         storage_retention: telemetry::duration::format(sources.retention),
     }))
+}
+
+/// Empty where the system has none to tell.
+pub(super) fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// Most used names first; at most `limit` of each list.

@@ -54,7 +54,8 @@ pub(super) async fn targets(State(sources): State<Sources>, params: Params) -> A
     let pool = params.get("scrapePool");
     let in_pool = |name: &str| pool.is_none_or(|wanted| wanted == name);
     let (discovery, scrape) = (sources.discovery.snapshot(), sources.scrape.snapshot());
-    let active = scrape.iter().filter(|s| with_active && in_pool(&s.target.pool)).map(active);
+    let host = super::status::hostname();
+    let active = scrape.iter().filter(|s| with_active && in_pool(&s.target.pool)).map(|s| active(s, &host));
     let dropped = discovery.dropped.iter().filter(|d| with_dropped && in_pool(&d.pool));
     let dropped = dropped.map(|d| Dropped { discovered_labels: d.discovered.clone(), scrape_pool: d.pool.to_string() });
     let mut dropped_target_counts = BTreeMap::new();
@@ -69,14 +70,14 @@ pub(super) async fn targets(State(sources): State<Sources>, params: Params) -> A
     Ok(Success::new(Discovery { active_targets, dropped_targets, dropped_target_counts }))
 }
 
-fn active(status: &TargetStatus) -> Active {
+fn active(status: &TargetStatus, host: &str) -> Active {
     let target = &status.target;
     Active {
         discovered_labels: target.discovered.clone(),
         labels: target.labels.clone(),
         scrape_pool: target.pool.to_string(),
         scrape_url: target.scrape_url.to_string(),
-        global_url: target.scrape_url.to_string(),
+        global_url: global_url(&target.scrape_url, host),
         last_error: status.last_error.clone(),
         last_scrape: status.last_scrape.map_or_else(|| NEVER.to_owned(), rfc3339),
         last_scrape_duration: status.last_duration.as_secs_f64(),
@@ -84,6 +85,16 @@ fn active(status: &TargetStatus) -> Active {
         scrape_interval: telemetry::duration::format(target.scrape_interval),
         scrape_timeout: telemetry::duration::format(target.scrape_timeout),
     }
+}
+
+/// Where somebody on another machine finds what is scraped here by loopback.
+fn global_url(url: &url::Url, host: &str) -> String {
+    let mut url = url.clone();
+    if matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) && !host.is_empty() {
+        // A name that no URL can hold leaves it as it is.
+        let _ = url.set_host(Some(host));
+    }
+    url.to_string()
 }
 
 pub(super) fn rfc3339(time: Timestamp) -> String {
