@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use telemetry::Timestamp;
+use telemetry::{Labels, Timestamp};
 
 use crate::ast::{Node, ValueType};
-use crate::eval::{Cell, Evaluator, Grid, RangeVector, Window};
+use crate::eval::{Cell, Evaluator, Frame, Grid, Memory, RangeVector, Window, is_absent};
 use crate::parse::Expr;
 use crate::prepare;
-use crate::source::{Source, SourceError};
+use crate::prepared::Prepared;
+use crate::source::{Snapshot, Source, SourceError};
 use crate::stats::{StepStats, Tally, Timings};
 use crate::value::{Answer, MatrixSeries, Value, VectorSample};
 
@@ -104,29 +105,21 @@ impl Engine {
         at: Timestamp,
         options: Options<'_>,
     ) -> Result<Answer, EvalError> {
-        let window = Window { start: at.as_millis(), end: at.as_millis(), interval: 1 };
-        let mut watch = Watch::start(options.clock);
-        let root = prepare::prepare(expr.root(), window, 0).map_err(EvalError::Query)?;
-        let mut evaluator = Evaluator::new(source, &self.limits, options);
-        evaluator.tally = Tally::new(options.step_stats.then_some(1));
-        watch.lap(|t| &mut t.preparation);
-        let value = match root.unwrap_parens() {
-            Node::String(literal) => Value::String { timestamp: at, value: literal.value.clone() },
-            node if node.value_type() == ValueType::Matrix => {
-                let ranges = evaluator.final_range_vector(node, window)?;
-                watch.lap(|t| &mut t.inner_eval);
-                let value = matrix_of_ranges(ranges)?;
-                watch.lap(|t| &mut t.result_sort);
-                value
-            }
-            node => {
-                let grid = evaluator.eval(node, window)?;
-                let grid = grid.without_dropped_names()?;
-                instant_value(expr.value_type(), grid, at)
-            }
-        };
-        watch.lap(|t| &mut t.inner_eval);
-        Ok(finish(evaluator, value, expr, window, watch))
+        self.run(expr, &mut Memory::default(), source, options, |query| query.instant(at))
+    }
+
+    /// The same of a query that is asked again and again.
+    pub fn instant_prepared(
+        &self,
+        prepared: &Prepared,
+        source: &dyn Source,
+        at: Timestamp,
+        options: Options<'_>,
+    ) -> Result<Answer, EvalError> {
+        let mut memory = prepared.take();
+        let answer = self.run(prepared.expr(), &mut memory, source, options, |query| query.instant(at));
+        prepared.give(memory);
+        answer
     }
 
     /// The values from `start` to `end`, `step` apart.
@@ -150,49 +143,148 @@ impl Engine {
         step: Duration,
         options: Options<'_>,
     ) -> Result<Answer, EvalError> {
-        let query = |message: String| Err(EvalError::Query(message));
-        if !matches!(expr.value_type(), ValueType::Vector | ValueType::Scalar) {
-            let kind = expr.value_type().documented();
-            return query(format!(
-                "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
-            ));
-        }
-        let interval = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
-        if interval <= 0 {
-            return query(
-                "zero or negative query resolution step widths are not accepted; try a positive duration".into(),
-            );
-        }
-        let window = Window { start: start.as_millis(), end: end.as_millis(), interval };
-        let mut watch = Watch::start(options.clock);
+        let window = range_window(expr, start, end, step)?;
+        self.run(expr, &mut Memory::default(), source, options, |query| query.range(window))
+    }
+
+    /// The same of a query that is asked again and again.
+    pub fn range_prepared(
+        &self,
+        prepared: &Prepared,
+        source: &dyn Source,
+        start: Timestamp,
+        end: Timestamp,
+        step: Duration,
+        options: Options<'_>,
+    ) -> Result<Answer, EvalError> {
+        let window = range_window(prepared.expr(), start, end, step)?;
+        let mut memory = prepared.take();
+        let answer = self.run(prepared.expr(), &mut memory, source, options, |query| query.range(window));
+        prepared.give(memory);
+        answer
+    }
+
+    fn run(
+        &self,
+        expr: &Expr,
+        memory: &mut Memory,
+        source: &dyn Source,
+        options: Options<'_>,
+        ask: impl FnOnce(&mut Query<'_>) -> Result<(Value, Window), EvalError>,
+    ) -> Result<Answer, EvalError> {
+        let watch = Watch::start(options.clock);
+        let snapshot = source.snapshot();
         let mut evaluator = Evaluator::new(source, &self.limits, options);
-        if window.end < window.start {
-            return Ok(finish(evaluator, Value::Matrix(Vec::new()), expr, window, watch));
+        evaluator.snapshot = snapshot.as_deref().map(|snapshot| snapshot as &dyn Snapshot);
+        evaluator.memory = std::mem::take(memory);
+        if let Some(snapshot) = evaluator.snapshot {
+            evaluator.memory.see_epoch(snapshot.epoch());
         }
-        let root = prepare::prepare(expr.root(), window, interval).map_err(EvalError::Query)?;
-        evaluator.check_steps(window)?;
-        evaluator.tally = Tally::new(options.step_stats.then(|| window.steps()));
-        watch.lap(|t| &mut t.preparation);
-        let grid = evaluator.eval(&root, window)?.without_dropped_names()?;
-        watch.lap(|t| &mut t.inner_eval);
-        let value = Value::Matrix(matrix_of_grid(grid, window));
-        watch.lap(|t| &mut t.result_sort);
-        Ok(finish(evaluator, value, expr, window, watch))
+        let mut query = Query { expr, evaluator, options, watch };
+        let asked = ask(&mut query);
+        let Query { evaluator, watch, .. } = query;
+        let Evaluator { mut stats, tally, annotations, memory: remembered, .. } = evaluator;
+        *memory = remembered;
+        let (value, window) = asked?;
+        let step = |(step, (samples, samples_read))| StepStats {
+            timestamp: Timestamp::from_millis(window.at(step)),
+            samples,
+            samples_read,
+        };
+        (stats.samples, stats.samples_read) = (tally.samples, tally.read);
+        stats.steps = tally.steps.into_iter().flatten().enumerate().map(step).collect();
+        stats.timings = watch.finish();
+        let (warnings, infos) = annotations.into_strings(expr.text());
+        Ok(Answer { value, warnings, infos, stats })
     }
 }
 
-fn finish(evaluator: Evaluator<'_>, value: Value, expr: &Expr, window: Window, watch: Watch<'_>) -> Answer {
-    let Evaluator { mut stats, tally, annotations, .. } = evaluator;
-    let step = |(step, (samples, samples_read))| StepStats {
-        timestamp: Timestamp::from_millis(window.at(step)),
-        samples,
-        samples_read,
-    };
-    (stats.samples, stats.samples_read) = (tally.samples, tally.read);
-    stats.steps = tally.steps.into_iter().flatten().enumerate().map(step).collect();
-    stats.timings = watch.finish();
-    let (warnings, infos) = annotations.into_strings(expr.text());
-    Answer { value, warnings, infos, stats }
+fn range_window(expr: &Expr, start: Timestamp, end: Timestamp, step: Duration) -> Result<Window, EvalError> {
+    if !matches!(expr.value_type(), ValueType::Vector | ValueType::Scalar) {
+        let kind = expr.value_type().documented();
+        return Err(EvalError::Query(format!(
+            "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
+        )));
+    }
+    let interval = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+    if interval <= 0 {
+        let message = "zero or negative query resolution step widths are not accepted; try a positive duration";
+        return Err(EvalError::Query(message.to_owned()));
+    }
+    Ok(Window { start: start.as_millis(), end: end.as_millis(), interval })
+}
+
+/// One query on its way.
+struct Query<'a> {
+    expr: &'a Expr,
+    evaluator: Evaluator<'a>,
+    options: Options<'a>,
+    watch: Watch<'a>,
+}
+
+impl<'a> Query<'a> {
+    fn instant(&mut self, at: Timestamp) -> Result<(Value, Window), EvalError> {
+        let window = Window { start: at.as_millis(), end: at.as_millis(), interval: 1 };
+        let root = prepare::prepare(self.expr.root(), window, 0).map_err(EvalError::Query)?;
+        self.evaluator.tally = Tally::new(self.options.step_stats.then_some(1));
+        self.watch.lap(|t| &mut t.preparation);
+        let value = match root.unwrap_parens() {
+            Node::String(literal) => Value::String { timestamp: at, value: literal.value.clone() },
+            node if node.value_type() == ValueType::Matrix => {
+                let ranges = self.evaluator.final_range_vector(node, window)?;
+                self.watch.lap(|t| &mut t.inner_eval);
+                let value = matrix_of_ranges(ranges)?;
+                self.watch.lap(|t| &mut t.result_sort);
+                value
+            }
+            node => match self.columns(node, window)? {
+                Found::Columns(frame, snapshot) => vector_of_frame(&frame, snapshot, at),
+                Found::Grid(grid) => instant_value(self.expr.value_type(), grid, at),
+            },
+        };
+        self.watch.lap(|t| &mut t.inner_eval);
+        Ok((value, window))
+    }
+
+    fn range(&mut self, window: Window) -> Result<(Value, Window), EvalError> {
+        if window.end < window.start {
+            return Ok((Value::Matrix(Vec::new()), window));
+        }
+        let root = prepare::prepare(self.expr.root(), window, window.interval).map_err(EvalError::Query)?;
+        self.evaluator.check_steps(window)?;
+        self.evaluator.tally = Tally::new(self.options.step_stats.then(|| window.steps()));
+        self.watch.lap(|t| &mut t.preparation);
+        let found = self.columns(&root, window)?;
+        self.watch.lap(|t| &mut t.inner_eval);
+        let mut matrix = match found {
+            Found::Columns(frame, snapshot) => matrix_of_frame(&frame, snapshot, window),
+            Found::Grid(grid) => matrix_of_grid(grid, window),
+        };
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+        self.watch.lap(|t| &mut t.result_sort);
+        Ok((Value::Matrix(matrix), window))
+    }
+
+    /// The values of the whole query, with the names gone that are to go.
+    fn columns(&mut self, root: &Node, window: Window) -> Result<Found<'a>, EvalError> {
+        let snapshot = self.evaluator.snapshot;
+        if let Some(frame) = self.evaluator.try_fast(root, window)?
+            && let Some(snapshot) = snapshot
+        {
+            if frame.shape.drop_name && !frame.shape.rows.nameless(snapshot).distinct {
+                return Ok(Found::Grid(frame.into_grid(snapshot).without_dropped_names()?));
+            }
+            return Ok(Found::Columns(frame, snapshot));
+        }
+        Ok(Found::Grid(self.evaluator.eval(root, window)?.without_dropped_names()?))
+    }
+}
+
+/// What came of a query.
+enum Found<'a> {
+    /// Numbers, and who knows the labels of their rows. No two rows have the same.
+    Columns(Frame, &'a dyn Snapshot),
+    Grid(Grid),
 }
 
 /// Times the phases of a query by the clock that was handed in, if one was.
@@ -244,6 +336,28 @@ fn instant_value(kind: ValueType, grid: Grid, timestamp: Timestamp) -> Value {
     Value::Vector(samples.collect())
 }
 
+fn vector_of_frame(frame: &Frame, snapshot: &dyn Snapshot, timestamp: Timestamp) -> Value {
+    let labels = frame.shape.final_labels(snapshot);
+    let present = labels.iter().zip(&frame.values).filter(|(_, value)| !is_absent(**value));
+    let sample = |(labels, value): (&Labels, &f64)| VectorSample {
+        labels: labels.clone(),
+        timestamp,
+        value: *value,
+        histogram: None,
+    };
+    Value::Vector(present.map(sample).collect())
+}
+
+fn matrix_of_frame(frame: &Frame, snapshot: &dyn Snapshot, window: Window) -> Vec<MatrixSeries> {
+    let labels = frame.shape.final_labels(snapshot);
+    let series = |(row, labels): (usize, &Labels)| {
+        let present = frame.row(row).iter().enumerate().filter(|(_, value)| !is_absent(**value));
+        let samples: Vec<_> = present.map(|(step, v)| (Timestamp::from_millis(window.at(step)), *v)).collect();
+        (!samples.is_empty()).then(|| MatrixSeries { labels: labels.clone(), samples, histograms: Vec::new() })
+    };
+    labels.iter().enumerate().filter_map(series).collect()
+}
+
 fn matrix_of_grid(grid: Grid, window: Window) -> Vec<MatrixSeries> {
     let steps = grid.steps;
     let mut cells = grid.cells.into_iter();
@@ -262,7 +376,6 @@ fn matrix_of_grid(grid: Grid, window: Window) -> Vec<MatrixSeries> {
             matrix.push(series);
         }
     }
-    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
     matrix
 }
 

@@ -13,6 +13,7 @@ pub mod function;
 mod lex;
 mod parse;
 mod prepare;
+mod prepared;
 mod print;
 mod source;
 mod text;
@@ -23,6 +24,7 @@ mod eval;
 pub mod histogram;
 mod kahan;
 mod stats;
+mod table;
 mod value;
 
 pub mod promqltest;
@@ -33,7 +35,9 @@ pub use parse::{
     Expr, MAX_DEPTH, MAX_QUERY_BYTES, ParseError, SeriesDescription, SeriesValue, Syntax, parse, parse_selector,
     parse_series, parse_with,
 };
+pub use prepared::Prepared;
 pub use source::{Columns, ExtraColumns, PointSeries, Selected, Series, SeriesId, Snapshot, Source, SourceError};
 pub use stats::{Stats, StepStats, Timings};
+pub use table::SeriesTable;
 pub use text::format_value;
 pub use value::{Answer, MatrixSeries, Value, VectorSample};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use telemetry::Timestamp;
 
 use crate::ast::{At, Node};
-use crate::{Answer, Engine, Expr, Limits, Options, Syntax, Value, VectorSample, parse_with};
+use crate::{Answer, Engine, Expr, Limits, Options, SeriesTable, Syntax, Value, VectorSample, parse_with};
 use load::Loaded;
 use script::{Command, Eval, Kind};
 
@@ -42,13 +42,22 @@ pub fn run(text: &str) -> Result<Vec<Outcome>, ScriptError> {
     let commands = script::parse(text)?;
     let engine = Engine::new(Limits { max_samples: MAX_SAMPLES, ..Limits::default() });
     let mut loaded = Loaded::default();
+    let mut tables = [SeriesTable::default(), SeriesTable::default().copies_only()];
     let mut outcomes = Vec::new();
     for command in commands {
         match command {
-            Command::Clear => loaded = Loaded::default(),
-            Command::Load(load) => loaded.load(&load)?,
+            Command::Clear => {
+                loaded = Loaded::default();
+                tables = [loaded.table(), loaded.table().copies_only()];
+            }
+            Command::Load(load) => {
+                loaded.load(&load)?;
+                tables = [loaded.table(), loaded.table().copies_only()];
+            }
             Command::Eval(eval) => {
-                let failure = Run { engine: &engine, loaded: &loaded, eval: &eval }.all().err();
+                // Over columns, and over copied samples: the engine has a way for each.
+                let run = |loaded| Run { engine: &engine, loaded, eval: &eval }.all();
+                let failure = tables.iter().try_for_each(run).err();
                 outcomes.push(Outcome { line: eval.line, expression: eval.expression, failure });
             }
         }
@@ -58,7 +67,7 @@ pub fn run(text: &str) -> Result<Vec<Outcome>, ScriptError> {
 
 struct Run<'a> {
     engine: &'a Engine,
-    loaded: &'a Loaded,
+    loaded: &'a SeriesTable,
     eval: &'a Eval,
 }
 

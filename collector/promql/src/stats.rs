@@ -59,7 +59,7 @@ impl Timings {
 }
 
 /// Samples counted at the steps of one evaluation: that of the query, or of a subquery within it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub samples: u64,
     pub read: u64,

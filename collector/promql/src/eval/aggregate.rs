@@ -29,7 +29,7 @@ impl Groups {
         Groups::by(rows.iter().map(|row| &row.labels), &n.grouping, n.without)
     }
 
-    fn by<'r>(rows: impl Iterator<Item = &'r Labels>, grouping: &[String], without: bool) -> Self {
+    pub(super) fn by<'r>(rows: impl Iterator<Item = &'r Labels>, grouping: &[String], without: bool) -> Self {
         let mut labels = Vec::new();
         let mut of_row = Vec::new();
         if without {
@@ -62,7 +62,7 @@ impl Groups {
 
 /// What one group has gathered at one step.
 #[derive(Default)]
-struct Gathered {
+pub(super) struct Gathered {
     count: f64,
     drop_name: bool,
     floats: Floats,
@@ -89,7 +89,7 @@ enum Floats {
 }
 
 impl Gathered {
-    fn add(&mut self, op: AggregateOp, value: f64) {
+    pub(super) fn add(&mut self, op: AggregateOp, value: f64) {
         use AggregateOp::*;
         if self.incompatible {
             return;
@@ -186,7 +186,7 @@ impl Gathered {
         Some(Cell::Histogram(Arc::new(histogram)))
     }
 
-    fn result(self, op: AggregateOp, param: f64) -> Option<f64> {
+    pub(super) fn result(self, op: AggregateOp, param: f64) -> Option<f64> {
         if op == AggregateOp::Count {
             return (self.count > 0.0).then_some(self.count);
         }
@@ -265,7 +265,7 @@ impl Evaluator<'_> {
         Ok(grid)
     }
 
-    fn note_invalid_quantiles(&mut self, n: &Aggregate, params: &[f64]) {
+    pub(super) fn note_invalid_quantiles(&mut self, n: &Aggregate, params: &[f64]) {
         let span = n.param.as_ref().map_or(n.span, Node::span);
         let (least, greatest) =
             params.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), q| (a.min(*q), b.max(*q)));

@@ -309,7 +309,7 @@ impl Signatures {
     }
 }
 
-fn signature(labels: &Labels, matching: &VectorMatching) -> Vec<u8> {
+pub(super) fn signature(labels: &Labels, matching: &VectorMatching) -> Vec<u8> {
     let mut key = Vec::with_capacity(64);
     if matching.on {
         for name in &matching.labels {
@@ -396,36 +396,37 @@ impl Join<'_> {
 
     fn result_labels(&mut self, many: &Labels, one: &Labels) -> Labels {
         if !self.repeated {
-            return self.make_labels(many, one);
+            return result_labels(self.n, self.matching, many, one);
         }
         let pair = (many.clone(), one.clone());
         if let Some(labels) = self.results.get(&pair) {
             return labels.clone();
         }
-        let labels = self.make_labels(many, one);
+        let labels = result_labels(self.n, self.matching, many, one);
         self.results.insert(pair, labels.clone());
         labels
     }
+}
 
-    fn make_labels(&self, many: &Labels, one: &Labels) -> Labels {
-        let (changes_metric, matching) = (self.n.op.changes_metric(), self.matching);
-        let labels = many.retain(|name| {
-            if changes_metric && is_metadata_label(name) {
-                return false;
-            }
-            match (matching.card, matching.on) {
-                (Card::OneToOne, true) => contains(&matching.labels, name),
-                (Card::OneToOne, false) => !contains(&matching.labels, name),
-                _ => true,
-            }
-        });
-        if matching.include.is_empty() {
-            return labels;
+/// The labels of what comes of two partners.
+pub(super) fn result_labels(n: &Binary, matching: &VectorMatching, many: &Labels, one: &Labels) -> Labels {
+    let changes_metric = n.op.changes_metric();
+    let labels = many.retain(|name| {
+        if changes_metric && is_metadata_label(name) {
+            return false;
         }
-        let mut builder = labels.to_builder();
-        for name in &matching.include {
-            builder.set(name, one.get(name).unwrap_or_default());
+        match (matching.card, matching.on) {
+            (Card::OneToOne, true) => contains(&matching.labels, name),
+            (Card::OneToOne, false) => !contains(&matching.labels, name),
+            _ => true,
         }
-        builder.build()
+    });
+    if matching.include.is_empty() {
+        return labels;
     }
+    let mut builder = labels.to_builder();
+    for name in &matching.include {
+        builder.set(name, one.get(name).unwrap_or_default());
+    }
+    builder.build()
 }

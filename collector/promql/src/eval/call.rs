@@ -32,9 +32,7 @@ impl Evaluator<'_> {
             "info" => self.info(n, window),
             "clamp" | "clamp_min" | "clamp_max" => self.clamp(n, window),
             "round" => self.round(n, window),
-            "minute" | "hour" | "day_of_week" | "day_of_month" | "day_of_year" | "days_in_month" | "month" | "year" => {
-                self.date_part(n, window)
-            }
+            part if date::is_part(part) => self.date_part(n, window),
             "histogram_quantile" | "histogram_quantiles" => self.histogram_quantiles(n, window),
             "histogram_fraction" => self.histogram_fraction(n, window),
             "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev" | "histogram_stdvar" => {
@@ -183,26 +181,16 @@ impl Evaluator<'_> {
     }
 
     fn clamp(&mut self, n: &Call, window: Window) -> Result<Grid, EvalError> {
-        let first = self.eval(&n.args[1], window)?;
-        let second = match n.args.get(2) {
-            Some(arg) => Some(self.eval(arg, window)?),
-            None => None,
-        };
-        let bounds = |step: usize| match (n.function.name, &second) {
-            ("clamp_min", _) => (first.scalar_at(step), f64::INFINITY),
-            ("clamp_max", _) => (f64::NEG_INFINITY, first.scalar_at(step)),
-            (_, Some(second)) => (first.scalar_at(step), second.scalar_at(step)),
-            _ => (f64::NEG_INFINITY, f64::INFINITY),
-        };
-        let mut grid = self.map_floats(&n.args[0], window, |step, value| {
-            let (min, max) = bounds(step);
-            if min.is_nan() || max.is_nan() || value.is_nan() { f64::NAN } else { value.min(max).max(min) }
-        })?;
+        let mut scalars = Vec::new();
+        for arg in &n.args[1..] {
+            scalars.push(self.eval(arg, window)?);
+        }
+        let bounds = Bounds::new(n.function.name, &scalars);
+        let mut grid = self.map_floats(&n.args[0], window, |_, value| value)?;
         let steps = grid.steps;
         for (i, slot) in grid.cells.iter_mut().enumerate() {
-            let (min, max) = bounds(i % steps);
-            if max < min {
-                *slot = None;
+            if let Some(Cell::Float(value)) = slot {
+                *slot = bounds.clamp(i % steps, *value).map(Cell::Float);
             }
         }
         Ok(grid.without_empty_rows())
@@ -214,9 +202,7 @@ impl Evaluator<'_> {
             None => None,
         };
         self.map_floats(&n.args[0], window, |step, value| {
-            // The inverse is more often exact than the fraction that people round to.
-            let inverse = 1.0 / nearest.as_ref().map_or(1.0, |grid| grid.scalar_at(step));
-            (value * inverse + 0.5).floor() / inverse
+            rounded(value, nearest.as_ref().map_or(1.0, |grid| grid.scalar_at(step)))
         })
     }
 
@@ -229,7 +215,41 @@ impl Evaluator<'_> {
     }
 }
 
-fn float_function(name: &str) -> Option<fn(f64) -> f64> {
+pub(super) fn rounded(value: f64, nearest: f64) -> f64 {
+    // The inverse is more often exact than the fraction that people round to.
+    let inverse = 1.0 / nearest;
+    (value * inverse + 0.5).floor() / inverse
+}
+
+/// Between what clamp, clamp_min and clamp_max hold values, by step.
+pub(super) struct Bounds<'g> {
+    min: Option<&'g Grid>,
+    max: Option<&'g Grid>,
+}
+
+impl<'g> Bounds<'g> {
+    /// `scalars` are the arguments after the first.
+    pub(super) fn new(function: &str, scalars: &'g [Grid]) -> Self {
+        match function {
+            "clamp_min" => Bounds { min: scalars.first(), max: None },
+            "clamp_max" => Bounds { min: None, max: scalars.first() },
+            _ => Bounds { min: scalars.first(), max: scalars.get(1) },
+        }
+    }
+
+    /// None where nothing lies between the bounds.
+    pub(super) fn clamp(&self, step: usize, value: f64) -> Option<f64> {
+        let min = self.min.map_or(f64::NEG_INFINITY, |grid| grid.scalar_at(step));
+        let max = self.max.map_or(f64::INFINITY, |grid| grid.scalar_at(step));
+        if max < min {
+            return None;
+        }
+        let undefined = min.is_nan() || max.is_nan() || value.is_nan();
+        Some(if undefined { f64::NAN } else { value.min(max).max(min) })
+    }
+}
+
+pub(super) fn float_function(name: &str) -> Option<fn(f64) -> f64> {
     Some(match name {
         "abs" => f64::abs,
         "ceil" => f64::ceil,

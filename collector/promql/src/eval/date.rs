@@ -31,6 +31,14 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 }
 
 /// The named part of the date at `seconds`.
+/// Whether `function` gives a part of a date.
+pub(super) fn is_part(function: &str) -> bool {
+    matches!(
+        function,
+        "minute" | "hour" | "day_of_week" | "day_of_month" | "day_of_year" | "days_in_month" | "month" | "year"
+    )
+}
+
 pub(super) fn part(function: &str, seconds: f64) -> f64 {
     // As Go converts: NaN and whatever does not fit become the smallest integer.
     let fits = (-9.2e18..=9.2e18).contains(&seconds);

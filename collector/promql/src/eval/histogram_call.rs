@@ -65,7 +65,7 @@ impl Evaluator<'_> {
                     let value = match histogram {
                         OneHistogram::Native(h) => native::quantile(q, h, metric, span, &mut self.annotations),
                         OneHistogram::Classic(buckets) => {
-                            let (value, forced) = bucket_quantile(q, buckets.clone());
+                            let (value, forced) = bucket_quantile(q, &mut buckets.clone());
                             if let Some(forced) = forced {
                                 let bounds = (forced.min_bucket, forced.max_bucket);
                                 let ts = window.at(step);
@@ -198,6 +198,6 @@ fn present(input: &Grid, rows: &[(usize, f64)], step: usize) -> Vec<Bucket> {
 }
 
 /// A bucket's bound as Go parses floats.
-fn parse_bound(text: &str) -> Option<f64> {
+pub(super) fn parse_bound(text: &str) -> Option<f64> {
     text.parse().ok()
 }

@@ -41,6 +41,18 @@ pub(super) struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
+    /// Floats alone, of a plain range.
+    pub(super) fn of_floats(
+        floats: &'a [(Timestamp, f64)],
+        (start, end): (i64, i64),
+        range_ms: i64,
+        ts: i64,
+        labels: &'a Labels,
+    ) -> Self {
+        let (histograms, float_starts, histogram_starts) = (&[], &[], &[]);
+        Slice { floats, histograms, float_starts, histogram_starts, start, end, range_ms, ts, extension: None, labels }
+    }
+
     /// The same without the first samples of each kind.
     pub(super) fn from(&self, float: usize, histogram: usize) -> Slice<'a> {
         Slice {
@@ -189,12 +201,23 @@ impl Evaluator<'_> {
             if kind != "counter" && kind != "histogram" {
                 self.annotations.possible_non_counter_type(metric, kind, span);
             }
-        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix)) {
-            self.annotations.possible_non_counter(metric, span);
+        } else {
+            self.note_non_counter_name(n, metric);
         }
     }
 
-    fn range_function(&mut self, call: &RangeCall<'_>, slice: &Slice<'_>) -> Result<Option<Cell>, EvalError> {
+    pub(super) fn note_non_counter_name(&mut self, n: &Call, metric: &str) {
+        let counts = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix));
+        if !metric.is_empty() && !counts {
+            self.annotations.possible_non_counter(metric, n.args[0].span());
+        }
+    }
+
+    pub(super) fn range_function(
+        &mut self,
+        call: &RangeCall<'_>,
+        slice: &Slice<'_>,
+    ) -> Result<Option<Cell>, EvalError> {
         Ok(match call.name {
             "rate" => self.extrapolated(call, slice, true, true),
             "increase" => self.extrapolated(call, slice, true, false),

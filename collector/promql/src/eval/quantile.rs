@@ -54,7 +54,7 @@ fn sort_and_coalesce(buckets: &mut Vec<Bucket>) {
     });
 }
 
-pub(super) fn bucket_quantile(q: f64, mut buckets: Vec<Bucket>) -> (f64, Option<Forced>) {
+pub(super) fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced>) {
     if q.is_nan() {
         return (f64::NAN, None);
     }
@@ -64,11 +64,11 @@ pub(super) fn bucket_quantile(q: f64, mut buckets: Vec<Bucket>) -> (f64, Option<
     if q > 1.0 {
         return (f64::INFINITY, None);
     }
-    sort_and_coalesce(&mut buckets);
+    sort_and_coalesce(buckets);
     if buckets.last().is_none_or(|b| b.upper_bound != f64::INFINITY) {
         return (f64::NAN, None);
     }
-    let forced = make_monotonic(&mut buckets);
+    let forced = make_monotonic(buckets);
     let last = buckets.len() - 1;
     let observations = buckets[last].count;
     if last == 0 || observations == 0.0 || observations.is_nan() && buckets.iter().all(|b| b.count.is_nan()) {

@@ -6,16 +6,24 @@ use crate::ast::*;
 use crate::engine::EvalError;
 
 /// A candidate: its row and its value.
-type Candidate = (usize, f64);
+pub(super) type Candidate = (usize, f64);
 
 /// The k largest (or, with `reverse`, smallest) values in a heap whose root goes first. The heap is kept step for
 /// step as Prometheus keeps its own, so that among equal values the same series win.
-struct Heap {
+pub(super) struct Heap {
     items: Vec<Candidate>,
     reverse: bool,
 }
 
 impl Heap {
+    pub(super) fn new(reverse: bool) -> Self {
+        Heap { items: Vec::new(), reverse }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     fn less(&self, i: usize, j: usize) -> bool {
         before(self.items[i].1, self.items[j].1, self.reverse)
     }
@@ -52,7 +60,7 @@ impl Heap {
         }
     }
 
-    fn offer(&mut self, item: Candidate, k: usize) {
+    pub(super) fn offer(&mut self, item: Candidate, k: usize) {
         if self.items.len() < k {
             return self.push(item);
         }
@@ -63,7 +71,7 @@ impl Heap {
         }
     }
 
-    fn into_sorted(mut self) -> Vec<Candidate> {
+    pub(super) fn into_sorted(mut self) -> Vec<Candidate> {
         sort_from_last(&mut self.items, self.reverse);
         self.items
     }
@@ -142,7 +150,7 @@ impl Evaluator<'_> {
     }
 
     /// False where nothing can be picked at any step.
-    fn check_parameters(&mut self, n: &Aggregate, params: &[f64]) -> Result<bool, EvalError> {
+    pub(super) fn check_parameters(&mut self, n: &Aggregate, params: &[f64]) -> Result<bool, EvalError> {
         let (least, greatest) =
             params.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), p| (a.min(*p), b.max(*p)));
         let nan = params.iter().any(|p| p.is_nan());

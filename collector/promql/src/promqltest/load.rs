@@ -1,15 +1,15 @@
-//! What a script has loaded, as a source of samples.
+//! What a script has loaded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use telemetry::labels::METRIC_NAME;
-use telemetry::{Labels, Matcher, Timestamp};
+use telemetry::{Labels, Timestamp};
 
 use super::ScriptError;
 use super::script::{Load, LoadedSeries};
 use crate::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
-use crate::{PointSeries, Series, SeriesValue, Source, SourceError};
+use crate::{PointSeries, SeriesTable, SeriesValue};
 
 #[derive(Default)]
 pub(super) struct Loaded {
@@ -33,6 +33,19 @@ impl Loaded {
             }
         }
         if load.with_nhcb { self.load_custom_buckets(load) } else { Ok(()) }
+    }
+
+    pub(super) fn table(&self) -> SeriesTable {
+        let known = |starts: &mut Vec<i64>| {
+            if starts.iter().all(|start| *start == 0) {
+                starts.clear();
+            }
+        };
+        SeriesTable::new(self.series.values().cloned().map(|mut series| {
+            known(&mut series.float_starts);
+            known(&mut series.histogram_starts);
+            series
+        }))
     }
 
     fn series(&mut self, labels: &Labels) -> &mut PointSeries {
@@ -161,37 +174,4 @@ impl Classic {
         histogram.compact();
         Ok(histogram)
     }
-}
-
-impl Source for Loaded {
-    fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Result<Vec<Series>, SourceError> {
-        let points = self.select_points(matchers, start, end)?;
-        Ok(points.into_iter().map(|s| Series { labels: s.labels, samples: s.floats }).collect())
-    }
-
-    fn select_points(
-        &self,
-        matchers: &[Matcher],
-        start: Timestamp,
-        end: Timestamp,
-    ) -> Result<Vec<PointSeries>, SourceError> {
-        let accepted = |s: &&PointSeries| matchers.iter().all(|m| m.matches(s.labels.get(&m.name).unwrap_or_default()));
-        let cut = |s: &PointSeries| {
-            let floats = within(&s.floats, start, end);
-            let histograms = within(&s.histograms, start, end);
-            PointSeries {
-                labels: s.labels.clone(),
-                float_starts: s.float_starts[floats.clone()].to_vec(),
-                histogram_starts: s.histogram_starts[histograms.clone()].to_vec(),
-                floats: s.floats[floats].to_vec(),
-                histograms: s.histograms[histograms].to_vec(),
-            }
-        };
-        Ok(self.series.values().filter(accepted).map(cut).collect())
-    }
-}
-
-fn within<T>(samples: &[(Timestamp, T)], start: Timestamp, end: Timestamp) -> std::ops::Range<usize> {
-    let first = samples.partition_point(|(ts, _)| *ts <= start);
-    first..samples.partition_point(|(ts, _)| *ts <= end).max(first)
 }

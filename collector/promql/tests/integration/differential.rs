@@ -18,7 +18,7 @@ const TIMES: [&str; 4] = ["7m7s", "9m22s", "12m37s", "15m52s"];
 const RANGES: [&str; 4] = ["1m3s", "2m4s", "5m11s", "3m19s"];
 
 /// A small generator of numbers (xorshift64*), the same on every run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -28,16 +28,16 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() >> 33) as usize % n
     }
 
-    fn pick<'a>(&mut self, options: &[&'a str]) -> &'a str {
+    pub(crate) fn pick<'a>(&mut self, options: &[&'a str]) -> &'a str {
         options[self.below(options.len())]
     }
 }
 
-fn descriptions(random: &mut Random) -> Vec<(String, String)> {
+pub(crate) fn descriptions(random: &mut Random) -> Vec<(String, String)> {
     let mut series = Vec::new();
     for job in ["api", "web"] {
         for instance in ["0", "1", "2"] {
@@ -83,7 +83,7 @@ fn values(random: &mut Random, counter: bool) -> String {
     text
 }
 
-fn vector(random: &mut Random, depth: usize) -> String {
+pub(crate) fn vector(random: &mut Random, depth: usize) -> String {
     let range = random.pick(&RANGES);
     match random.below(if depth == 0 { 7 } else { 20 }) {
         0 => selector(random),

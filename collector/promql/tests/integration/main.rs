@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests through and through, their helpers too")]
 
+mod columns;
 mod differential;
 mod parse_errors;
 mod robustness;
