@@ -1,5 +1,7 @@
 //! Tree to text, as Prometheus' `Expr.String()` writes it.
 
+mod pretty;
+
 use std::fmt;
 
 use telemetry::MatchOp;
@@ -15,20 +17,11 @@ impl fmt::Display for Node {
             Node::Vector(n) => vector(f, n),
             Node::Matrix(n) => matrix(f, n),
             Node::Subquery(n) => {
-                write!(f, "{}[{}:", n.expr, duration(n.range_ms, &n.range_expr))?;
-                if n.step_ms != 0 || n.step_expr.is_some() {
-                    f.write_str(&duration(n.step_ms, &n.step_expr))?;
-                }
-                write!(f, "]{}{}", at(n.at), offset(n.offset_ms, &n.offset_expr))
+                write!(f, "{}{}", n.expr, subquery_times(n))
             }
             Node::Aggregate(n) => aggregate(f, n),
             Node::Binary(n) => {
-                let modifier = if n.return_bool { " bool" } else { "" };
-                write!(f, "{} {}{modifier}", n.lhs, n.op.symbol())?;
-                if let Some(matching) = &n.matching {
-                    write_matching(f, matching)?;
-                }
-                write!(f, " {}", n.rhs)
+                write!(f, "{} {} {}", n.lhs, operator(n), n.rhs)
             }
             Node::Unary(n) => write!(f, "{}{}", if n.negate { '-' } else { '+' }, n.expr),
             Node::Paren(n) => write!(f, "({})", n.expr),
@@ -120,21 +113,45 @@ fn labels(names: &[String]) -> String {
     names.iter().map(|name| label(name)).collect::<Vec<_>>().join(", ")
 }
 
-fn aggregate(f: &mut fmt::Formatter<'_>, n: &Aggregate) -> fmt::Result {
-    f.write_str(n.op.name())?;
-    if n.without {
-        write!(f, " without ({}) ", labels(&n.grouping))?;
-    } else if !n.grouping.is_empty() {
-        write!(f, " by ({}) ", labels(&n.grouping))?;
+/// An aggregation up to its parentheses.
+fn aggregate_head(n: &Aggregate) -> String {
+    let name = n.op.name();
+    match (n.without, n.grouping.is_empty()) {
+        (true, _) => format!("{name} without ({}) ", labels(&n.grouping)),
+        (false, false) => format!("{name} by ({}) ", labels(&n.grouping)),
+        (false, true) => name.to_owned(),
     }
-    f.write_str("(")?;
+}
+
+fn aggregate(f: &mut fmt::Formatter<'_>, n: &Aggregate) -> fmt::Result {
+    write!(f, "{}(", aggregate_head(n))?;
     if let Some(param) = &n.param {
         write!(f, "{param}, ")?;
     }
     write!(f, "{})", n.expr)
 }
 
-fn write_matching(f: &mut fmt::Formatter<'_>, m: &VectorMatching) -> fmt::Result {
+/// A subquery's range, step and modifiers.
+fn subquery_times(n: &Subquery) -> String {
+    let mut text = format!("[{}:", duration(n.range_ms, &n.range_expr));
+    if n.step_ms != 0 || n.step_expr.is_some() {
+        text.push_str(&duration(n.step_ms, &n.step_expr));
+    }
+    text + "]" + &at(n.at) + &offset(n.offset_ms, &n.offset_expr)
+}
+
+/// An operator with all that stands between it and its right side.
+fn operator(n: &Binary) -> String {
+    let modifier = if n.return_bool { " bool" } else { "" };
+    let mut text = format!("{}{modifier}", n.op.symbol());
+    if let Some(matching) = &n.matching {
+        // Writing into a string cannot fail.
+        let _ = write_matching(&mut text, matching);
+    }
+    text
+}
+
+fn write_matching(f: &mut impl fmt::Write, m: &VectorMatching) -> fmt::Result {
     let grouped = matches!(m.card, Card::ManyToOne | Card::OneToMany);
     if !m.labels.is_empty() || m.on || grouped {
         write!(f, " {} ({})", if m.on { "on" } else { "ignoring" }, labels(&m.labels))?;

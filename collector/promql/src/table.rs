@@ -1,6 +1,6 @@
 //! A source that holds its series in memory, in columns: for tests, backtests and measurements.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use telemetry::{Labels, Matcher, Timestamp};
@@ -8,22 +8,45 @@ use telemetry::{Labels, Matcher, Timestamp};
 use crate::histogram::Histogram;
 use crate::source::{Columns, ExtraColumns, PointSeries, Selected, Series, SeriesId, Snapshot, Source, SourceError};
 
-/// Series that do not change. Neighbours with the same sample times share them.
+/// Series that do not change. Their values stand in one column, series after series; neighbours with the same
+/// sample times share these.
 #[derive(Clone, Debug, Default)]
 pub struct SeriesTable {
-    series: Vec<TableSeries>,
+    labels: Vec<Labels>,
+    places: Vec<Place>,
+    times: Vec<Vec<i64>>,
+    values: Vec<f64>,
+    /// What few series have, by series; empty where none has any.
+    extras: Vec<Extra>,
     /// Lends no columns: each query goes the general way.
     copies_only: bool,
 }
 
-#[derive(Clone, Debug)]
-struct TableSeries {
-    labels: Labels,
-    times: Arc<[i64]>,
-    values: Vec<f64>,
+/// Where a series' floats are.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Which column of `times`.
+    times: usize,
+    /// Its first value.
+    values: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Extra {
     float_starts: Vec<i64>,
     histograms: Vec<(Timestamp, Arc<Histogram>)>,
     histogram_starts: Vec<i64>,
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.float_starts.is_empty() && self.histograms.is_empty()
+    }
+
+    fn histograms(&self, start: Timestamp, end: Timestamp) -> Range<usize> {
+        let first = self.histograms.partition_point(|(ts, _)| *ts <= start);
+        first..self.histograms.partition_point(|(ts, _)| *ts <= end).max(first)
+    }
 }
 
 impl SeriesTable {
@@ -32,15 +55,17 @@ impl SeriesTable {
         let mut table = SeriesTable::default();
         for series in series {
             let times: Vec<i64> = series.floats.iter().map(|(ts, _)| ts.as_millis()).collect();
-            let shared = table.series.last().map(|s| &s.times).filter(|shared| ***shared == *times).cloned();
-            table.series.push(TableSeries {
-                labels: series.labels,
-                times: shared.unwrap_or_else(|| times.into()),
-                values: series.floats.into_iter().map(|(_, value)| value).collect(),
-                float_starts: series.float_starts,
-                histograms: series.histograms,
-                histogram_starts: series.histogram_starts,
-            });
+            if table.times.last() != Some(&times) {
+                table.times.push(times);
+            }
+            table.places.push(Place { times: table.times.len() - 1, values: table.values.len() });
+            table.values.extend(series.floats.iter().map(|(_, value)| *value));
+            table.labels.push(series.labels);
+            let PointSeries { float_starts, histograms, histogram_starts, .. } = series;
+            table.extras.push(Extra { float_starts, histograms, histogram_starts });
+        }
+        if table.extras.iter().all(Extra::is_empty) {
+            table.extras.clear();
         }
         table
     }
@@ -50,25 +75,24 @@ impl SeriesTable {
         SeriesTable { copies_only: true, ..self }
     }
 
-    fn matching<'t>(&'t self, matchers: &'t [Matcher]) -> impl Iterator<Item = (usize, &'t TableSeries)> {
-        let accepted = |s: &TableSeries| matchers.iter().all(|m| m.matches(s.labels.get(&m.name).unwrap_or_default()));
-        self.series.iter().enumerate().filter(move |(_, series)| accepted(series))
+    fn matching(&self, matchers: &[Matcher]) -> impl Iterator<Item = usize> {
+        let accepted = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()));
+        (0..self.labels.len()).filter(move |i| accepted(&self.labels[*i]))
+    }
+
+    /// The times and values of a series' samples at `floats`.
+    fn floats(&self, place: Place, floats: Range<usize>) -> (&[i64], &[f64]) {
+        let values = &self.values[place.values + floats.start..place.values + floats.end];
+        (&self.times[place.times][floats], values)
     }
 }
 
-impl TableSeries {
-    fn floats(&self, start: Timestamp, end: Timestamp) -> std::ops::Range<usize> {
-        let first = self.times.partition_point(|ts| *ts <= start.as_millis());
-        first..self.times.partition_point(|ts| *ts <= end.as_millis()).max(first)
-    }
-
-    fn histograms(&self, start: Timestamp, end: Timestamp) -> std::ops::Range<usize> {
-        let first = self.histograms.partition_point(|(ts, _)| *ts <= start);
-        first..self.histograms.partition_point(|(ts, _)| *ts <= end).max(first)
-    }
+fn between(times: &[i64], start: Timestamp, end: Timestamp) -> Range<usize> {
+    let first = times.partition_point(|ts| *ts <= start.as_millis());
+    first..times.partition_point(|ts| *ts <= end.as_millis()).max(first)
 }
 
-fn part<T>(all: &[T], range: std::ops::Range<usize>) -> &[T] {
+fn part<T>(all: &[T], range: Range<usize>) -> &[T] {
     all.get(range).unwrap_or(&[])
 }
 
@@ -84,15 +108,18 @@ impl Source for SeriesTable {
         start: Timestamp,
         end: Timestamp,
     ) -> Result<Vec<PointSeries>, SourceError> {
-        let cut = |(_, s): (usize, &TableSeries)| {
-            let (floats, histograms) = (s.floats(start, end), s.histograms(start, end));
-            let pairs = s.times[floats.clone()].iter().zip(&s.values[floats.clone()]);
+        let none = Extra::default();
+        let cut = |i: usize| {
+            let (place, extra) = (self.places[i], self.extras.get(i).unwrap_or(&none));
+            let within = between(&self.times[place.times], start, end);
+            let histograms = extra.histograms(start, end);
+            let (times, values) = self.floats(place, within.clone());
             PointSeries {
-                labels: s.labels.clone(),
-                floats: pairs.map(|(ts, value)| (Timestamp::from_millis(*ts), *value)).collect(),
-                float_starts: part(&s.float_starts, floats).to_vec(),
-                histograms: s.histograms[histograms.clone()].to_vec(),
-                histogram_starts: part(&s.histogram_starts, histograms).to_vec(),
+                labels: self.labels[i].clone(),
+                floats: times.iter().zip(values).map(|(ts, v)| (Timestamp::from_millis(*ts), *v)).collect(),
+                float_starts: part(&extra.float_starts, within).to_vec(),
+                histograms: extra.histograms[histograms.clone()].to_vec(),
+                histogram_starts: part(&extra.histogram_starts, histograms).to_vec(),
             }
         };
         Ok(self.matching(matchers).map(cut).collect())
@@ -109,13 +136,13 @@ impl Snapshot for &SeriesTable {
     }
 
     fn resolve(&self, matchers: &[Matcher]) -> Result<Arc<Selected>, SourceError> {
-        let ids = self.matching(matchers).map(|(i, _)| SeriesId(i as u64)).collect();
+        let ids = self.matching(matchers).map(|i| SeriesId(i as u64)).collect();
         Ok(Arc::new(Selected { ids, epoch: 0 }))
     }
 
     fn labels(&self, id: SeriesId) -> Labels {
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        self.series.get(index).map(|series| series.labels.clone()).unwrap_or_default()
+        self.labels.get(index).cloned().unwrap_or_default()
     }
 
     fn scan(
@@ -125,28 +152,27 @@ impl Snapshot for &SeriesTable {
         end: Timestamp,
         visit: &mut dyn FnMut(usize, Columns<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        // Times and the part of them that is asked for, as long as series share them.
-        let mut shared: Option<(&Arc<[i64]>, std::ops::Range<usize>)> = None;
+        // The part of the times that is asked for holds for all series that share them.
+        let mut shared = (usize::MAX, 0..0);
         for (i, id) in ids.iter().enumerate() {
             let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-            let Some(series) = self.series.get(index) else { continue };
-            let floats = match &shared {
-                Some((times, floats)) if Arc::ptr_eq(times, &series.times) => floats.clone(),
-                _ => series.floats(start, end),
-            };
-            shared = Some((&series.times, floats.clone()));
-            let (times, values) = (&series.times[floats.clone()], &series.values[floats.clone()]);
-            let plain = series.histograms.is_empty() && series.float_starts.is_empty();
-            let flow = if plain {
-                visit(i, Columns { times, values, extra: None })
-            } else {
-                let histograms = series.histograms(start, end);
-                let extra = ExtraColumns {
-                    histograms: &series.histograms[histograms.clone()],
-                    float_starts: part(&series.float_starts, floats),
-                    histogram_starts: part(&series.histogram_starts, histograms),
-                };
-                visit(i, Columns { times, values, extra: Some(&extra) })
+            let Some(place) = self.places.get(index).copied() else { continue };
+            if shared.0 != place.times {
+                shared = (place.times, between(&self.times[place.times], start, end));
+            }
+            let floats = shared.1.clone();
+            let (times, values) = self.floats(place, floats.clone());
+            let flow = match self.extras.get(index).filter(|extra| !extra.is_empty()) {
+                None => visit(i, Columns { times, values, extra: None }),
+                Some(extra) => {
+                    let histograms = extra.histograms(start, end);
+                    let extra = ExtraColumns {
+                        histograms: &extra.histograms[histograms.clone()],
+                        float_starts: part(&extra.float_starts, floats),
+                        histogram_starts: part(&extra.histogram_starts, histograms),
+                    };
+                    visit(i, Columns { times, values, extra: Some(&extra) })
+                }
             };
             if flow.is_break() {
                 break;

@@ -177,6 +177,14 @@ impl Consumer for Fold<'_> {
     fn row(&mut self, row: usize, values: &[f64]) {
         let Some(grouping) = &self.grouping else { return };
         let group = grouping.of(row);
+        if let [value] = values {
+            let first = self.counts[group] == 0;
+            if first {
+                self.order.push(group as u32);
+            }
+            self.counts[group] += 1;
+            return self.state.add(self.n.op, group, first, *value);
+        }
         let cells = group * self.steps..(group + 1) * self.steps;
         // A group's first row leaves a count behind.
         if self.counts[cells.clone()].iter().all(|count| *count == 0) {
