@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::ConfigWatch;
 use crate::query::Querier;
 use crate::reload::ReloadHandle;
-use crate::{discovery, notify, publish, rules, scaling, scrape};
+use crate::{discovery, ingest, notify, publish, rules, scaling, scrape};
 
 pub use auth::{Auth, Guard, Role, Token};
 
@@ -72,6 +72,7 @@ pub struct Sources {
     pub querier: Querier,
     pub discovery: discovery::Status,
     pub scrape: scrape::Status,
+    pub ingest: ingest::Ingest,
     pub rules: rules::Status,
     pub notify: notify::Status,
     pub publish: publish::Handle,
@@ -89,6 +90,7 @@ pub fn router(sources: Sources, guard: auth::Guard) -> Router {
         .merge(federate::router(sources.clone()))
         .merge(ui::router(sources.clone()))
         .merge(sources.metrics.router())
+        .merge(sources.ingest.router())
         .layer(from_fn_with_state(guard, auth::check));
     Router::new()
         .merge(sources.health.router())

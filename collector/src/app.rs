@@ -15,13 +15,14 @@ use storage::Storage;
 use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::{Config, StorageConfig};
+use crate::ingest::Ingest;
 use crate::query::{Embedded, Querier};
 use crate::reconcile::JobMetrics;
 use crate::reload::Reloader;
 use crate::scrape::OwnTarget;
 use crate::state::StateError;
 use crate::write::Writer;
-use crate::{api, discovery, notify, publish, rules, scaling, scrape, state};
+use crate::{api, discovery, notify, publish, remote_write, rules, scaling, scrape, state};
 
 /// Stages that have not ended by then are named and left.
 const GRACE: Duration = Duration::from_secs(10);
@@ -64,7 +65,14 @@ impl App {
             other => Exit::Failure(other.into()),
         })?;
         let storage = Arc::new(open_storage(&options.data, &settings.storage)?);
-        let (writer, write) = Writer::new(storage.clone(), clock, &metrics);
+        let (mut writer, write) = Writer::new(storage.clone(), clock, &metrics);
+        let remotes = remote_write::Inputs {
+            configs: &settings.remote_write,
+            external_labels: &settings.global.external_labels,
+            data: &options.data,
+            clock,
+        };
+        writer.send_on(remote_write::spawn(&mut tasks, remotes, &metrics, &shutdown)?);
         tasks.spawn("write", writer.run());
         let querier = Querier::Embedded(Arc::new(Embedded::new(&settings.query, storage)));
 
@@ -81,6 +89,8 @@ impl App {
             &metrics,
             shutdown.clone(),
         )?;
+
+        let ingest = Ingest::new(&settings.ingest, write.clone(), &metrics);
 
         let listen_url = own.url();
         let notify = notify::Inputs {
@@ -133,6 +143,7 @@ impl App {
             querier,
             discovery,
             scrape,
+            ingest,
             rules,
             notify,
             publish,

@@ -24,6 +24,11 @@ pub type ConfigWatch = watch::Receiver<Arc<Config>>;
 pub struct Config {
     pub global: Global,
     pub scrape_configs: Vec<crate::scrape::Config>,
+    /// What may be pushed in.
+    pub ingest: crate::ingest::Config,
+    /// Where samples are sent on to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remote_write: Vec<crate::remote_write::Config>,
     /// Paths and globs of rule files, relative to the configuration file.
     pub rule_files: Vec<PathBuf>,
     /// Our own settings of the rules stage.
@@ -129,6 +134,8 @@ impl Config {
         self.alerting.check()?;
         self.cloudwatch.as_ref().map_or(Ok(()), crate::publish::Config::check)?;
         self.scaling.as_ref().map_or(Ok(()), crate::scaling::Config::check)?;
+        self.ingest.check()?;
+        crate::remote_write::Config::check_all(&self.remote_write)?;
         self.query.check()?;
         self.web.check()
     }
@@ -137,6 +144,7 @@ impl Config {
         self.rule_files.iter_mut().for_each(|f| *f = base.join(&*f));
         self.scrape_configs.iter_mut().for_each(|job| job.resolve_paths(base));
         self.alerting.resolve_paths(base);
+        self.remote_write.iter_mut().for_each(|remote| remote.resolve_paths(base));
     }
 
     /// Names the blocks that differ and are read at the start only.
@@ -145,6 +153,8 @@ impl Config {
             ("storage", self.storage != next.storage),
             ("query", self.query != next.query),
             ("state", self.state != next.state),
+            ("ingest", self.ingest != next.ingest),
+            ("remote_write", self.remote_write != next.remote_write),
             ("web", self.web != next.web),
         ];
         blocks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

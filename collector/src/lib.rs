@@ -7,13 +7,19 @@ pub mod file_changes;
 
 pub mod tls;
 
+pub mod http_client;
+
 pub mod reload;
 
 pub mod discovery;
 
 pub mod scrape;
 
+pub mod ingest;
+
 pub mod write;
+
+pub mod remote_write;
 
 pub mod query;
 

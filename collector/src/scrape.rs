@@ -34,8 +34,9 @@ use crate::clock::Clock;
 use crate::discovery::{Target, Targets, ecs, file, fixed, relabel};
 use crate::write::WriteHandle;
 
+pub use crate::http_client::Auth;
 pub use own::OwnTarget;
-pub use settings::{Auth, Settings};
+pub use settings::Settings;
 
 /// One entry of `scrape_configs`, as written. What is absent here comes from `global`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

@@ -7,7 +7,7 @@
 
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,10 +17,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
 use service::metrics::Metrics;
 use storage::{AppendReport, Group, Row, RowReport, Storage};
-use telemetry::Sample;
+use telemetry::{Labels, Sample, stale_nan};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::remote_write::Taps;
 use upkeep::Upkeep;
 
 /// Batches that may wait; a batch is one scrape or one rule group, so this is seconds of a large fleet.
@@ -33,7 +34,7 @@ pub struct WriteClosed;
 
 enum Batch {
     Samples { samples: Vec<Sample>, done: oneshot::Sender<AppendReport> },
-    Row { group: Arc<Group>, row: Row, done: oneshot::Sender<(Row, RowReport)> },
+    Row { group: Arc<Place>, row: Row, done: oneshot::Sender<(Row, RowReport)> },
 }
 
 /// Hands batches to the writer; clones share its queue. The writer ends when the last handle is gone.
@@ -46,7 +47,46 @@ pub struct WriteHandle {
 /// Hands the rows of one target to the writer.
 pub struct RowWriter {
     queue: mpsc::Sender<Batch>,
-    group: Arc<Group>,
+    group: Arc<Place>,
+}
+
+/// A group, and the labels of its slots where samples are sent on: rows name slots alone.
+struct Place {
+    group: Group,
+    labels: Mutex<Vec<Option<Labels>>>,
+}
+
+impl Place {
+    fn new(group: Group) -> Self {
+        Place { group, labels: Mutex::default() }
+    }
+
+    /// The row as samples with labels.
+    fn samples(&self, row: &Row, report: &RowReport) -> Vec<Sample> {
+        let mut known = self.labels.lock().expect("no one panics holding it");
+        let mut samples = Vec::with_capacity(row.len());
+        let mut push = |labels: Option<&Labels>, timestamp, value| {
+            samples.extend(labels.map(|labels| Sample { labels: labels.clone(), timestamp, value }));
+        };
+        let of = |known: &[Option<Labels>], slot: u32| known.get(slot as usize).cloned().flatten();
+        row.values.iter().for_each(|(slot, value)| push(of(&known, *slot).as_ref(), row.time, *value));
+        row.timed.iter().for_each(|(slot, time, value)| push(of(&known, *slot).as_ref(), *time, *value));
+        row.ended.iter().for_each(|slot| push(of(&known, *slot).as_ref(), row.time, stale_nan()));
+        for slot in &row.released {
+            if let Some(place) = known.get_mut(*slot as usize) {
+                *place = None;
+            }
+        }
+        for (new, slot) in row.new.iter().zip(&report.slots) {
+            let Some(slot) = slot.map(|slot| slot as usize) else { continue };
+            if known.len() <= slot {
+                known.resize(slot + 1, None);
+            }
+            known[slot] = Some(new.labels.clone());
+            push(Some(&new.labels), new.time.unwrap_or(row.time), new.value);
+        }
+        samples
+    }
 }
 
 impl RowWriter {
@@ -75,7 +115,7 @@ impl WriteHandle {
 
     /// A place for the rows of a target, of which about `rows_kept` stay quick to read.
     pub fn rows(&self, rows_kept: usize) -> RowWriter {
-        RowWriter { queue: self.queue.clone(), group: Arc::new(self.storage.group(rows_kept)) }
+        RowWriter { queue: self.queue.clone(), group: Arc::new(Place::new(self.storage.group(rows_kept))) }
     }
 }
 
@@ -118,13 +158,20 @@ pub struct Writer {
     storage: Arc<Storage>,
     clock: Clock,
     metrics: WriteMetrics,
+    taps: Taps,
 }
 
 impl Writer {
     pub fn new(storage: Arc<Storage>, clock: Clock, metrics: &Metrics) -> (Self, WriteHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
         let handle = WriteHandle { queue: sender, storage: storage.clone() };
-        (Writer { queue, storage, clock, metrics: WriteMetrics::register(metrics) }, handle)
+        let metrics = WriteMetrics::register(metrics);
+        (Writer { queue, storage, clock, metrics, taps: Taps::default() }, handle)
+    }
+
+    /// Hands everything that is written from now on to these, too.
+    pub fn send_on(&mut self, taps: Taps) {
+        self.taps = taps;
     }
 
     /// Runs until the last [`WriteHandle`] is dropped and the queue is empty; then all that was acknowledged is on
@@ -150,11 +197,16 @@ impl Writer {
             Batch::Samples { samples, done } => {
                 let report = self.storage.append(&samples, now);
                 self.count(&report);
+                // With what was refused: nobody knows which those are, and the receiver refuses them, too.
+                self.taps.samples(samples);
                 let _ = done.send(report);
             }
             Batch::Row { group, row, done } => {
-                let report = self.storage.append_row(&group, &row, now);
+                let report = self.storage.append_row(&group.group, &row, now);
                 self.count(&report.append);
+                if !self.taps.is_empty() {
+                    self.taps.samples(group.samples(&row, &report));
+                }
                 let _ = done.send((row, report));
             }
         }

@@ -1,16 +1,11 @@
 //! The HTTP request of a scrape: headers, timeout, status, content type, and a body of bounded size.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode};
-use service::config::Secret;
 use telemetry::exposition::Format;
 
-use super::settings::Auth;
 use super::{FailureReason, ScrapeError};
 use crate::discovery::Target;
 
@@ -93,7 +88,8 @@ async fn exchange(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result
         request = request.header(ACCEPT_ENCODING, "identity");
     }
     if let Some(auth) = &settings.auth {
-        request = request.header(AUTHORIZATION, authorization(auth).await?);
+        let header = auth.header().await.map_err(|e| ScrapeError::new(FailureReason::Credentials, e))?;
+        request = request.header(AUTHORIZATION, header);
     }
     let response = request.send().await.map_err(|e| ScrapeError::new(connect_or_body(&e), chain(&e)))?;
     if response.status() != StatusCode::OK {
@@ -123,41 +119,6 @@ async fn read(mut response: Response, bytes_max: u64, mut body: Vec<u8>) -> Resu
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-async fn authorization(auth: &Auth) -> Result<String, ScrapeError> {
-    match auth {
-        Auth::Basic(basic) => {
-            let password = secret(basic.password.as_ref(), basic.password_file.as_deref()).await?;
-            let pair = format!("{}:{password}", basic.username);
-            Ok(format!("Basic {}", BASE64_STANDARD.encode(pair)))
-        }
-        Auth::Header(header) => {
-            let credentials = secret(header.credentials.as_ref(), header.credentials_file.as_deref()).await?;
-            Ok(format!("{} {credentials}", header.kind))
-        }
-    }
-}
-
-impl Auth {
-    /// The value of the `Authorization` header, files read anew.
-    ///
-    /// # Errors
-    /// Names the file that cannot be read.
-    pub(crate) async fn header(&self) -> Result<String, String> {
-        authorization(self).await.map_err(|error| error.message)
-    }
-}
-
-async fn secret(value: Option<&Secret>, file: Option<&Path>) -> Result<String, ScrapeError> {
-    let Some(file) = file else { return Ok(value.map(Secret::expose).unwrap_or_default().to_owned()) };
-    match tokio::fs::read_to_string(file).await {
-        Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) => {
-            let message = format!("failed to read credentials file `{}`: {error}", file.display());
-            Err(ScrapeError::new(FailureReason::Credentials, message))
-        }
-    }
 }
 
 fn connect_or_body(error: &reqwest::Error) -> FailureReason {

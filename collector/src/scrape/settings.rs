@@ -8,9 +8,10 @@ use telemetry::Labels;
 use telemetry::exposition::Format;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Authorization, BasicAuth, Config, Scheme, ScrapeProtocol};
+use super::{Config, Scheme, ScrapeProtocol};
 use crate::config::Global;
 use crate::discovery::{Target, relabel};
+use crate::http_client::Auth;
 
 /// Everything about a job that its targets share.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +31,6 @@ pub struct Settings {
     pub limits: Limits,
     pub relabel: Vec<relabel::Rule>,
     pub metric_relabel: Vec<relabel::Rule>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Auth {
-    Basic(BasicAuth),
-    Header(Authorization),
 }
 
 /// A scrape over any of them fails as a whole. `u64::MAX` is no limit.
@@ -69,7 +64,7 @@ impl Settings {
             honor_timestamps: job.honor_timestamps,
             enable_compression: job.enable_compression,
             follow_redirects: job.follow_redirects,
-            auth: (job.basic_auth.clone().map(Auth::Basic)).or(job.authorization.clone().map(Auth::Header)),
+            auth: Auth::of(job.basic_auth.as_ref(), job.authorization.as_ref()),
             fallback_format: job.fallback_scrape_protocol.map(|p| match p {
                 ScrapeProtocol::PrometheusText004 => Format::Prometheus,
                 ScrapeProtocol::OpenMetricsText100 => Format::OpenMetrics,

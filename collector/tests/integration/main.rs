@@ -9,6 +9,8 @@ mod moto;
 mod our_rules;
 mod peers;
 mod postgres;
+mod programs;
+mod remote_write;
 mod replicas;
 mod rig;
 mod ui;

@@ -10,6 +10,8 @@ pub mod labels;
 pub mod log_record;
 pub mod matcher;
 pub mod names;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod protobuf;
 pub mod remote_write;
 pub mod sample;

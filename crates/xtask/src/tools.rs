@@ -35,7 +35,13 @@ pub(crate) const PROMETHEUS: Tool = Tool {
     proofs: &["promtool"],
     trial: &[],
     package: "prometheus",
-    untested_without: "promtool on our rules, PromQL compared with Prometheus",
+    untested_without: "promtool on our rules, PromQL compared with Prometheus, remote write from and to it",
+};
+pub(crate) const VICTORIA_METRICS: Tool = Tool {
+    proofs: &["victoria-metrics"],
+    trial: &[],
+    package: "victoria-metrics",
+    untested_without: "remote write to VictoriaMetrics",
 };
 pub(crate) const CHROMIUM: Tool = Tool {
     proofs: &["chromium", "chromium-browser", "google-chrome"],

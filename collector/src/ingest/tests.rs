@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use storage::Storage;
+use telemetry::remote_write::{Encoder, Message, Point, TimeSeries};
+use telemetry::{Labels, Matcher, Timestamp};
+use tower::ServiceExt;
+
+use super::*;
+use crate::clock::Clock;
+use crate::write::Writer;
+
+const NOW: i64 = 1_700_000_000_000;
+
+struct Stage {
+    router: Router,
+    storage: Arc<Storage>,
+    metrics: Metrics,
+}
+
+fn stage(config: &Config) -> Stage {
+    let (metrics, storage) = (Metrics::new(), Arc::new(Storage::new(storage::Config::default())));
+    let (writer, write) = Writer::new(storage.clone(), Clock::starting_at(Timestamp(NOW)), &metrics);
+    service::task::spawn("write", writer.run());
+    Stage { router: Ingest::new(config, write, &metrics).router(), storage, metrics }
+}
+
+fn body(message: Message, samples: &[(&[(&str, &str)], i64)]) -> Vec<u8> {
+    let mut encoder = Encoder::new(message);
+    for (pairs, timestamp) in samples {
+        let labels = Labels::from_pairs(pairs.iter().copied());
+        encoder.series(&TimeSeries::of_samples(&labels, &[Point::new(Timestamp(*timestamp), 1.5)]));
+    }
+    encoder.finish()
+}
+
+async fn post(stage: &Stage, headers: &[(&str, &str)], body: Vec<u8>) -> (StatusCode, HeaderMap, String) {
+    let mut request = Request::post("/api/v1/write").body(Body::from(body)).expect("a request");
+    for (name, value) in headers {
+        let name = HeaderName::try_from(*name).expect("a name");
+        request.headers_mut().insert(name, HeaderValue::try_from(*value).expect("a value"));
+    }
+    let response = stage.router.clone().oneshot(request).await.expect("an answer");
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    (parts.status, parts.headers, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+const UP: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_in_is_stored_under_both_protocols() {
+    let stage = stage(&Config::default());
+    let v2 = [("content-type", Message::V2.content_type()), ("content-encoding", "snappy")];
+    let (status, headers, _) = post(&stage, &v2, body(Message::V2, &[(UP, NOW - 2_000)])).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(headers["x-prometheus-remote-write-samples-written"], "1");
+    assert_eq!(headers["x-prometheus-remote-write-histograms-written"], "0");
+    assert_eq!(headers["x-prometheus-remote-write-exemplars-written"], "0");
+    // A sender of 1.0 without any header.
+    let (status, headers, _) = post(&stage, &[], body(Message::V1, &[(UP, NOW - 1_000)])).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert!(!headers.contains_key("x-prometheus-remote-write-samples-written"));
+    let series = stage.storage.select(&[Matcher::equal("job", "a")], Timestamp(0), Timestamp(NOW));
+    assert_eq!(series[0].samples, [(Timestamp(NOW - 2_000), 1.5), (Timestamp(NOW - 1_000), 1.5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sound_part_of_a_request_is_stored_and_the_rest_is_named_and_counted() {
+    let stage = stage(&Config::default());
+    let samples: &[(&[(&str, &str)], i64)] =
+        &[(UP, NOW), (UP, NOW - 60_000), (&[("job", "nameless")], NOW), (&[("__name__", "old")], NOW - 7 * 3_600_000)];
+    let headers = [("content-type", Message::V2.content_type())];
+    let (status, headers, text) = post(&stage, &headers, body(Message::V2, samples)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(headers["x-prometheus-remote-write-samples-written"], "1");
+    for part in ["no metric name", "1 out_of_order", "1 too_old"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let metrics = stage.metrics.expose();
+    for line in [
+        "collector_ingest_refused_total{protocol=\"remote_write_2\",reason=\"invalid_labels\"} 1",
+        "collector_ingest_refused_total{protocol=\"remote_write_2\",reason=\"out_of_order\"} 1",
+        "collector_ingest_samples_total{protocol=\"remote_write_2\"} 1",
+        "collector_ingest_requests_total{protocol=\"remote_write_2\",code=\"400\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_refused_by_its_kind() {
+    let stage = stage(&Config { body_size_limit: 1_000, ..Config::default() });
+    let good = || body(Message::V1, &[(UP, NOW)]);
+    // Compresses to less than the limit, but not below it when read.
+    let wide = Labels::from_pairs([("__name__", "up"), ("a", &"x".repeat(2_000))]);
+    let mut encoder = Encoder::new(Message::V1);
+    encoder.series(&TimeSeries::of_samples(&wide, &[]));
+    for (headers, body, expected) in [
+        (&[("content-type", "application/json")][..], good(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (&[("content-type", "application/x-protobuf;proto=other")], good(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (&[("content-encoding", "zstd")], good(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (&[], b"not snappy at all".to_vec(), StatusCode::BAD_REQUEST),
+        (&[], b"\x03\x08\x0a\x05\x00".to_vec(), StatusCode::BAD_REQUEST),
+        (&[], vec![0; 2_000], StatusCode::PAYLOAD_TOO_LARGE),
+        (&[], encoder.finish(), StatusCode::PAYLOAD_TOO_LARGE),
+        (&[], good(), StatusCode::NO_CONTENT),
+    ] {
+        let (status, _, text) = post(&stage, headers, body).await;
+        assert_eq!(status, expected, "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_finds_no_place_is_told_when_to_come_back() {
+    let stage = stage(&Config { concurrency_max: 1, ..Config::default() });
+    // A body that never ends holds the only place.
+    let endless = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    let held = stage.router.clone().oneshot(Request::post("/api/v1/write").body(endless).expect("a request"));
+    let held = service::task::spawn("held", held);
+    tokio::task::yield_now().await;
+    let (status, headers, _) = post(&stage, &[], body(Message::V1, &[(UP, NOW)])).await;
+    assert_eq!((status, headers["retry-after"].as_bytes()), (StatusCode::SERVICE_UNAVAILABLE, &b"5"[..]));
+    held.abort();
+}
+
+#[tokio::test]
+async fn remote_write_can_be_switched_off() {
+    let stage = stage(&Config { remote_write: false, ..Config::default() });
+    assert_eq!(post(&stage, &[], Vec::new()).await.0, StatusCode::NOT_FOUND);
+}

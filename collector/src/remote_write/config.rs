@@ -1,0 +1,174 @@
+//! One entry of `remote_write`, in Prometheus' vocabulary.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use service::config::Secret;
+use service::sigv4;
+use telemetry::remote_write::Message;
+use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::discovery::relabel;
+use crate::http_client::{check_one_auth, resolve_secrets};
+use crate::scrape::{Authorization, BasicAuth};
+use crate::tls::TlsConfig;
+
+/// A server that samples are sent on to.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub url: String,
+    /// Its name in metrics and of its log; unique. Absent: made from the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The message that is sent: 1.0 unless 2.0 is asked for.
+    #[serde(default)]
+    pub protobuf_message: ProtobufMessage,
+    /// Of one request.
+    #[serde(default = "default_timeout", with = "service::config::duration")]
+    pub remote_timeout: Duration,
+    /// Further headers; `X-Scope-OrgID` for Mimir.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
+    /// Sign for Amazon Managed Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigv4: Option<sigv4::Config>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_config: Option<TlsConfig>,
+    /// Of series, external labels included, before they are sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub write_relabel_configs: Vec<relabel::Rule>,
+    #[serde(default)]
+    pub queue_config: QueueConfig,
+    /// Of the log on disk. What a server that is away has not taken by then is dropped, oldest first.
+    #[serde(default = "default_log_size", with = "service::config::byte_size")]
+    pub log_size_max: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum ProtobufMessage {
+    #[default]
+    #[serde(rename = "prometheus.WriteRequest")]
+    V1,
+    #[serde(rename = "io.prometheus.write.v2.Request")]
+    V2,
+}
+
+impl From<ProtobufMessage> for Message {
+    fn from(message: ProtobufMessage) -> Message {
+        match message {
+            ProtobufMessage::V1 => Message::V1,
+            ProtobufMessage::V2 => Message::V2,
+        }
+    }
+}
+
+/// The `queue_config` block.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    pub max_samples_per_send: usize,
+    /// A batch that is not full is sent after this.
+    #[serde(with = "service::config::duration")]
+    pub batch_send_deadline: Duration,
+    #[serde(with = "service::config::duration")]
+    pub min_backoff: Duration,
+    #[serde(with = "service::config::duration")]
+    pub max_backoff: Duration,
+    /// Prometheus' default is to drop; the specification allows both.
+    pub retry_on_http_429: bool,
+    /// Batches whose newest sample is older are dropped instead of sent; 0 is never.
+    #[serde(with = "service::config::duration")]
+    pub sample_age_limit: Duration,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        // Prometheus' own defaults but for 429.
+        QueueConfig {
+            max_samples_per_send: 2_000,
+            batch_send_deadline: Duration::from_secs(5),
+            min_backoff: Duration::from_millis(30),
+            max_backoff: Duration::from_secs(5),
+            retry_on_http_429: true,
+            sample_age_limit: Duration::ZERO,
+        }
+    }
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+/// Hours of a fleet of tens of thousands of series: about 10 compressed bytes a sample.
+fn default_log_size() -> u64 {
+    1 << 30
+}
+
+/// Of a log; less is no use.
+const LOG_SIZE_MIN: u64 = 1 << 20;
+
+impl Config {
+    /// # Errors
+    /// What is wrong with an entry, or two of one name.
+    pub fn check_all(configs: &[Config]) -> Result<(), String> {
+        let mut names = HashSet::new();
+        for config in configs {
+            let name = config.shown_name();
+            config.check().map_err(|why| format!("remote_write {name:?}: {why}"))?;
+            if !names.insert(config.directory_name()) {
+                return Err(format!("found two remote_write entries with the name {name:?}: give them names"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.parsed_url()?;
+        check_one_auth(self.basic_auth.as_ref(), self.authorization.as_ref(), self.sigv4.as_ref())?;
+        self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)?;
+        let queue = &self.queue_config;
+        match () {
+            () if self.remote_timeout.is_zero() => Err("remote_timeout cannot be 0".to_owned()),
+            () if queue.max_samples_per_send == 0 => Err("max_samples_per_send cannot be 0".to_owned()),
+            () if queue.batch_send_deadline.is_zero() => Err("batch_send_deadline cannot be 0".to_owned()),
+            () if queue.min_backoff.is_zero() || queue.min_backoff > queue.max_backoff => {
+                Err("min_backoff must lie between 0 and max_backoff".to_owned())
+            }
+            () if self.log_size_max < LOG_SIZE_MIN => Err("log_size_max must be at least 1MiB".to_owned()),
+            () => Ok(()),
+        }
+    }
+
+    pub fn resolve_paths(&mut self, base: &Path) {
+        resolve_secrets(self.basic_auth.as_mut(), self.authorization.as_mut(), base);
+        self.tls_config.iter_mut().for_each(|tls| tls.resolve_paths(base));
+    }
+
+    pub(super) fn parsed_url(&self) -> Result<Url, String> {
+        crate::http_client::parse_url(&self.url)
+    }
+
+    /// For people; never with credentials.
+    pub(super) fn shown_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.directory_name())
+    }
+
+    /// The same after every restart; changes with the name, or where there is none with the URL.
+    pub(super) fn directory_name(&self) -> String {
+        let plain = |name: &&String| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        match self.name.as_ref().filter(plain) {
+            Some(name) => name.clone(),
+            None => format!("{:016x}", xxh3_64(self.name.as_ref().unwrap_or(&self.url).as_bytes())),
+        }
+    }
+}
