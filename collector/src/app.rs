@@ -16,7 +16,7 @@ use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::{Config, StorageConfig};
 use crate::ingest::Ingest;
-use crate::query::{Embedded, Querier};
+use crate::query::{Embedded, Querier, Remote};
 use crate::reconcile::JobMetrics;
 use crate::reload::Reloader;
 use crate::scrape::OwnTarget;
@@ -74,7 +74,10 @@ impl App {
         };
         writer.send_on(remote_write::spawn(&mut tasks, remotes, &metrics, &shutdown)?);
         tasks.spawn("write", writer.run());
-        let querier = Querier::Embedded(Arc::new(Embedded::new(&settings.query, storage)));
+        let querier = match &settings.query.url {
+            Some(_) => Querier::Remote(Arc::new(Remote::new(&settings.query).map_err(Exit::Config)?)),
+            None => Querier::Embedded(Arc::new(Embedded::new(&settings.query, storage))),
+        };
 
         let aws = Aws::new(&metrics);
         let (targets, discovery) =
@@ -90,7 +93,7 @@ impl App {
             shutdown.clone(),
         )?;
 
-        let ingest = Ingest::new(&settings.ingest, write.clone(), &metrics);
+        let ingest = Ingest::new(&settings.ingest, &settings.otlp, write.clone(), clock, &metrics);
 
         let listen_url = own.url();
         let notify = notify::Inputs {

@@ -26,6 +26,8 @@ pub struct Config {
     pub scrape_configs: Vec<crate::scrape::Config>,
     /// What may be pushed in.
     pub ingest: crate::ingest::Config,
+    /// How OTLP metrics become samples.
+    pub otlp: crate::ingest::otlp::Config,
     /// Where samples are sent on to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_write: Vec<crate::remote_write::Config>,
@@ -135,6 +137,7 @@ impl Config {
         self.cloudwatch.as_ref().map_or(Ok(()), crate::publish::Config::check)?;
         self.scaling.as_ref().map_or(Ok(()), crate::scaling::Config::check)?;
         self.ingest.check()?;
+        self.otlp.check()?;
         crate::remote_write::Config::check_all(&self.remote_write)?;
         self.query.check()?;
         self.web.check()
@@ -145,6 +148,7 @@ impl Config {
         self.scrape_configs.iter_mut().for_each(|job| job.resolve_paths(base));
         self.alerting.resolve_paths(base);
         self.remote_write.iter_mut().for_each(|remote| remote.resolve_paths(base));
+        self.query.resolve_paths(base);
     }
 
     /// Names the blocks that differ and are read at the start only.
@@ -154,6 +158,7 @@ impl Config {
             ("query", self.query != next.query),
             ("state", self.state != next.state),
             ("ingest", self.ingest != next.ingest),
+            ("otlp", self.otlp != next.otlp),
             ("remote_write", self.remote_write != next.remote_write),
             ("web", self.web != next.web),
         ];

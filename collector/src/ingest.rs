@@ -6,6 +6,7 @@
 //! counted by its reason. Bodies and the requests that are read at a time are bounded; one that finds no place within
 //! [`PLACE_WAIT`] is answered with 503 and a time to come back.
 
+pub mod otlp;
 mod remote_write;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use storage::RefusedCounts;
 use telemetry::Sample;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::clock::Clock;
 use crate::write::WriteHandle;
 
 /// How long a request waits for its turn before it is sent away.
@@ -41,6 +43,8 @@ const RETRY_AFTER_SECS: &str = "5";
 pub struct Config {
     /// Take remote write.
     pub remote_write: bool,
+    /// Take OTLP metrics.
+    pub otlp: bool,
     /// Of a request, after decompression.
     #[serde(with = "service::config::byte_size")]
     pub body_size_limit: u64,
@@ -50,7 +54,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { remote_write: true, body_size_limit: 32 << 20, concurrency_max: 8 }
+        Config { remote_write: true, otlp: true, body_size_limit: 32 << 20, concurrency_max: 8 }
     }
 }
 
@@ -128,15 +132,17 @@ struct Inner {
     write: WriteHandle,
     metrics: IngestMetrics,
     places: Semaphore,
+    otlp: otlp::Otlp,
 }
 
 impl Ingest {
-    pub fn new(config: &Config, write: WriteHandle, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, otlp: &otlp::Config, write: WriteHandle, clock: Clock, metrics: &Metrics) -> Self {
         Ingest(Arc::new(Inner {
             config: config.clone(),
             write,
             metrics: IngestMetrics::register(metrics),
             places: Semaphore::new(config.concurrency_max),
+            otlp: otlp::Otlp::new(otlp, clock),
         }))
     }
 
@@ -147,6 +153,11 @@ impl Ingest {
             let ingest = self.clone();
             let handle = move |request: Request| async move { remote_write::handle(&ingest.0, request).await };
             router = router.route("/api/v1/write", post(handle));
+        }
+        if self.0.config.otlp {
+            let ingest = self.clone();
+            let handle = move |request: Request| async move { otlp::handle(&ingest.0, request).await };
+            router = router.route("/api/v1/otlp/v1/metrics", post(handle));
         }
         router
     }

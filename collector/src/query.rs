@@ -4,17 +4,26 @@
 
 pub mod cardinality;
 mod embedded;
+mod remote;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use promql::ast::ValueType;
 use promql::{Answer, EvalError};
 use serde::{Deserialize, Serialize};
+use service::config::Secret;
+use service::sigv4;
 use telemetry::{Labels, Matcher, Timestamp};
 
+use crate::http_client::{check_one_auth, parse_url, resolve_secrets};
+use crate::scrape::{Authorization, BasicAuth};
+use crate::tls::TlsConfig;
 use cardinality::Cardinality;
 pub use embedded::Embedded;
+pub use remote::Remote;
 
 /// Why there is no answer; the API's status and error type follow from it.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +45,19 @@ pub enum QueryError {
     /// The samples could not be read: not the asker's fault.
     #[error("{0}")]
     Source(promql::EvalError),
+    /// An engine elsewhere said so, or did not answer.
+    #[error("{message}")]
+    Remote { kind: RemoteKind, message: String },
+}
+
+/// What an engine elsewhere calls the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteKind {
+    BadData,
+    Execution,
+    Timeout,
+    /// It does not answer, or not in Prometheus' way.
+    Unavailable,
 }
 
 impl From<EvalError> for QueryError {
@@ -93,12 +115,37 @@ pub struct Config {
     pub samples_max: usize,
     /// Queries that are evaluated at the same time; further ones wait, and their waiting counts as time.
     pub concurrency_max: usize,
+    /// Ask this Prometheus API instead of the samples here; the path of its `api/v1/query` without that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Sent with every question to `url`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
+    /// Sign for Amazon Managed Prometheus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigv4: Option<sigv4::Config>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_config: Option<TlsConfig>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         // Prometheus' own defaults: --query.timeout, --query.max-samples and --query.max-concurrency.
-        Config { timeout: Duration::from_secs(120), samples_max: 50_000_000, concurrency_max: 20 }
+        Config {
+            timeout: Duration::from_secs(120),
+            samples_max: 50_000_000,
+            concurrency_max: 20,
+            url: None,
+            headers: BTreeMap::new(),
+            basic_auth: None,
+            authorization: None,
+            sigv4: None,
+            tls_config: None,
+        }
     }
 }
 
@@ -109,8 +156,27 @@ impl Config {
         match () {
             () if self.timeout.is_zero() => Err("query: timeout cannot be 0".to_owned()),
             () if self.concurrency_max == 0 => Err("query: concurrency_max cannot be 0".to_owned()),
-            () => Ok(()),
+            () => self.check_remote().map_err(|why| format!("query: {why}")),
         }
+    }
+
+    fn check_remote(&self) -> Result<(), String> {
+        let (basic, header) = (self.basic_auth.as_ref(), self.authorization.as_ref());
+        let said_how = basic.is_some() || header.is_some() || self.sigv4.is_some() || self.tls_config.is_some();
+        match &self.url {
+            Some(url) => drop(parse_url(url)?),
+            None if said_how || !self.headers.is_empty() => {
+                return Err("headers, credentials and tls_config need a url".to_owned());
+            }
+            None => {}
+        }
+        check_one_auth(basic, header, self.sigv4.as_ref())?;
+        self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)
+    }
+
+    pub fn resolve_paths(&mut self, base: &Path) {
+        resolve_secrets(self.basic_auth.as_mut(), self.authorization.as_mut(), base);
+        self.tls_config.iter_mut().for_each(|tls| tls.resolve_paths(base));
     }
 }
 
@@ -119,6 +185,8 @@ impl Config {
 pub enum Querier {
     /// Our engine over our storage.
     Embedded(Arc<Embedded>),
+    /// An engine elsewhere, over its own samples.
+    Remote(Arc<Remote>),
 }
 
 impl Querier {
@@ -137,6 +205,7 @@ impl Querier {
     pub async fn instant_with(&self, expr: &str, at: Timestamp, options: QueryOptions) -> Result<Answer, QueryError> {
         match self {
             Querier::Embedded(engine) => engine.clone().instant(expr, at, options).await,
+            Querier::Remote(engine) => engine.instant(expr, at, options).await,
         }
     }
 
@@ -168,6 +237,7 @@ impl Querier {
     ) -> Result<Answer, QueryError> {
         match self {
             Querier::Embedded(engine) => engine.clone().range(expr, start, end, step, options).await,
+            Querier::Remote(engine) => engine.range(expr, (start, end), step, options).await,
         }
     }
 
@@ -178,6 +248,7 @@ impl Querier {
     pub async fn series(&self, selectors: Vec<Vec<Matcher>>, window: Window) -> Result<Vec<Labels>, QueryError> {
         match self {
             Querier::Embedded(engine) => Ok(engine.clone().series(selectors, window).await),
+            Querier::Remote(engine) => engine.series(selectors, window).await,
         }
     }
 
@@ -188,6 +259,7 @@ impl Querier {
     pub async fn label_names(&self, selectors: Vec<Vec<Matcher>>, window: Window) -> Result<Vec<String>, QueryError> {
         match self {
             Querier::Embedded(engine) => Ok(engine.clone().label_names(selectors, window).await),
+            Querier::Remote(engine) => engine.label_names(selectors, window).await,
         }
     }
 
@@ -203,6 +275,7 @@ impl Querier {
     ) -> Result<Vec<String>, QueryError> {
         match self {
             Querier::Embedded(engine) => Ok(engine.clone().label_values(name.to_owned(), selectors, window).await),
+            Querier::Remote(engine) => engine.label_values(name, selectors, window).await,
         }
     }
 
@@ -224,6 +297,10 @@ impl Querier {
     pub async fn cardinality(&self, limit: usize) -> Result<Cardinality, QueryError> {
         match self {
             Querier::Embedded(engine) => Ok(engine.clone().cardinality(limit).await),
+            Querier::Remote(_) => Err(QueryError::Remote {
+                kind: RemoteKind::Unavailable,
+                message: "the samples are elsewhere: ask the remote engine for its cardinality".to_owned(),
+            }),
         }
     }
 }

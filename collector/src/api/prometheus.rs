@@ -21,7 +21,7 @@ use serde::Serialize;
 use service::Health;
 
 use super::Sources;
-use crate::query::QueryError;
+use crate::query::{QueryError, RemoteKind};
 
 /// What is answered here, for programs that read such descriptions.
 const DESCRIPTION: &str = include_str!("../../api/openapi.yaml");
@@ -144,6 +144,12 @@ impl From<QueryError> for ApiError {
             QueryError::Timeout(_) => ApiError::Timeout(error.to_string()),
             QueryError::Cancelled => ApiError::Canceled(error.to_string()),
             QueryError::Source(_) => ApiError::Internal(error.to_string()),
+            QueryError::Remote { kind, message } => match kind {
+                RemoteKind::BadData => ApiError::BadData(message),
+                RemoteKind::Execution => ApiError::Execution(message),
+                RemoteKind::Timeout => ApiError::Timeout(message),
+                RemoteKind::Unavailable => ApiError::Internal(message),
+            },
         }
     }
 }

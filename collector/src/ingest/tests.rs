@@ -19,9 +19,10 @@ struct Stage {
 
 fn stage(config: &Config) -> Stage {
     let (metrics, storage) = (Metrics::new(), Arc::new(Storage::new(storage::Config::default())));
-    let (writer, write) = Writer::new(storage.clone(), Clock::starting_at(Timestamp(NOW)), &metrics);
+    let clock = Clock::starting_at(Timestamp(NOW));
+    let (writer, write) = Writer::new(storage.clone(), clock, &metrics);
     service::task::spawn("write", writer.run());
-    Stage { router: Ingest::new(config, write, &metrics).router(), storage, metrics }
+    Stage { router: Ingest::new(config, &otlp::Config::default(), write, clock, &metrics).router(), storage, metrics }
 }
 
 fn body(message: Message, samples: &[(&[(&str, &str)], i64)]) -> Vec<u8> {
@@ -34,7 +35,16 @@ fn body(message: Message, samples: &[(&[(&str, &str)], i64)]) -> Vec<u8> {
 }
 
 async fn post(stage: &Stage, headers: &[(&str, &str)], body: Vec<u8>) -> (StatusCode, HeaderMap, String) {
-    let mut request = Request::post("/api/v1/write").body(Body::from(body)).expect("a request");
+    post_to(stage, "/api/v1/write", headers, body).await
+}
+
+async fn post_to(
+    stage: &Stage,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> (StatusCode, HeaderMap, String) {
+    let mut request = Request::post(path).body(Body::from(body)).expect("a request");
     for (name, value) in headers {
         let name = HeaderName::try_from(*name).expect("a name");
         request.headers_mut().insert(name, HeaderValue::try_from(*value).expect("a value"));
@@ -124,7 +134,61 @@ async fn a_request_that_finds_no_place_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn remote_write_can_be_switched_off() {
-    let stage = stage(&Config { remote_write: false, ..Config::default() });
+async fn each_protocol_can_be_switched_off() {
+    let stage = stage(&Config { remote_write: false, otlp: false, ..Config::default() });
     assert_eq!(post(&stage, &[], Vec::new()).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(post_to(&stage, OTLP, &[], Vec::new()).await.0, StatusCode::NOT_FOUND);
+}
+
+const OTLP: &str = "/api/v1/otlp/v1/metrics";
+
+fn otlp_body(points: serde_json::Value) -> Vec<u8> {
+    let name = serde_json::json!({"key": "service.name", "value": {"stringValue": "order"}});
+    let sum = serde_json::json!({"aggregationTemporality": 2, "isMonotonic": true, "dataPoints": points});
+    let metrics = serde_json::json!([{"name": "jobs", "sum": sum}]);
+    serde_json::json!({"resourceMetrics": [{"resource": {"attributes": [name]}, "scopeMetrics": [{"metrics": metrics}]}]})
+        .to_string()
+        .into_bytes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn otlp_metrics_are_stored_and_what_is_not_is_told() {
+    use std::io::Write as _;
+
+    let stage = stage(&Config { body_size_limit: 5_000, ..Config::default() });
+    let at = |ms: i64| (ms * 1_000_000).to_string();
+    let points = serde_json::json!([
+        {"timeUnixNano": at(NOW), "asInt": "3"},
+        {"timeUnixNano": at(NOW - 8 * 3_600_000), "asInt": "3"},
+    ]);
+    let json = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let zip = |body: &[u8]| {
+        let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        zip.write_all(body).expect("in memory");
+        zip.finish().expect("in memory")
+    };
+    let (status, headers, text) = post_to(&stage, OTLP, &json, zip(&otlp_body(points))).await;
+    assert_eq!((status, headers["content-type"].as_bytes()), (StatusCode::OK, &b"application/json"[..]));
+    assert_eq!(text, r#"{"partialSuccess":{"errorMessage":"1 too_old","rejectedDataPoints":"1"}}"#);
+    let series = stage.storage.select(&[Matcher::equal("__name__", "jobs_total")], Timestamp(0), Timestamp(NOW));
+    assert_eq!((series[0].labels.to_string(), series[0].samples[0].1), (r#"jobs_total{job="order"}"#.to_owned(), 3.0));
+
+    let plain = [("content-type", "application/json")];
+    let good = serde_json::json!([{"timeUnixNano": at(NOW + 1_000), "asInt": "4"}]);
+    assert_eq!(post_to(&stage, OTLP, &plain, otlp_body(good)).await.2, "{}");
+    for (headers, body, expected) in [
+        (&plain[..], b"{".to_vec(), StatusCode::BAD_REQUEST),
+        (&json, b"no gzip".to_vec(), StatusCode::BAD_REQUEST),
+        (&json, zip(&[b' '; 6_000]), StatusCode::PAYLOAD_TOO_LARGE),
+        (&[("content-type", "text/plain")], Vec::new(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (
+            &[("content-type", "application/json"), ("content-encoding", "br")],
+            Vec::new(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+        (&[("content-type", "application/x-protobuf")], Vec::new(), StatusCode::OK),
+    ] {
+        let (status, _, text) = post_to(&stage, OTLP, headers, body).await;
+        assert_eq!(status, expected, "{text}");
+    }
 }

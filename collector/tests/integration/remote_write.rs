@@ -38,8 +38,8 @@ async fn prometheus_takes_what_is_sent_on() {
     let rig = Rig::start(&format!(
         "remote_write: [{{url: 'http://{}/api/v1/write', queue_config: {{batch_send_deadline: 100ms}}}}]",
         receiver.addr
-    ));
-    let rig = rig.await;
+    ))
+    .await;
     receiver.until("jobs_total{job=\"app\",queue=\"mail\"}", is_seven).await;
     receiver.until("up{job=\"app\"}", |result| result[0]["value"][1] == "1").await;
     let metrics = rig.get("/metrics").send().await.expect("an answer").text().await.expect("text");
