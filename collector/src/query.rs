@@ -287,6 +287,7 @@ impl Querier {
     pub async fn latest(&self, selectors: Vec<Vec<Matcher>>, at: Timestamp) -> Result<Vec<Latest>, QueryError> {
         match self {
             Querier::Embedded(engine) => engine.clone().latest(selectors, at).await,
+            Querier::Remote(engine) => engine.latest(selectors, at).await,
         }
     }
 

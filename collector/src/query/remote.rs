@@ -4,10 +4,10 @@
 //! Its errors keep their kind; one that does not answer is the source's fault, never the asker's. Native histograms
 //! come back from their buckets: with their schema where the bounds follow one, else with the bounds themselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use promql::{Answer, Histogram, MatrixSeries, Stats, Value, VectorSample};
+use promql::{Answer, Histogram, MatrixSeries, Stats, Timings, Value, VectorSample};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -17,13 +17,15 @@ use telemetry::{Labels, Matcher, Timestamp};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::{Config, QueryError, QueryOptions, RemoteKind, Timed, Timings, Window};
+use super::{Config, Latest, QueryError, QueryOptions, RemoteKind, Window};
 use crate::http_client::{self, HttpClient};
 
 /// Of an answer; 50 million samples in JSON would be more, and more than this process wants to hold.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// A little longer than what the engine is told, so that its own timeout comes first.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// As far back as an instant selector looks.
+const LOOKBACK: Duration = Duration::from_secs(300);
 /// The service that Amazon Managed Prometheus is signed for.
 const SIGNED_SERVICE: &str = "aps";
 
@@ -104,7 +106,7 @@ impl Remote {
         Ok(Remote { client, base, timeout: config.timeout })
     }
 
-    pub(super) async fn instant(&self, expr: &str, at: Timestamp, options: QueryOptions) -> Result<Timed, QueryError> {
+    pub(super) async fn instant(&self, expr: &str, at: Timestamp, options: QueryOptions) -> Result<Answer, QueryError> {
         let form = vec![("query", expr.to_owned()), ("time", seconds(at))];
         self.evaluate("api/v1/query", form, options).await
     }
@@ -115,7 +117,7 @@ impl Remote {
         (start, end): (Timestamp, Timestamp),
         step: Duration,
         options: QueryOptions,
-    ) -> Result<Timed, QueryError> {
+    ) -> Result<Answer, QueryError> {
         let form = vec![
             ("query", expr.to_owned()),
             ("start", seconds(start)),
@@ -130,7 +132,7 @@ impl Remote {
         path: &str,
         mut form: Vec<(&str, String)>,
         options: QueryOptions,
-    ) -> Result<Timed, QueryError> {
+    ) -> Result<Answer, QueryError> {
         let timeout = options.timeout.map_or(self.timeout, |wanted| wanted.min(self.timeout));
         form.push(("timeout", telemetry::duration::format(timeout)));
         form.extend(options.lookback.map(|lookback| ("lookback_delta", telemetry::duration::format(lookback))));
@@ -140,9 +142,23 @@ impl Remote {
         let envelope = asked.await.map_err(|_| QueryError::Timeout(timeout))??;
         let (warnings, infos) = (envelope.warnings, envelope.infos);
         let data = envelope.data.ok_or_else(|| unreadable("an answer without data"))?;
-        let answer = Answer { value: value(data)?, warnings, infos, stats: Stats::default() };
         let total = begun.elapsed();
-        Ok(Timed { answer, timings: Timings { evaluation: total, total, ..Timings::default() } })
+        let timings = Timings { eval_total: total, inner_eval: total, exec_total: total, ..Timings::default() };
+        Ok(Answer { value: value(data)?, warnings, infos, stats: Stats { timings, ..Stats::default() } })
+    }
+
+    /// The last of each series' samples within the lookback.
+    pub(super) async fn latest(&self, selectors: Vec<Vec<Matcher>>, at: Timestamp) -> Result<Vec<Latest>, QueryError> {
+        let mut found: BTreeMap<Labels, (Timestamp, f64)> = BTreeMap::new();
+        for matchers in selectors {
+            let expr = format!("{}[{}]", selector(&matchers), telemetry::duration::format(LOOKBACK));
+            let Value::Matrix(all) = self.instant(&expr, at, QueryOptions::default()).await?.value else {
+                return Err(unreadable("a range of samples was asked for, something else came"));
+            };
+            let last = all.into_iter().filter_map(|series| Some((series.labels, *series.samples.last()?)));
+            found.extend(last);
+        }
+        Ok(found.into_iter().map(|(labels, (timestamp, value))| Latest { labels, timestamp, value }).collect())
     }
 
     pub(super) async fn series(&self, selectors: Vec<Vec<Matcher>>, window: Window) -> Result<Vec<Labels>, QueryError> {
@@ -242,11 +258,15 @@ fn refused(kind: &str, message: String) -> QueryError {
     QueryError::Remote { kind, message }
 }
 
+fn selector(matchers: &[Matcher]) -> String {
+    let matchers: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", matchers.join(","))
+}
+
 fn selection(selectors: &[Vec<Matcher>], window: Window) -> String {
     let mut form = Serializer::new(String::new());
     for matchers in selectors {
-        let matchers: Vec<String> = matchers.iter().map(ToString::to_string).collect();
-        form.append_pair("match[]", &format!("{{{}}}", matchers.join(",")));
+        form.append_pair("match[]", &selector(matchers));
     }
     // The ends of time are no numbers that the other side would parse.
     if window.start > Timestamp::MIN {
