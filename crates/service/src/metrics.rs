@@ -53,6 +53,13 @@ fn process_figures(text: &mut String) {
             .expect("writing to a string cannot fail");
     };
     metric(
+        "process_http_connections_refused",
+        "counter",
+        "Connections closed at once because there were too many.",
+        "_total",
+        crate::http::refused() as f64,
+    );
+    metric(
         "process_cpu_seconds",
         "counter",
         "CPU time used, user and system, in seconds.",

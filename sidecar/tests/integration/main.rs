@@ -1,6 +1,7 @@
 //! The whole sidecar in this process, between a fake task, an app and a backend for traces; and its
 //! command line.
 
+mod bad_input;
 mod clients;
 mod command_line;
 mod health;
