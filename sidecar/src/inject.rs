@@ -193,6 +193,7 @@ fn join(text: &str, options: &Options, additions: Vec<(&'static str, Value)>) ->
         let additions = joined.additions_to(container);
         edit_container(&file, container, additions, &mut record, &mut edits)?;
     }
+    let policy = joined.policy(&additions);
     let sidecar = joined.container(&record, additions);
     edits.push(file.source.append_elements(task.list, &[sidecar]));
     if file.is_description {
@@ -204,7 +205,7 @@ fn join(text: &str, options: &Options, additions: Vec<(&'static str, Value)>) ->
     }
     let after = apply(text, edits);
     verify(text, &after, options)?;
-    Ok(Outcome { text: after, notes, policy: joined.policy() })
+    Ok(Outcome { text: after, notes, policy })
 }
 
 /// Reads back what was written: better no file than one that is broken or cannot be undone.

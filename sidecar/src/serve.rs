@@ -1,7 +1,10 @@
 //! HTTP/1 for whoever is near, with bounds: so many connections, so long for a request's head.
 //!
 //! axum's own `serve` waits for a head for ever, which lets a few slow clients take every descriptor that we have.
+//! Those of this host have their own bound: whoever opens many from outside keeps neither the app nor the health
+//! check out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,9 +15,13 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use service::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+/// From the address that is connected to: the app, the health check.
 const CONNECTIONS_MAX: usize = 128;
+/// From elsewhere: the collector, and whoever else is in the network.
+const CONNECTIONS_FROM_OUTSIDE_MAX: usize = 64;
 /// From the connection, or the answer before, to the last byte of the head: also how long a connection may rest.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// For open requests at the end.
@@ -29,14 +36,21 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// None that ends it: a connection that cannot be accepted is another attempt.
 pub async fn serve(listener: TcpListener, router: Router, refused: Counter, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut connections = JoinSet::new();
+    let slots = [CONNECTIONS_MAX, CONNECTIONS_FROM_OUTSIDE_MAX].map(|bound| Arc::new(Semaphore::new(bound)));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
-                    connections.spawn(connection(stream, router.clone(), shutdown.clone()));
-                }
-                Ok(_) => {
-                    refused.inc();
+                Ok((stream, peer)) => {
+                    let is_own = stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
+                    let Ok(slot) = Arc::clone(&slots[usize::from(!is_own)]).try_acquire_owned() else {
+                        refused.inc();
+                        continue;
+                    };
+                    let connection = connection(stream, router.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(slot);
+                    });
                 }
                 // Out of descriptors, or a peer that went away: neither is for good.
                 Err(error) => {

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -40,11 +40,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const CONNECTIONS_MAX: usize = 4096;
 
 /// Connections that were closed at once because there were too many.
-static REFUSED: AtomicU64 = AtomicU64::new(0);
+static REFUSED: OnceLock<AtomicU64> = OnceLock::new();
 
-/// How many connections this process has refused.
-pub(crate) fn refused() -> u64 {
-    REFUSED.load(Ordering::Relaxed)
+/// How many connections this process has refused; None where it does not serve by [`serve`].
+pub(crate) fn refused() -> Option<u64> {
+    REFUSED.get().map(|refused| refused.load(Ordering::Relaxed))
 }
 
 /// Serves HTTP/1.1 until the shutdown is ordered, then lets open requests end.
@@ -56,7 +56,7 @@ pub(crate) fn refused() -> u64 {
 /// # Errors
 /// None at present: what cannot be accepted is tried again.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> anyhow::Result<()> {
-    let open = GracefulShutdown::new();
+    let (open, refused) = (GracefulShutdown::new(), REFUSED.get_or_init(AtomicU64::default));
     let slots = |part: usize| Arc::new(Semaphore::new((open_files_max() / part).clamp(8, CONNECTIONS_MAX)));
     let (own, others) = (slots(4), slots(8));
     loop {
@@ -78,8 +78,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
         let is_own = stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
         let slots = if is_own { &own } else { &others };
         let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
-            if REFUSED.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
-                tracing::warn!(peer = %peer, refused = refused(), "too many connections, the new ones are closed");
+            let before = refused.fetch_add(1, Ordering::Relaxed);
+            if before == 0 || before.is_power_of_two() {
+                tracing::warn!(peer = %peer, refused = before + 1, "too many connections, the new ones are closed");
             }
             continue;
         };

@@ -52,13 +52,10 @@ fn process_figures(text: &mut String) {
         writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{suffix} {value}")
             .expect("writing to a string cannot fail");
     };
-    metric(
-        "process_http_connections_refused",
-        "counter",
-        "Connections closed at once because there were too many.",
-        "_total",
-        crate::http::refused() as f64,
-    );
+    if let Some(refused) = crate::http::refused() {
+        let help = "Connections closed at once because there were too many.";
+        metric("process_http_connections_refused", "counter", help, "_total", refused as f64);
+    }
     metric(
         "process_cpu_seconds",
         "counter",

@@ -1,7 +1,7 @@
 //! The sidecar's container, and what the task's own containers get beside it.
 
 use super::edit::Source;
-use super::policy::{self, LogGroup};
+use super::policy::{self, LogGroup, Policy};
 use super::record::{LABEL, Record};
 use super::task::{Container, Task, address};
 use super::tree::{Kind, Node};
@@ -259,8 +259,15 @@ impl Joined {
         variables
     }
 
-    pub(super) fn policy(&self) -> Option<String> {
-        self.log_group_place.as_ref().map(policy::write_logs)
+    pub(super) fn policy(&self, additions: &[(&'static str, Value)]) -> Option<String> {
+        let mut policy = Policy::default();
+        if let Some(group) = &self.log_group_place {
+            policy.write_logs(group);
+        }
+        for (_, variable) in additions.iter().filter(|(list, _)| *list == "environment") {
+            policy.send_to(&self.style.inline(variable));
+        }
+        policy.document()
     }
 }
 

@@ -23,18 +23,54 @@ impl LogGroup {
     }
 }
 
-/// Streams in one log group, and lines into them. The group itself is made by the stack: no CreateLogGroup.
-pub(super) fn write_logs(group: &LogGroup) -> String {
-    let map = |entries: [(&str, Value); 4]| chosen(entries.map(|(key, value)| (key.to_owned(), value)));
-    let statement = map([
-        ("Sid", text("SidecarLogs")),
-        ("Effect", text("Allow")),
-        ("Action", Value::List(vec![text("logs:CreateLogStream"), text("logs:PutLogEvents")])),
-        ("Resource", group.streams()),
-    ]);
-    let policy =
-        chosen([("Version".to_owned(), text("2012-10-17")), ("Statement".to_owned(), Value::List(vec![statement]))]);
-    Style { json: true, cloudformation: false, indent: Some(2) }.bracketed(&policy, "", "\n")
+/// What must be allowed, statement by statement; empty where it is nothing.
+#[derive(Default)]
+pub(super) struct Policy(Vec<Value>);
+
+impl Policy {
+    /// Streams in one log group, and lines into them. The group itself is made by the stack: no CreateLogGroup.
+    pub(super) fn write_logs(&mut self, group: &LogGroup) {
+        self.allow("SidecarLogs", &["logs:CreateLogStream", "logs:PutLogEvents"], group.streams());
+    }
+
+    /// What an address of AWS that somebody gave the sidecar asks for; by what stands in the variable.
+    pub(super) fn send_to(&mut self, variable: &str) {
+        let workspace = |text: &str| {
+            let region = text.split("aps-workspaces.").nth(1)?.split('.').next()?;
+            let id = text.split("/workspaces/").nth(1)?.split('/').next()?;
+            Some(format!("arn:aws:aps:{region}:*:workspace/{id}"))
+        };
+        let all = || text("*");
+        if variable.contains("SIDECAR_REMOTE_WRITE_URL") && variable.contains("aps-workspaces.") {
+            let place = workspace(variable).map_or_else(all, text);
+            self.allow("SidecarRemoteWrite", &["aps:RemoteWrite"], place);
+        }
+        // These two know no resource.
+        if variable.contains("://xray.") {
+            self.allow("SidecarTraces", &["xray:PutTraceSegments", "xray:PutTelemetryRecords"], all());
+        }
+        if variable.contains("://monitoring.") {
+            self.allow("SidecarMetrics", &["cloudwatch:PutMetricData"], all());
+        }
+    }
+
+    fn allow(&mut self, name: &str, actions: &[&str], resource: Value) {
+        let entries = [
+            ("Sid", text(name)),
+            ("Effect", text("Allow")),
+            ("Action", Value::List(actions.iter().map(|action| text(*action)).collect())),
+            ("Resource", resource),
+        ];
+        self.0.push(chosen(entries.map(|(key, value)| (key.to_owned(), value))));
+    }
+
+    /// As JSON.
+    pub(super) fn document(self) -> Option<String> {
+        let statements = Some(self.0).filter(|statements| !statements.is_empty())?;
+        let policy =
+            chosen([("Version".to_owned(), text("2012-10-17")), ("Statement".to_owned(), Value::List(statements))]);
+        Some(Style { json: true, cloudformation: false, indent: Some(2) }.bracketed(&policy, "", "\n"))
+    }
 }
 
 /// The account in a role's ARN.

@@ -19,6 +19,7 @@ struct Victim {
     addr: SocketAddr,
     otlp: SocketAddr,
     fluent: SocketAddr,
+    grpc: SocketAddr,
     directory: tempfile::TempDir,
 }
 
@@ -29,7 +30,7 @@ fn free_port() -> SocketAddr {
 impl Victim {
     /// `prefix` is what the shell does before it becomes the sidecar.
     fn start(prefix: &str, env: &[(&str, &str)]) -> Victim {
-        let (addr, otlp, fluent) = (free_port(), free_port(), free_port());
+        let (addr, otlp, fluent, grpc) = (free_port(), free_port(), free_port(), free_port());
         let directory = tempfile::tempdir().expect("tempdir");
         let log = std::fs::File::create(directory.path().join("said")).expect("a file");
         let child = Command::new("sh")
@@ -39,6 +40,8 @@ impl Victim {
             .env("SIDECAR_OTLP_LISTEN", otlp.to_string())
             .env("SIDECAR_FLUENT_LISTEN", fluent.to_string())
             .env("SIDECAR_FLUENT_SOCKET", directory.path().join("fluent.sock"))
+            .env("SIDECAR_OTLP_GRPC_LISTEN", grpc.to_string())
+            .env("SIDECAR_STATSD_LISTEN", "off")
             .env("SIDECAR_APP_METRICS_URL", "off")
             .env("SIDECAR_APP_HEALTH_URL", "off")
             .envs(env.iter().copied())
@@ -47,7 +50,7 @@ impl Victim {
             .stdin(Stdio::null())
             .spawn()
             .expect("starts");
-        let victim = Victim { child, addr, otlp, fluent, directory };
+        let victim = Victim { child, addr, otlp, fluent, grpc, directory };
         let begun = Instant::now();
         while !victim.is_well() {
             assert!(begun.elapsed() < Duration::from_secs(20), "it does not start: {}", victim.said());
@@ -131,7 +134,7 @@ fn random_bytes_on_every_port() {
     let victim = Victim::start("", &[]);
     for seed in 0..60 {
         let bytes = random(seed, 1 + (seed as usize * 97) % 3000);
-        for addr in [victim.addr, victim.otlp, victim.fluent] {
+        for addr in [victim.addr, victim.otlp, victim.fluent, victim.grpc] {
             let mut stream = TcpStream::connect(addr).expect("listens");
             drop(stream.write_all(&bytes));
         }
@@ -235,7 +238,7 @@ fn a_hundred_thousand_label_sets_cost_what_the_budget_allows() {
 /// Connections that say nothing, or begin a request and never end it, from another address than the health check's.
 #[test]
 fn many_who_never_finish_their_request_do_not_keep_the_health_check_out() {
-    let victim = Victim::start("ulimit -n 128;", &[]);
+    let victim = Victim::start("ulimit -n 512;", &[]);
     let dial = |addr: SocketAddr| -> Option<TcpStream> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
@@ -254,7 +257,7 @@ fn many_who_never_finish_their_request_do_not_keep_the_health_check_out() {
     }
     assert!(open.len() > 200, "only {} connected", open.len());
     victim.is_unharmed();
-    assert!(victim.metric("sidecar_process_http_connections_refused_total") > 100.0);
+    assert!(victim.metric("sidecar_connections_refused_total") > 100.0);
     // The app on loopback is still heard too.
     let request = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
     assert!(ask(victim.otlp, request).starts_with("HTTP/1.1 200"));

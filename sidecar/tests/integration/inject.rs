@@ -109,6 +109,30 @@ fn what_was_added_to_the_sidecar_by_hand_stays() {
     assert_eq!(remove(&again, &Options::default()).expect("joined"), read("zero.yaml"));
 }
 
+#[test]
+fn the_policy_follows_the_addresses_that_were_added_by_hand() {
+    let ours = "    - {name: SIDECAR_SERVICE";
+    let remote = "https://aps-workspaces.eu-central-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write";
+    let variables = [
+        ("SIDECAR_REMOTE_WRITE_URL", remote),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://xray.eu-central-1.amazonaws.com/v1/traces"),
+    ];
+    let lines: String = variables.map(|(name, value)| format!("    - {{name: {name}, value: '{value}'}}\n")).concat();
+    let by_hand = read("zero.keep.yaml").replacen(ours, &format!("{lines}{ours}"), 1);
+    let policy = inject(&by_hand, &Options::default()).expect("joined already").policy.expect("it sends to AWS");
+    let policy: serde_json::Value = serde_json::from_str(&policy).expect("JSON");
+    let allowed: Vec<(&str, &str)> = policy["Statement"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|s| (s["Action"][0].as_str().expect("an action"), s["Resource"].as_str().expect("a resource")))
+        .collect();
+    assert_eq!(
+        allowed,
+        [("aps:RemoteWrite", "arn:aws:aps:eu-central-1:*:workspace/ws-1"), ("xray:PutTraceSegments", "*")]
+    );
+}
+
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sidecar")).arg("inject").args(arguments).env_clear().output().expect("runs")
 }
