@@ -10,7 +10,7 @@ use collector::app::{App, Options};
 use collector::ask::Question;
 use collector::clock::Clock;
 use collector::config::Config;
-use collector::rules::tools::{self as rule_tools, BacktestOptions, CheckOptions, TestOptions};
+use collector::rules::tools::{self as rule_tools, BacktestOptions, CheckOptions, NoiseOptions, TestOptions};
 use service::Shutdown;
 use service::cli::{Exit, finish};
 use service::config::{ProcessEnv, Secret};
@@ -76,6 +76,23 @@ enum Command {
         /// Between evaluations, where a group does not say.
         #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = telemetry::duration::parse)]
         interval: std::time::Duration,
+    },
+    /// Say which alerts were worth their page: how often each fired, flapped, was over by itself, or never fired.
+    Noise {
+        /// The collector's configuration: its rules, and where its state is.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The collector's data directory.
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+        /// Read the ALERTS series of a running collector or Prometheus instead of the state.
+        #[arg(long, value_name = "URL")]
+        url: Option<url::Url>,
+        /// Bearer token, where it asks for one.
+        #[arg(long, value_name = "TOKEN", env = "COLLECTOR_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = telemetry::duration::parse)]
+        since: std::time::Duration,
     },
     /// Say why a warning of `check rules` matters.
     Explain {
@@ -154,6 +171,10 @@ fn run(command: Command) -> Result<(), Exit> {
             let token = token.map(Secret::new);
             let options = BacktestOptions { file, against, url, token, since, interval };
             Ok(rule_tools::backtest(options, Clock::System.now())?)
+        }
+        Command::Noise { config, data, url, token, since } => {
+            let options = NoiseOptions { config, data, url, token: token.map(Secret::new), since };
+            Ok(rule_tools::noise(options, Clock::System.now())?)
         }
         Command::Explain { code } => Ok(rule_tools::explain(&code)?),
         Command::Query { expr, url, token, time } => query(Question { url, token: token.map(Secret::new), expr, time }),

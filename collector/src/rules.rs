@@ -4,7 +4,7 @@
 //! notices go on to [`crate::notify`], what the API shows stands in [`Status`]. A reload keeps the state of
 //! what did not change; a bad file leaves the old rules running and says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub mod backtest;
 pub mod lint;
 mod live;
 mod metrics;
+pub mod noise;
+mod order;
 mod paths;
 mod restore;
 mod status;
@@ -148,6 +150,7 @@ pub enum RulesError {
 pub fn spawn(inputs: Inputs, metrics: &Metrics, tasks: &mut Tasks, shutdown: Shutdown) -> Result<Status, RulesError> {
     let status = Status::default();
     let memory = inputs.state.clone().map(Memory::new);
+    let started = inputs.clock.now();
     let mut config = inputs.config.clone();
     let first = config.borrow_and_update().clone();
     let wanted = wanted(&first, &inputs.listen_url)?;
@@ -168,7 +171,7 @@ pub fn spawn(inputs: Inputs, metrics: &Metrics, tasks: &mut Tasks, shutdown: Shu
     // The memory outlives the groups: it stops when they have made their last offer.
     let memory_stop = Shutdown::new();
     if let Some(memory) = memory {
-        tasks.spawn("alert state", memory.run(memory_stop.clone()));
+        tasks.spawn("alert state", memory.run(memory_stop.clone(), started));
     }
     tasks.spawn("rules", async move {
         manager.run(wanted).await;
@@ -220,6 +223,18 @@ fn wanted(config: &WholeConfig, listen_url: &Url) -> Result<Wanted, RulesError> 
 pub fn check(config: &WholeConfig) -> Result<usize, RulesError> {
     let anywhere = Url::parse("http://localhost/").expect("a constant URL");
     Ok(wanted(config, &anywhere)?.groups.values().map(|(group, _)| group.rules.len()).sum())
+}
+
+/// The names of all alerts of a configuration.
+///
+/// # Errors
+/// Every mistake in its rule files.
+pub fn alert_names(config: &WholeConfig) -> Result<BTreeSet<String>, RulesError> {
+    let anywhere = Url::parse("http://localhost/").expect("a constant URL");
+    let groups = wanted(config, &anywhere)?.groups;
+    let rules = groups.values().flat_map(|(group, _)| &group.rules);
+    let alerts = rules.filter(|rule| matches!(rule.kind, file::RuleKind::Alert { .. }));
+    Ok(alerts.map(|rule| rule.name().to_owned()).collect())
 }
 
 struct Running {

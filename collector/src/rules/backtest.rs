@@ -165,7 +165,7 @@ impl fmt::Display for Report {
 }
 
 /// Firings that began within [`FLAP_WINDOW`] of the end of the same alert's last one.
-fn flaps(episodes: &[Episode]) -> usize {
+pub(super) fn flaps(episodes: &[Episode]) -> usize {
     let follows = |a: &Episode, b: &Episode| {
         a.labels == b.labels
             && a.resolved_at.is_some_and(|end| end <= b.fired_at && b.fired_at.since(end) < FLAP_WINDOW)
@@ -239,14 +239,14 @@ struct Data {
 }
 
 #[derive(Deserialize)]
-struct Fetched {
-    metric: Labels,
+pub(super) struct Fetched {
+    pub(super) metric: Labels,
     #[serde(default)]
     values: Vec<(f64, String)>,
 }
 
 impl Fetched {
-    fn samples(&self) -> anyhow::Result<Vec<(Timestamp, TestValue)>> {
+    pub(super) fn samples(&self) -> anyhow::Result<Vec<(Timestamp, TestValue)>> {
         let sample = |(at, value): &(f64, String)| {
             let value = value.parse().with_context(|| format!("{}: {value:?} is no sample value", self.metric))?;
             Ok((Timestamp::from_secs_f64(*at), TestValue::Float(value)))
@@ -256,7 +256,7 @@ impl Fetched {
 }
 
 /// The raw samples of one selector.
-async fn fetch(
+pub(super) async fn fetch(
     client: &reqwest::Client,
     window: &Window,
     selector: &str,

@@ -1,4 +1,5 @@
-//! One rule group: its rules in order, each one's output stored before the next is asked.
+//! One rule group: its rules in order, each one's output stored before one that reads it is asked. Rules that
+//! cannot tell run beside each other.
 //!
 //! In: a time on the group's grid. Out: recorded samples, `ALERTS`, staleness markers of series that
 //! vanished, and the notices that are due. Follows prometheus rules/group.go. The group knows neither clock
@@ -9,12 +10,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use telemetry::{Labels, Sample, Timestamp, stale_nan};
 
 use super::alerting::{ActiveAlerts, Alert, Notice, Observed, Timing, alert_labels};
 use super::file::{GroupSpec, RuleKind, RuleSpec};
-use super::recording;
 use super::template::{Data, Expansion, QueryAnswer, Template};
+use super::{order, recording};
+
+/// Rules of one group that are evaluated at the same time, as Prometheus' --rules.max-concurrent-rule-evals.
+const CONCURRENT_MAX: usize = 4;
 
 /// Where a group asks and where its samples go.
 pub trait Backend: Send + Sync {
@@ -63,6 +68,8 @@ pub struct Group {
     pub rules: Vec<Rule>,
     pub last_evaluation: Option<Timestamp>,
     pub evaluation_time: Duration,
+    /// Per rule: those of one turn run together.
+    turns: Vec<usize>,
 }
 
 /// What one evaluation brought.
@@ -76,7 +83,8 @@ pub struct Outcome {
 impl Group {
     pub fn new(spec: GroupSpec, timing: GroupTiming) -> Self {
         let rules = spec.rules.iter().cloned().map(Rule::new).collect();
-        Group { spec, timing, rules, last_evaluation: None, evaluation_time: Duration::ZERO }
+        let turns = order::turns(&spec.rules);
+        Group { spec, timing, rules, last_evaluation: None, evaluation_time: Duration::ZERO, turns }
     }
 
     /// Takes over what rules with the same name and labels knew before a reload (rules/group.go, `CopyState`).
@@ -111,26 +119,33 @@ impl Group {
     pub async fn evaluate(&mut self, backend: &impl Backend, at: Timestamp) -> Outcome {
         let started = Instant::now();
         let mut outcome = Outcome::default();
-        for rule in &mut self.rules {
-            let began = Instant::now();
-            let result = rule.evaluate(backend, at, &self.timing, self.spec.limit).await;
-            rule.last_evaluation = Some(at);
-            rule.evaluation_time = began.elapsed();
-            rule.health = match result {
-                Ok(notices) => {
-                    outcome.notices.extend(notices);
-                    RuleHealth::Ok
+        let mut notices: Vec<Vec<Notice>> = self.rules.iter().map(|_| Vec::new()).collect();
+        for turn in 0..=self.turns.iter().copied().max().unwrap_or(0) {
+            let mut due = Vec::new();
+            for (index, rule) in self.rules.iter_mut().enumerate() {
+                if self.turns[index] == turn {
+                    due.push(numbered(index, rule.take_turn(backend, at, &self.timing, self.spec.limit)));
                 }
-                Err(why) => {
-                    outcome.failures.push((rule.spec.name().to_owned(), why.clone()));
-                    RuleHealth::Failed(why)
-                }
-            };
+            }
+            let mut results = futures::stream::iter(due).buffer_unordered(CONCURRENT_MAX);
+            while let Some((index, found)) = results.next().await {
+                notices[index] = found;
+            }
+        }
+        outcome.notices = notices.into_iter().flatten().collect();
+        for rule in &self.rules {
+            if let RuleHealth::Failed(why) = &rule.health {
+                outcome.failures.push((rule.spec.name().to_owned(), why.clone()));
+            }
         }
         self.last_evaluation = Some(at);
         self.evaluation_time = started.elapsed();
         outcome
     }
+}
+
+async fn numbered<T>(number: usize, work: impl Future<Output = T>) -> (usize, T) {
+    (number, work.await)
 }
 
 /// A rule's identity within its group: name, labels, and a number where several are alike.
@@ -158,6 +173,26 @@ impl Rule {
             evaluation_time: Duration::ZERO,
             written: Arc::default(),
         }
+    }
+
+    /// Evaluates and notes how it went; a failure leaves the alerts as they were.
+    async fn take_turn(
+        &mut self,
+        backend: &impl Backend,
+        at: Timestamp,
+        timing: &GroupTiming,
+        limit: usize,
+    ) -> Vec<Notice> {
+        let began = Instant::now();
+        let result = self.evaluate(backend, at, timing, limit).await;
+        self.last_evaluation = Some(at);
+        self.evaluation_time = began.elapsed();
+        let (health, notices) = match result {
+            Ok(notices) => (RuleHealth::Ok, notices),
+            Err(why) => (RuleHealth::Failed(why), Vec::new()),
+        };
+        self.health = health;
+        notices
     }
 
     async fn evaluate(

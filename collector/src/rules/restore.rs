@@ -15,15 +15,18 @@ use tokio::sync::Notify;
 
 use super::Config;
 use super::alerting::{Alert, AlertState, RESOLVED_RETENTION};
-use super::file::RuleKind;
+use super::file::{ALERT_NAME, RuleKind};
 use super::group::Group;
-use crate::state::{AlertRow, GroupRows, State};
+use crate::state::{AlertRow, FiringRow, GroupRows, State};
 
 /// A database that refuses is asked again, at first soon.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Away for at most this many intervals (and at least a minute): a restart, in which time went on counting.
 const RESTART_INTERVALS: u32 = 4;
 const RESTART_MIN: Duration = Duration::from_secs(60);
+
+/// A season of noise is enough to judge an alert by.
+const HISTORY_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
 type Rows = BTreeMap<(String, String), AlertRow>;
 
@@ -67,7 +70,9 @@ impl Memory {
     }
 
     /// Writes offers until the stop, then what is left.
-    pub(super) async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+    pub(super) async fn run(self, shutdown: Shutdown, now: Timestamp) -> anyhow::Result<()> {
+        // A failure is counted by the state; the next start tries again.
+        let _ = self.0.state.forget_firings(now - HISTORY_RETENTION).await;
         let mut saved = BTreeMap::new();
         let mut failures = 0;
         loop {
@@ -134,8 +139,26 @@ impl Memory {
         if gone.is_empty() && rows.is_empty() {
             return Ok(());
         }
-        self.0.state.save_group(group, evaluated_at, &changed, &gone).await
+        self.0.state.save_group(group, evaluated_at, &changed, &gone).await?;
+        let fired = changed.iter().filter(|row| {
+            let before = old.get(&(row.rule_key.clone(), row.fingerprint.clone()));
+            before.is_none_or(|old| (old.fired_at, old.resolved_at) != (row.fired_at, row.resolved_at))
+        });
+        let firings: Vec<FiringRow> = fired.filter_map(|row| firing(group, row)).collect();
+        if firings.is_empty() { Ok(()) } else { self.0.state.note_firings(&firings).await }
     }
+}
+
+/// What the history keeps of an alert that has fired.
+fn firing(group: &str, row: &AlertRow) -> Option<FiringRow> {
+    Some(FiringRow {
+        rule_group: group.to_owned(),
+        alert: row.labels.get(ALERT_NAME)?.to_owned(),
+        fingerprint: row.fingerprint.clone(),
+        fired_at: row.fired_at?,
+        resolved_at: row.resolved_at,
+        labels: row.labels.clone(),
+    })
 }
 
 /// Value and annotations change with every evaluation and are not worth a write of their own.

@@ -1,4 +1,4 @@
-//! `collector check rules`, `collector test rules`, `collector explain`, `collector backtest`: what people and CI run over rule files.
+//! `collector check rules`, `test rules`, `explain`, `backtest` and `noise`: what people and CI run over rule files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ use url::Url;
 use super::backtest::{self, Window};
 use super::file::{self, NameValidation, RuleFile, RuleKind};
 use super::lint::{self, Code, KnownMetrics};
+use super::noise;
 use super::template::Globals;
 use super::unit_test::{self, Coverage, Verdict};
 
@@ -167,6 +168,43 @@ pub fn backtest(options: BacktestOptions, now: Timestamp) -> anyhow::Result<()> 
         None => print!("{report}"),
         Some(old) => print!("{}", report.against(&runtime.block_on(backtest::run(&old, &window))?)),
     }
+    Ok(())
+}
+
+/// What `noise` is asked.
+#[derive(Debug)]
+pub struct NoiseOptions {
+    /// Whose rules, and where the state is.
+    pub config: PathBuf,
+    pub data: PathBuf,
+    /// Ask the `ALERTS` series of this engine instead of the state database.
+    pub url: Option<Url>,
+    pub token: Option<Secret>,
+    pub since: Duration,
+}
+
+/// Prints which alerts were worth their page.
+///
+/// # Errors
+/// A configuration or database that cannot be used, an engine that does not answer.
+pub fn noise(options: NoiseOptions, now: Timestamp) -> anyhow::Result<()> {
+    let config = crate::config::Config::load(&options.config)?;
+    let alerts = super::alert_names(&config)?;
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let start = now - options.since;
+    let history = runtime.block_on(async {
+        match options.url {
+            Some(url) => {
+                let window = Window { url, token: options.token, start, end: now, interval: Duration::from_secs(60) };
+                noise::from_series(&window).await
+            }
+            None => {
+                let state = config.state.open(&options.data, &service::metrics::Metrics::new()).await?;
+                noise::from_state(&state, start).await
+            }
+        }
+    })?;
+    print!("{}", noise::report(&history, &alerts, now));
     Ok(())
 }
 

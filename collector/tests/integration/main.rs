@@ -1,5 +1,6 @@
 //! The collector from outside: configuration files, and the whole service in-process on loopback.
 
+mod alertmanager;
 mod api;
 mod api_documents;
 mod aws;

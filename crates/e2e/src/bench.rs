@@ -14,6 +14,7 @@ use clap::Parser;
 use crate::client::Client;
 use crate::process::{Process, Workplace};
 
+pub mod alerts;
 pub mod exporter;
 pub mod usage;
 
@@ -38,6 +39,9 @@ pub struct Options {
     /// How often each query is asked.
     #[arg(long, default_value_t = 20)]
     pub rounds: u32,
+    /// Measure the way of an alert alone.
+    #[arg(long)]
+    pub alerts_only: bool,
     #[arg(long, hide = true)]
     pub bin_dir: PathBuf,
     /// Where data and logs go.
@@ -82,6 +86,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let prometheus = find("prometheus")
         .context("no prometheus on PATH (Debian package prometheus): there is no peer to measure beside")?;
     let workplace = Workplace::prepare(&options.data)?;
+    if options.alerts_only {
+        return alerts::run(options, &workplace).await;
+    }
     let client = Client::new()?;
     let exporter = Exporter::start(options.targets, options.series).await?;
     let mut subjects = vec![
@@ -89,7 +96,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         start_prometheus(&prometheus, options, &workplace, exporter.address()).await?,
     ];
     for subject in &mut subjects {
-        wait_ready(&client, subject).await?;
+        wait_ready(&client, subject.name, &mut subject.process, &subject.url).await?;
     }
     eprintln!("{} targets of {} series every {} s; warming up", options.targets, options.series, options.interval);
     // A rate over 1m wants a minute of samples.
@@ -97,7 +104,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     eprintln!("measuring for {} s", options.window);
     let costs = measure(options, &client, &exporter, &mut subjects).await?;
     print_table(&costs);
-    Ok(())
+    drop(subjects);
+    alerts::run(options, &workplace).await
 }
 
 async fn measure(
@@ -199,12 +207,12 @@ fn scrape_config(options: &Options, exporter: SocketAddr, who: &str) -> String {
     text
 }
 
-async fn wait_ready(client: &Client, subject: &mut Subject) -> anyhow::Result<()> {
+async fn wait_ready(client: &Client, name: &str, process: &mut Process, url: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    while !client.is_ok(&format!("{}/-/ready", subject.url)).await {
-        subject.process.check_alive()?;
+    while !client.is_ok(&format!("{url}/-/ready")).await {
+        process.check_alive()?;
         if started.elapsed() > Duration::from_secs(60) {
-            bail!("{} was not ready within a minute", subject.name);
+            bail!("{name} was not ready within a minute");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

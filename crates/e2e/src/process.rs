@@ -126,6 +126,12 @@ impl Process {
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
+    /// SIGKILL, as a machine that goes away.
+    pub fn kill(&mut self) {
+        let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+
     /// SIGTERM to the whole group, SIGKILL after `grace`. True if it ended by itself.
     pub fn stop(&mut self, grace: Duration) -> bool {
         let group = Pid::from_raw(self.child.id().cast_signed());
