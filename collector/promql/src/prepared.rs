@@ -35,6 +35,7 @@ impl Prepared {
     }
 
     pub(crate) fn give(&self, memory: Memory) {
+        memory.shed();
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory;
     }
 }

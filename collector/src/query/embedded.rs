@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use promql::ast::ValueType;
-use promql::{Answer, Engine, EvalError, Expr, Limits, Options, Series, Source, SourceError, Stop};
+use promql::{Answer, Engine, EvalError, Limits, Options, Prepared, Series, Source, SourceError, Stop};
 use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
 use tokio::sync::Semaphore;
@@ -13,15 +13,15 @@ use tokio::sync::Semaphore;
 use super::cardinality::Cardinality;
 use super::{Config, Latest, QueryError, QueryOptions, Window};
 
-/// Parsed expressions kept: rules and dashboards ask the same few hundred for ever.
-const PARSED_MAX: usize = 1024;
+/// Prepared queries kept: rules and dashboards ask the same few hundred for ever.
+const PREPARED_MAX: usize = 1024;
 
 pub struct Embedded {
     engine: Engine,
     source: StorageSource,
     timeout: Duration,
     turns: Semaphore,
-    parsed: Mutex<HashMap<Arc<str>, Arc<Expr>>>,
+    prepared: Mutex<HashMap<Arc<str>, Arc<Prepared>>>,
 }
 
 struct StorageSource(Arc<Storage>);
@@ -41,7 +41,7 @@ impl Embedded {
             source: StorageSource(storage),
             timeout: config.timeout,
             turns: Semaphore::new(config.concurrency_max),
-            parsed: Mutex::default(),
+            prepared: Mutex::default(),
         }
     }
 
@@ -52,8 +52,9 @@ impl Embedded {
         asked: QueryOptions,
     ) -> Result<Answer, QueryError> {
         let begun = Instant::now();
-        let expr = self.parse(expr)?;
-        let work = move |this: &Self, options: Options<'_>| this.engine.instant_with(&expr, &this.source, at, options);
+        let query = self.prepared(expr)?;
+        let work =
+            move |this: &Self, options: Options<'_>| this.engine.instant_prepared(&query, &this.source, at, options);
         self.evaluate(begun, asked, work).await
     }
 
@@ -66,28 +67,30 @@ impl Embedded {
         asked: QueryOptions,
     ) -> Result<Answer, QueryError> {
         let begun = Instant::now();
-        let expr = self.parse(expr)?;
-        if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
-            return Err(QueryError::NoRange(expr.value_type()));
+        let query = self.prepared(expr)?;
+        let kind = query.expr().value_type();
+        if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
+            return Err(QueryError::NoRange(kind));
         }
         let work = move |this: &Self, options: Options<'_>| {
-            this.engine.range_with(&expr, &this.source, start, end, step, options)
+            this.engine.range_prepared(&query, &this.source, start, end, step, options)
         };
         self.evaluate(begun, asked, work).await
     }
 
-    fn parse(&self, text: &str) -> Result<Arc<Expr>, QueryError> {
-        let mut parsed = self.parsed.lock().expect("no one panics holding it");
-        if let Some(expr) = parsed.get(text) {
-            return Ok(expr.clone());
+    /// The query with what it remembers of the series that it found before.
+    fn prepared(&self, text: &str) -> Result<Arc<Prepared>, QueryError> {
+        let mut prepared = self.prepared.lock().expect("no one panics holding it");
+        if let Some(query) = prepared.get(text) {
+            return Ok(query.clone());
         }
-        let expr = Arc::new(promql::parse(text)?);
-        if parsed.len() >= PARSED_MAX {
-            // Rare (ad-hoc queries only), and a query is parsed again in microseconds.
-            parsed.clear();
+        let query = Arc::new(Prepared::new(promql::parse(text)?));
+        if prepared.len() >= PREPARED_MAX {
+            // Rare (ad-hoc queries only), and a query is prepared again in little time.
+            prepared.clear();
         }
-        parsed.insert(text.into(), expr.clone());
-        Ok(expr)
+        prepared.insert(text.into(), query.clone());
+        Ok(query)
     }
 
     pub(super) async fn series(self: Arc<Self>, selectors: Vec<Vec<Matcher>>, window: Window) -> Vec<Labels> {

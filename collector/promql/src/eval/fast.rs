@@ -65,8 +65,8 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// The labels of all rows, without the names where these are to go.
-    pub(crate) fn final_labels(&self, snapshot: &dyn Snapshot) -> &[Labels] {
-        if self.drop_name { &self.rows.nameless(snapshot).labels } else { self.rows.labels(snapshot) }
+    pub(crate) fn final_labels(&self, snapshot: &dyn Snapshot) -> Arc<[Labels]> {
+        if self.drop_name { self.rows.nameless(snapshot).labels } else { self.rows.labels(snapshot) }
     }
 }
 

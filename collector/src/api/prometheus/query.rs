@@ -72,7 +72,7 @@ pub(super) async fn exemplars(State(_): State<Sources>, params: Params) -> ApiRe
 
 pub(super) async fn format(params: Params) -> ApiResult<String> {
     let expr = promql::parse(params.query()).map_err(|e| ApiError::parameter("query", e))?;
-    Ok(Success::new(expr.to_string()))
+    Ok(Success::new(expr.pretty()))
 }
 
 pub(super) async fn parse(params: Params) -> ApiResult<serde_json::Value> {

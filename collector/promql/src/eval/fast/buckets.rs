@@ -28,6 +28,10 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
+    pub(super) fn shed(&self) {
+        self.histograms.shed();
+    }
+
     fn new(input: &Arc<Rows>, snapshot: &dyn Snapshot) -> Fast<Self> {
         let mut numbers: HashMap<Labels, usize> = HashMap::new();
         let mut found: Vec<(Labels, Vec<(u32, f64)>)> = Vec::new();

@@ -36,6 +36,14 @@ enum Kind {
     Ambiguous,
 }
 
+impl Partners {
+    pub(super) fn shed(&self) {
+        if let Kind::Pairs { results, .. } = &self.kind {
+            results.shed();
+        }
+    }
+}
+
 fn narrow(row: usize) -> Fast<u32> {
     u32::try_from(row).map_err(|_| Quit::General)
 }
@@ -73,6 +81,7 @@ impl Partners {
         }
         let (mut pairs, mut labels) = (Vec::new(), Vec::new());
         let mut taken = vec![false; one.len()];
+        let one_labels = one.labels(snapshot);
         for (row, many_labels) in many.labels(snapshot).iter().enumerate() {
             let Some(other) = of_signature.get(&signature(many_labels, matching)) else { continue };
             let taken = &mut taken[*other as usize];
@@ -81,7 +90,7 @@ impl Partners {
             }
             *taken = true;
             pairs.push((narrow(row)?, *other));
-            labels.push(result_labels(n, matching, many_labels, &one.labels(snapshot)[*other as usize]));
+            labels.push(result_labels(n, matching, many_labels, &one_labels[*other as usize]));
         }
         if labels.iter().collect::<HashSet<_>>().len() < labels.len() {
             return Ok(Kind::Ambiguous);

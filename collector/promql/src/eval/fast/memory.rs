@@ -53,6 +53,14 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// Lets go of what takes much memory and is seldom needed.
+    pub(crate) fn shed(&self) {
+        self.selections.values().for_each(|selection| selection.rows.shed());
+        self.groupings.values().for_each(|grouping| grouping.groups.shed());
+        self.partners.values().for_each(|partners| partners.shed());
+        self.buckets.values().for_each(|buckets| buckets.shed());
+    }
+
     /// What had histograms may have none in another epoch.
     pub(crate) fn see_epoch(&mut self, epoch: u64) {
         if self.general_epoch != epoch {

@@ -1,6 +1,6 @@
 //! The series of a node: numbers of the source, or labels that an operation made.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashSet;
 use telemetry::labels::METRIC_NAME;
@@ -19,20 +19,31 @@ pub(crate) struct Rows {
     len: usize,
     /// The metric that all rows surely have.
     metric: Option<String>,
-    labels: OnceLock<Vec<Labels>>,
-    nameless: OnceLock<Nameless>,
+    labels: Mutex<Option<Arc<[Labels]>>>,
+    nameless: Mutex<Option<Nameless>>,
 }
 
+/// Rows whose labels a prepared query keeps from one evaluation to the next; those of more rows are asked for again
+/// where they are needed, which is but rarely.
+const LABELS_KEPT_MAX: usize = 10_000;
+
 /// Labels after the names have gone.
+#[derive(Clone)]
 pub(crate) struct Nameless {
-    pub labels: Vec<Labels>,
+    pub labels: Arc<[Labels]>,
     pub distinct: bool,
+}
+
+/// What is in the slot, made first if need be.
+fn get_or_make<T: Clone>(slot: &Mutex<Option<T>>, make: impl FnOnce() -> T) -> T {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(make).clone()
 }
 
 impl Rows {
     pub(super) fn of_labels(labels: Vec<Labels>) -> Self {
         let len = labels.len();
-        Rows { selected: None, len, metric: None, labels: labels.into(), nameless: OnceLock::new() }
+        let labels = Mutex::new(Some(labels.into()));
+        Rows { selected: None, len, metric: None, labels, nameless: Mutex::default() }
     }
 
     fn of_selected(selected: Arc<Selected>, matchers: &[Matcher]) -> Self {
@@ -41,8 +52,8 @@ impl Rows {
             len: selected.ids.len(),
             selected: Some(selected),
             metric: named.map(|m| m.value.clone()),
-            labels: OnceLock::new(),
-            nameless: OnceLock::new(),
+            labels: Mutex::default(),
+            nameless: Mutex::default(),
         }
     }
 
@@ -55,15 +66,25 @@ impl Rows {
     }
 
     /// The labels of all rows; asked of the source when they are needed first.
-    pub(crate) fn labels(&self, snapshot: &dyn Snapshot) -> &[Labels] {
-        self.labels.get_or_init(|| self.ids().iter().map(|id| snapshot.labels(*id)).collect())
+    pub(crate) fn labels(&self, snapshot: &dyn Snapshot) -> Arc<[Labels]> {
+        get_or_make(&self.labels, || self.ids().iter().map(|id| snapshot.labels(*id)).collect())
+    }
+
+    /// Lets go of labels that would take much memory, if they can be had again.
+    pub(super) fn shed(&self) {
+        if self.len > LABELS_KEPT_MAX {
+            *self.nameless.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            if self.selected.is_some() {
+                *self.labels.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        }
     }
 
     /// The labels of one row, without asking for all.
     pub(super) fn label(&self, row: usize, snapshot: &dyn Snapshot) -> Labels {
-        match (self.labels.get(), self.ids().get(row)) {
-            (None, Some(id)) => snapshot.labels(*id),
-            _ => self.labels(snapshot).get(row).cloned().unwrap_or_default(),
+        match self.ids().get(row) {
+            Some(id) => snapshot.labels(*id),
+            None => self.labels(snapshot).get(row).cloned().unwrap_or_default(),
         }
     }
 
@@ -73,9 +94,9 @@ impl Rows {
     }
 
     /// The labels that rows end up with when names are to go.
-    pub(crate) fn nameless(&self, snapshot: &dyn Snapshot) -> &Nameless {
-        self.nameless.get_or_init(|| {
-            let labels: Vec<Labels> = self.labels(snapshot).iter().map(without_metadata).collect();
+    pub(crate) fn nameless(&self, snapshot: &dyn Snapshot) -> Nameless {
+        get_or_make(&self.nameless, || {
+            let labels: Arc<[Labels]> = self.labels(snapshot).iter().map(without_metadata).collect();
             let distinct = labels.iter().collect::<HashSet<_>>().len() == labels.len();
             Nameless { labels, distinct }
         })
