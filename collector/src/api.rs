@@ -3,6 +3,7 @@
 //! Reads only; every answer comes from a stage's status or from a query. The one thing it can cause is a reload.
 
 mod auth;
+mod discovery;
 mod federate;
 pub mod prometheus;
 mod ui;
@@ -25,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::ConfigWatch;
 use crate::query::Querier;
 use crate::reload::ReloadHandle;
-use crate::{discovery, ingest, notify, publish, rules, scaling, scrape};
+use crate::{expected, ingest, notify, publish, rules, scaling, scrape};
 
 pub use auth::{Auth, Guard, Role, Token};
 
@@ -70,8 +71,9 @@ pub struct Sources {
     pub health: Health,
     pub metrics: Metrics,
     pub querier: Querier,
-    pub discovery: discovery::Status,
+    pub discovery: crate::discovery::Status,
     pub scrape: scrape::Status,
+    pub expected: expected::Expected,
     pub ingest: ingest::Ingest,
     pub rules: rules::Status,
     pub notify: notify::Status,
@@ -91,6 +93,7 @@ pub fn router(sources: Sources, guard: auth::Guard) -> Router {
         .merge(ui::router(sources.clone()))
         .merge(sources.metrics.router())
         .merge(sources.ingest.router())
+        .merge(discovery::router(sources.expected.clone()))
         .layer(from_fn_with_state(guard, auth::check));
     Router::new()
         .merge(sources.health.router())

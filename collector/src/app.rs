@@ -15,6 +15,7 @@ use storage::Storage;
 use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::{Config, StorageConfig};
+use crate::expected::Expected;
 use crate::ingest::Ingest;
 use crate::query::{Embedded, Querier, Remote};
 use crate::reconcile::JobMetrics;
@@ -22,7 +23,7 @@ use crate::reload::Reloader;
 use crate::scrape::OwnTarget;
 use crate::state::StateError;
 use crate::write::Writer;
-use crate::{api, discovery, notify, publish, remote_write, rules, scaling, scrape, state};
+use crate::{api, discovery, expected, notify, publish, remote_write, rules, scaling, scrape, state};
 
 /// Stages that have not ended by then are named and left.
 const GRACE: Duration = Duration::from_secs(10);
@@ -95,6 +96,9 @@ impl App {
 
         let ingest = Ingest::new(&settings.ingest, &settings.otlp, write.clone(), clock, &metrics);
 
+        let expected = Expected { discovery: discovery.clone(), scrape: scrape.clone(), clock };
+        tasks.spawn("expected", expected::run(expected.clone(), metrics.clone(), shutdown.clone()));
+
         let listen_url = own.url();
         let notify = notify::Inputs {
             config: config.clone(),
@@ -146,6 +150,7 @@ impl App {
             querier,
             discovery,
             scrape,
+            expected,
             ingest,
             rules,
             notify,

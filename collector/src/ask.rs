@@ -64,6 +64,43 @@ impl Question {
     }
 }
 
+/// Why a running collector does or does not scrape a task, in words.
+///
+/// # Errors
+/// When nobody answers, or the task is not known.
+pub async fn explain_task(url: &url::Url, token: Option<&Secret>, task: &str) -> anyhow::Result<String> {
+    let mut url = url.join("api/v1/discovery/explain").context("the URL cannot have a path below it")?;
+    url.query_pairs_mut().append_pair("task", task);
+    let mut request = Client::new().get(url.clone());
+    if let Some(token) = token {
+        request = request.bearer_auth(token.expose());
+    }
+    let response = request.send().await.with_context(|| format!("failed to ask {url}"))?;
+    let status = response.status();
+    let text = response.text().await.with_context(|| format!("failed to read the answer of {url}"))?;
+    let Ok(answer) = serde_json::from_str::<Value>(&text) else {
+        bail!("{url} answered {status}: {}", text.trim());
+    };
+    let data = &answer["data"];
+    if data.is_null() {
+        bail!("{}", answer["error"].as_str().unwrap_or("the answer has no data"));
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+    let verdict = match data["reason"].as_str() {
+        None => "is scraped".to_owned(),
+        Some(reason) => format!("is not scraped: {reason}"),
+    };
+    let (id, service, cluster) = (text(&data["task"]), text(&data["service"]), text(&data["cluster"]));
+    let mut lines = vec![format!("task {id} of service {service} in cluster {cluster} {verdict}")];
+    lines.extend(data["words"].as_array().into_iter().flatten().map(|words| format!("  {}", text(words))));
+    let age = data["ageSeconds"].as_f64().unwrap_or_default();
+    lines.push(match data["error"].as_str() {
+        Some(error) => format!("  what is known of the cluster is {age:.0} s old: {error}"),
+        None => format!("  what is known of the cluster is {age:.0} s old"),
+    });
+    Ok(lines.join("\n"))
+}
+
 fn print(result: Value) -> anyhow::Result<String> {
     if let Ok((time, value)) = serde_json::from_value::<(f64, String)>(result.clone()) {
         return Ok(format!("{value} @[{time}]"));

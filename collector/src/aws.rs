@@ -3,8 +3,10 @@
 //! Credentials, region and endpoints come from the SDK's own variables (`AWS_REGION`, `AWS_ENDPOINT_URL`, the
 //! container's credentials); a block's `region` outranks the environment's. Nothing is asked before the first call.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -20,6 +22,8 @@ use prometheus_client::metrics::family::Family;
 use service::metrics::Metrics;
 use tokio::sync::OnceCell;
 
+use crate::discovery::ecs::pace::{Bucket, Pace};
+
 /// One attempt; an API that takes longer will not answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// All attempts of a call together: a job's run must end before its next one is due.
@@ -29,6 +33,8 @@ const ATTEMPTS: u32 = 4;
 /// Shared by all jobs; makes clients.
 pub struct Aws {
     calls: Calls,
+    /// By region.
+    paces: Mutex<BTreeMap<String, Arc<Pace>>>,
     config: OnceCell<SdkConfig>,
 }
 
@@ -36,6 +42,19 @@ pub struct Aws {
 #[derive(Clone, Default)]
 struct Calls {
     attempts: Family<Attempt, Counter>,
+    paced_seconds: Counter<f64, AtomicU64>,
+}
+
+/// A turn before each call to ECS; see [`Pace`].
+pub(crate) struct EcsPace {
+    pace: Arc<Pace>,
+    waited_seconds: Counter<f64, AtomicU64>,
+}
+
+impl EcsPace {
+    pub(crate) async fn turn(&self, bucket: Bucket) {
+        self.waited_seconds.inc_by(self.pace.turn(bucket).await.as_secs_f64());
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,8 +77,10 @@ impl Aws {
         metrics.register(|registry| {
             let help = "Attempts of AWS API calls, retries included, by operation and outcome";
             registry.register("collector_aws_requests", help, calls.attempts.clone());
+            let help = "Time that calls to ECS waited, so that they stay under a quarter of the account's rate";
+            registry.register("collector_aws_ecs_paced_seconds", help, calls.paced_seconds.clone());
         });
-        Arc::new(Aws { calls, config: OnceCell::new() })
+        Arc::new(Aws { calls, paces: Mutex::default(), config: OnceCell::new() })
     }
 
     /// With a configuration of the caller's instead of the environment's.
@@ -102,6 +123,14 @@ impl Aws {
     pub async fn autoscaling(&self, region: Option<&str>) -> aws_sdk_applicationautoscaling::Client {
         let config = aws_sdk_applicationautoscaling::config::Builder::from(&self.config(region).await);
         aws_sdk_applicationautoscaling::Client::from_conf(config.interceptor(self.calls.clone()).build())
+    }
+
+    /// Of the region's ECS; all who ask it share one.
+    pub(crate) async fn ecs_pace(&self, region: Option<&str>) -> EcsPace {
+        let region = self.region(region).await.unwrap_or_default();
+        let mut paces = self.paces.lock().expect("no one panics holding it");
+        let pace = paces.entry(region).or_insert_with(|| Arc::new(Pace::new())).clone();
+        EcsPace { pace, waited_seconds: self.calls.paced_seconds.clone() }
     }
 
     pub async fn ecs(&self, region: Option<&str>) -> aws_sdk_ecs::Client {

@@ -28,7 +28,7 @@ use crate::aws::Aws;
 use crate::clock::Clock;
 use crate::config::ConfigWatch;
 use crate::scrape::{self, Settings};
-pub use ecs::{StopReason, StoppedTask, Stops};
+pub use ecs::{ClusterFacts, Inventory, ServiceFacts, StopReason, StoppedTask, Stops, TaskFacts};
 pub use fixed::Config as StaticConfig;
 use source::{Source, SourceConfig};
 use target::Outcome;
@@ -113,7 +113,7 @@ pub struct SourceStatus {
 #[derive(Clone, Default)]
 pub struct Status {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    stops: Stops,
+    known: ecs::Known,
 }
 
 impl Status {
@@ -122,7 +122,17 @@ impl Status {
     }
 
     pub fn stops(&self) -> &Stops {
-        &self.stops
+        &self.known.stops
+    }
+
+    /// What ECS says there should be.
+    pub fn inventory(&self) -> &Inventory {
+        &self.known.inventory
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_inventory(inventory: Inventory) -> Self {
+        Status { known: ecs::Known { inventory, ..ecs::Known::default() }, ..Status::default() }
     }
 }
 
@@ -144,7 +154,7 @@ pub fn spawn(
         changed: Arc::new(Notify::new()),
         aws,
         clock,
-        metrics: DiscoveryMetrics::register(metrics, &status.stops),
+        metrics: DiscoveryMetrics::register(metrics, status.stops()),
         sender,
         status: status.clone(),
         shutdown,
@@ -245,7 +255,7 @@ impl Driver {
                         source,
                         self.changed.clone(),
                         &self.aws,
-                        &self.status.stops,
+                        &self.status.known,
                         self.clock,
                         &self.shutdown,
                     ),

@@ -15,6 +15,8 @@ pub mod discovery;
 
 pub mod scrape;
 
+pub mod expected;
+
 pub mod ingest;
 
 pub mod write;

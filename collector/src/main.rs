@@ -94,10 +94,17 @@ enum Command {
         #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = telemetry::duration::parse)]
         since: std::time::Duration,
     },
-    /// Say why a warning of `check rules` matters.
+    /// Say why a warning of `check rules` matters, or why an ECS task is or is not scraped.
     Explain {
-        /// R001 and so on.
-        code: String,
+        /// R001 and so on, or a task's id or ARN.
+        #[arg(value_name = "CODE|TASK")]
+        what: String,
+        /// Whom to ask about a task.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090/")]
+        url: url::Url,
+        /// Bearer token, where the collector asks for one.
+        #[arg(long, value_name = "TOKEN", env = "COLLECTOR_TOKEN", hide_env_values = true)]
+        token: Option<String>,
     },
     /// Evaluate an expression in a running collector.
     Query {
@@ -176,7 +183,7 @@ fn run(command: Command) -> Result<(), Exit> {
             let options = NoiseOptions { config, data, url, token: token.map(Secret::new), since };
             Ok(rule_tools::noise(options, Clock::System.now())?)
         }
-        Command::Explain { code } => Ok(rule_tools::explain(&code)?),
+        Command::Explain { what, url, token } => explain(what, url, token.map(Secret::new)),
         Command::Query { expr, url, token, time } => query(Question { url, token: token.map(Secret::new), expr, time }),
         Command::Healthcheck { addr } => Ok(service::healthcheck::check(addr, "/health/ready")?),
     }
@@ -191,6 +198,16 @@ fn serve(options: Options) -> Result<(), Exit> {
         tracing::info!(addr = %app.addr(), version = service::cli::version(), "listening");
         Ok(app.run().await?)
     })
+}
+
+/// Codes are an R and digits; the ids of tasks are hexadecimal.
+fn explain(what: String, url: url::Url, token: Option<Secret>) -> Result<(), Exit> {
+    if what.strip_prefix(['R', 'r']).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit())) {
+        return Ok(rule_tools::explain(&what)?);
+    }
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    println!("{}", runtime.block_on(collector::ask::explain_task(&url, token.as_ref(), &what))?);
+    Ok(())
 }
 
 fn query(question: Question) -> Result<(), Exit> {

@@ -253,7 +253,7 @@ pub struct Metadata {
 }
 
 impl TargetStatus {
-    fn new(target: Target) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         TargetStatus {
             target,
             health: TargetHealth::Unknown,

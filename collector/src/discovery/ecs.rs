@@ -8,7 +8,9 @@
 //! Does not ask EC2: no public addresses, no instance types.
 
 mod fetch;
+mod inventory;
 mod meta;
+pub(crate) mod pace;
 mod stopped;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,7 @@ use super::TargetGroup;
 use super::source::Publisher;
 use crate::aws::Aws;
 use fetch::Api;
+pub use inventory::{ClusterFacts, Inventory, ServiceFacts, TaskFacts};
 pub use stopped::{StopReason, StoppedTask, Stops};
 
 /// One entry of `aws_sd_configs`.
@@ -88,12 +91,21 @@ pub(super) struct EcsSource {
     complaint: Option<String>,
     publisher: Publisher,
     stops: Stops,
+    inventory: Inventory,
     /// Clusters whose stopped tasks were listed before: what ends from now on is counted.
     looked_at: BTreeSet<String>,
 }
 
+/// What outlives a source: how tasks ended, and what ECS says there should be.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    pub(super) stops: Stops,
+    pub(super) inventory: Inventory,
+}
+
 impl EcsSource {
-    pub(super) fn new(config: Config, aws: Arc<Aws>, publisher: Publisher, stops: Stops) -> Self {
+    pub(super) fn new(config: Config, aws: Arc<Aws>, publisher: Publisher, known: Known) -> Self {
+        let Known { stops, inventory } = known;
         EcsSource {
             config,
             aws,
@@ -101,12 +113,14 @@ impl EcsSource {
             complaint: None,
             publisher,
             stops,
+            inventory,
             looked_at: BTreeSet::new(),
         }
     }
 
     pub(super) async fn run(mut self, stop: Shutdown) {
-        let api = Api::new(self.aws.ecs(self.config.region.as_deref()).await);
+        let region = self.config.region.as_deref();
+        let api = Api::new(self.aws.ecs(region).await, self.aws.ecs_pace(region).await);
         loop {
             tokio::select! {
                 () = stop.requested() => return,
@@ -123,8 +137,16 @@ impl EcsSource {
         let error = match api.clusters(&self.config.clusters).await {
             Ok(clusters) => {
                 // Gone from a listing that succeeded: gone.
-                self.clusters.retain(|arn, _| clusters.iter().any(|c| c.cluster_arn() == Some(arn)));
+                let inventory = &self.inventory;
+                self.clusters.retain(|arn, _| {
+                    let is_there = clusters.iter().any(|c| c.cluster_arn() == Some(arn));
+                    if !is_there {
+                        inventory.gone(arn);
+                    }
+                    is_there
+                });
                 let (port, stops, looked_at) = (self.config.port, &self.stops, &self.looked_at);
+                let now = self.publisher.now();
                 let read = async |cluster: aws_sdk_ecs::types::Cluster| {
                     let arn = cluster.cluster_arn().unwrap_or_default().to_owned();
                     let tasks = api.tasks(&cluster).await;
@@ -139,6 +161,10 @@ impl EcsSource {
                             }
                         }
                     }
+                    match &tasks {
+                        Ok(tasks) => inventory.read(&cluster, tasks, now),
+                        Err(why) => inventory.failed(&arn, why),
+                    }
                     (arn, tasks.map(|tasks| meta::groups(&cluster, &tasks, port)))
                 };
                 let answers: Vec<_> = futures::stream::iter(clusters.into_iter().map(read))
@@ -148,7 +174,10 @@ impl EcsSource {
                 self.looked_at.extend(answers.iter().map(|(arn, _)| arn.clone()));
                 self.take(answers)
             }
-            Err(error) => Some(error),
+            Err(error) => {
+                self.clusters.keys().for_each(|arn| self.inventory.failed(arn, &error));
+                Some(error)
+            }
         };
         self.complain(error.as_ref());
         self.publisher.publish(self.clusters.values().flatten().cloned().collect(), error);

@@ -6,7 +6,7 @@ use service::Shutdown;
 use telemetry::Timestamp;
 use tokio::sync::Notify;
 
-use super::ecs::{self, EcsSource, Stops};
+use super::ecs::{self, EcsSource, Known};
 use super::file::{self, FileSource};
 use super::{TargetGroup, fixed};
 use crate::aws::Aws;
@@ -47,6 +47,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Replaces what is known; `error` says that part of it is old.
     pub(super) fn publish(&self, groups: Vec<TargetGroup>, error: Option<String>) {
         let mut found = self.found.lock().expect("no one panics holding it");
@@ -76,7 +80,7 @@ impl Source {
         config: SourceConfig,
         changed: Arc<Notify>,
         aws: &Arc<Aws>,
-        stops: &Stops,
+        known: &Known,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Self {
@@ -90,7 +94,7 @@ impl Source {
                 service::task::spawn("discovery-file", source.run(stop.clone()));
             }
             SourceConfig::Ecs(ecs) => {
-                let source = EcsSource::new(ecs.clone(), aws.clone(), publisher, stops.clone());
+                let source = EcsSource::new(ecs.clone(), aws.clone(), publisher, known.clone());
                 service::task::spawn("discovery-ecs", source.run(stop.clone()));
             }
         }

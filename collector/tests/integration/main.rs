@@ -6,6 +6,7 @@ mod api_documents;
 mod aws;
 mod config;
 mod ecs;
+mod ecs_fleet;
 mod moto;
 mod otlp;
 mod our_rules;

@@ -50,6 +50,10 @@ async fn rules_api_and_ui_ask_prometheus() {
     let (_, answer) = rig.json("/api/v1/label/job/values").await;
     assert_eq!(answer["data"], json!(["there"]));
 
+    let federated =
+        rig.get("/federate?match[]=jobs_total").send().await.expect("an answer").text().await.expect("text");
+    assert!(federated.contains("jobs_total{instance="), "{federated}");
+
     // Its errors keep their kind.
     for (query, status, kind) in
         [("jobs_total{", 400, "bad_data"), (r#"label_replace(jobs_total,"a","$1","job","(")"#, 422, "execution")]

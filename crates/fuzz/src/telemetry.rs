@@ -1,6 +1,7 @@
 //! Wire formats of metrics.
 
 use telemetry::exposition::strict;
+use telemetry::otlp::{Encoding, Settings, Translator, decode};
 use telemetry::remote_write::{Decoder, Encoder, Limits, Message, TimeSeries, decompress};
 
 use crate::Target;
@@ -9,6 +10,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "telemetry_openmetrics", run: openmetrics, seeds: BODIES },
     Target { name: "telemetry_remote_write_v1", run: remote_write_v1, seeds: WRITES_V1 },
     Target { name: "telemetry_remote_write_v2", run: remote_write_v2, seeds: WRITES_V2 },
+    Target { name: "telemetry_otlp_json", run: otlp_json, seeds: OTLP_JSON },
+    Target { name: "telemetry_otlp_protobuf", run: otlp_protobuf, seeds: OTLP_PROTOBUF },
 ];
 
 /// A series with labels, a sample, an exemplar and a native histogram, and metadata.
@@ -31,6 +34,34 @@ const BODIES: &[&[u8]] = &[
 fn openmetrics(data: &[u8]) {
     // Refused or accepted: a verdict is all that is asked.
     let _ = strict::check(data);
+}
+
+/// A sum of deltas, a histogram, an exponential one and a summary.
+const OTLP_JSON: &[&[u8]] = &[
+    br#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"a"}}]},"scopeMetrics":[{"metrics":[{"name":"j","unit":"1","sum":{"aggregationTemporality":1,"isMonotonic":true,"dataPoints":[{"timeUnixNano":"17","asInt":"3"}]}}]}]}]}"#,
+    br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"h","unit":"s","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"17","count":"3","sum":1,"explicitBounds":[1],"bucketCounts":["1","2"]}]}}]}]}]}"#,
+    br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"e","exponentialHistogram":{"aggregationTemporality":1,"dataPoints":[{"timeUnixNano":"17","count":"3","scale":20,"zeroCount":"1","positive":{"offset":-3,"bucketCounts":["1","1"]}}]}}]}]}]}"#,
+    br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"q","summary":{"dataPoints":[{"timeUnixNano":"17","count":"2","sum":9,"quantileValues":[{"quantile":0.5,"value":4}]}]}}]}]}]}"#,
+];
+const OTLP_PROTOBUF: &[&[u8]] =
+    &[b"\x0a\x20\x12\x1e\x12\x1c\x0a\x01j\x3a\x17\x0a\x11\x19\x11\0\0\0\0\0\0\0\x31\x03\0\0\0\0\0\0\0\x10\x01\x18\x01"];
+
+fn otlp_json(data: &[u8]) {
+    otlp(data, Encoding::Json);
+}
+
+fn otlp_protobuf(data: &[u8]) {
+    otlp(data, Encoding::Protobuf);
+}
+
+/// Twice, so that deltas meet their own totals.
+fn otlp(data: &[u8], encoding: Encoding) {
+    let Ok(request) = decode(data, encoding) else { return };
+    let mut translator = Translator::new(Settings::default());
+    for _ in 0..2 {
+        let output = translator.translate(&request, telemetry::Timestamp(0));
+        assert!(output.samples.iter().all(|sample| sample.labels.metric_name().is_some()));
+    }
 }
 
 fn remote_write_v1(data: &[u8]) {

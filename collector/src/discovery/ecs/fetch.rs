@@ -8,8 +8,9 @@ use aws_sdk_ecs::types::{
     Cluster, ClusterField, DesiredStatus, Failure, Service, ServiceField, Task, TaskDefinition, TaskField,
 };
 
+use super::pace::Bucket;
 use super::stopped::Stops;
-use crate::aws::explain;
+use crate::aws::{EcsPace, explain};
 
 const CLUSTERS_PER_CALL: usize = 100;
 const SERVICES_PER_CALL: usize = 10;
@@ -21,6 +22,7 @@ const DEFINITIONS_MAX: usize = 2000;
 
 pub(super) struct Api {
     client: Client,
+    pace: EcsPace,
     definitions: Mutex<HashMap<String, Arc<TaskDefinition>>>,
 }
 
@@ -34,8 +36,8 @@ pub(super) struct Tasks {
 }
 
 impl Api {
-    pub(super) fn new(client: Client) -> Self {
-        Api { client, definitions: Mutex::default() }
+    pub(super) fn new(client: Client, pace: EcsPace) -> Self {
+        Api { client, pace, definitions: Mutex::default() }
     }
 
     /// The named clusters, or all.
@@ -43,6 +45,7 @@ impl Api {
         let names = if named.is_empty() { self.cluster_arns().await? } else { named.to_vec() };
         let mut clusters = Vec::new();
         for names in names.chunks(CLUSTERS_PER_CALL) {
+            self.pace.turn(Bucket::Clusters).await;
             let call = self.client.describe_clusters().set_clusters(Some(names.to_vec())).include(ClusterField::Tags);
             let answer = call.send().await.map_err(|e| explain(&e))?;
             refuse(answer.failures())?;
@@ -52,8 +55,17 @@ impl Api {
     }
 
     async fn cluster_arns(&self) -> Result<Vec<String>, String> {
-        let pages = self.client.list_clusters().into_paginator().page_size(PAGE).items().send();
-        pages.try_collect().await.map_err(|e| explain(&e))
+        let (mut arns, mut next) = (Vec::new(), None);
+        loop {
+            self.pace.turn(Bucket::Clusters).await;
+            let call = self.client.list_clusters().max_results(PAGE).set_next_token(next);
+            let answer = call.send().await.map_err(|e| explain(&e))?;
+            arns.extend(answer.cluster_arns.unwrap_or_default());
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(arns);
+            }
+        }
     }
 
     pub(super) async fn tasks(&self, cluster: &Cluster) -> Result<Tasks, String> {
@@ -71,10 +83,20 @@ impl Api {
     }
 
     async fn services(&self, cluster: &str) -> Result<HashMap<String, Service>, String> {
-        let pages = self.client.list_services().cluster(cluster).into_paginator().page_size(PAGE).items().send();
-        let arns: Vec<String> = pages.try_collect().await.map_err(|e| explain(&e))?;
+        let (mut arns, mut next) = (Vec::new(), None);
+        loop {
+            self.pace.turn(Bucket::Services).await;
+            let call = self.client.list_services().cluster(cluster).max_results(PAGE).set_next_token(next);
+            let answer = call.send().await.map_err(|e| explain(&e))?;
+            arns.extend(answer.service_arns.unwrap_or_default());
+            next = answer.next_token;
+            if next.is_none() {
+                break;
+            }
+        }
         let mut services = HashMap::new();
         for arns in arns.chunks(SERVICES_PER_CALL) {
+            self.pace.turn(Bucket::Services).await;
             let call = self.client.describe_services().cluster(cluster).set_services(Some(arns.to_vec()));
             let answer = call.include(ServiceField::Tags).send().await.map_err(|e| explain(&e))?;
             refuse(answer.failures())?;
@@ -85,10 +107,10 @@ impl Api {
     }
 
     async fn running(&self, cluster: &str) -> Result<Vec<Task>, String> {
-        let pages = self.client.list_tasks().cluster(cluster).into_paginator().page_size(PAGE).items().send();
-        let arns: Vec<String> = pages.try_collect().await.map_err(|e| explain(&e))?;
+        let arns = self.task_arns(cluster, DesiredStatus::Running).await?;
         let mut tasks = Vec::new();
         for arns in arns.chunks(TASKS_PER_CALL) {
+            self.pace.turn(Bucket::Tasks).await;
             let call = self.client.describe_tasks().cluster(cluster).set_tasks(Some(arns.to_vec()));
             let answer = call.include(TaskField::Tags).send().await.map_err(|e| explain(&e))?;
             refuse(answer.failures())?;
@@ -97,13 +119,27 @@ impl Api {
         Ok(tasks)
     }
 
+    async fn task_arns(&self, cluster: &str, desired: DesiredStatus) -> Result<Vec<String>, String> {
+        let (mut arns, mut next) = (Vec::new(), None);
+        loop {
+            self.pace.turn(Bucket::Tasks).await;
+            let call = self.client.list_tasks().cluster(cluster).desired_status(desired.clone());
+            let call = call.max_results(PAGE).set_next_token(next);
+            let answer = call.send().await.map_err(|e| explain(&e))?;
+            arns.extend(answer.task_arns.unwrap_or_default());
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(arns);
+            }
+        }
+    }
+
     /// The tasks that have ended and are not known yet.
     pub(super) async fn stopped(&self, cluster: &str, known: &Stops) -> Result<Vec<Task>, String> {
-        let list = self.client.list_tasks().cluster(cluster).desired_status(DesiredStatus::Stopped);
-        let pages = list.into_paginator().page_size(PAGE).items().send();
-        let arns: Vec<String> = pages.try_collect().await.map_err(|e| explain(&e))?;
+        let arns = self.task_arns(cluster, DesiredStatus::Stopped).await?;
         let mut tasks = Vec::new();
         for arns in known.unknown(arns).chunks(TASKS_PER_CALL) {
+            self.pace.turn(Bucket::Tasks).await;
             let call = self.client.describe_tasks().cluster(cluster).set_tasks(Some(arns.to_vec()));
             tasks.extend(call.send().await.map_err(|e| explain(&e))?.tasks.unwrap_or_default());
         }
@@ -114,6 +150,7 @@ impl Api {
         if let Some(known) = self.definitions.lock().expect("no one panics holding it").get(arn) {
             return Ok(known.clone());
         }
+        self.pace.turn(Bucket::Definitions).await;
         let answer = self.client.describe_task_definition().task_definition(arn).send().await;
         let definition = answer.map_err(|e| explain(&e))?.task_definition;
         let definition = Arc::new(definition.ok_or_else(|| format!("task definition {arn} is empty"))?);

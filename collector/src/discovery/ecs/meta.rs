@@ -128,7 +128,7 @@ fn describe_task(labels: &mut LabelsBuilder, task: &Task) {
 }
 
 /// The task's own network interface, else its first container's.
-fn ip_address(task: &Task) -> Option<String> {
+pub(super) fn ip_address(task: &Task) -> Option<String> {
     let of_container = || {
         let interfaces = task.containers().iter().flat_map(Container::network_interfaces);
         interfaces.into_iter().find_map(|i| i.private_ipv4_address().or(i.ipv6_address()))
