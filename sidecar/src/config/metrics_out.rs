@@ -40,7 +40,7 @@ fn push_config(
         headers,
         interval: s.duration("SIDECAR_METRICS_INTERVAL", &file.metrics.interval, "15s"),
         queue_bytes: s.bytes("SIDECAR_METRICS_QUEUE", &file.metrics.queue, "8MiB"),
-        give_up_after: s.duration("SIDECAR_METRICS_GIVE_UP_AFTER", &file.metrics.give_up_after, "1h"),
+        give_up_after: s.duration("SIDECAR_METRICS_GIVE_UP_AFTER", &file.metrics.give_up_after, "2h"),
     }
 }
 

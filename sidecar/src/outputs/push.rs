@@ -204,23 +204,32 @@ impl Outbox {
 impl Sender {
     /// Sends until the queue is closed and empty.
     pub async fn run(self) -> anyhow::Result<()> {
-        while let Some(mut batch) = self.queue.next().await {
-            let sent = self.retry.until_done(batch.received, || self.attempt(&batch.body)).await;
-            let samples = std::mem::take(&mut batch.samples);
-            match sent {
-                Ok(()) => self.books.delivered(samples),
-                Err(reason) => self.books.dropped(samples, reason),
-            }
-        }
+        drain(&self.queue, &self.books, &self.retry, |body| self.attempt(body)).await;
         Ok(())
     }
 
-    async fn attempt(&self, body: &Bytes) -> Attempt<()> {
-        let request =
-            Post { url: &self.url, headers: self.headers.clone(), body: body.clone(), timeout: REQUEST_TIMEOUT };
+    async fn attempt(&self, body: Bytes) -> Attempt<()> {
+        let request = Post { url: &self.url, headers: self.headers.clone(), body, timeout: REQUEST_TIMEOUT };
         // In remote write every failure of the receiver's own is worth another attempt.
         let later = |status: StatusCode| status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
         request.send(&self.client, self.signer.as_deref(), later).await
+    }
+}
+
+/// Sends batch after batch until the queue is closed and empty.
+async fn drain<Fut: Future<Output = Attempt<()>>>(
+    queue: &Queue<Batch>,
+    books: &Books,
+    retry: &Retry,
+    attempt: impl Fn(Bytes) -> Fut,
+) {
+    while let Some(mut batch) = queue.next().await {
+        let sent = retry.until_done(batch.received, || attempt(batch.body.clone())).await;
+        let samples = std::mem::take(&mut batch.samples);
+        match sent {
+            Ok(()) => books.delivered(samples),
+            Err(reason) => books.dropped(samples, reason),
+        }
     }
 }
 
@@ -279,6 +288,47 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Delivered, and dropped because the queue was full, after an hour in which the destination was away.
+    async fn an_hour_away(queue_bytes: usize) -> (u64, u64) {
+        let metrics = PushMetrics::default();
+        let queue = Queue::new("test", queue_bytes, &QueueMetrics::default());
+        let books = Books { output: "test", metrics: metrics.clone() };
+        let outbox = Outbox { queue: queue.clone(), books: books.clone() };
+        let give_up_after = Duration::from_secs(2 * 3600);
+        let retry = Retry::new("test".to_owned(), give_up_after, Counter::default());
+        let back_at = Instant::now() + Duration::from_secs(3600);
+        let attempt = |_body| async move {
+            match Instant::now() < back_at {
+                true => Attempt::Later { after: None, why: "away".to_owned() },
+                false => Attempt::Done(()),
+            }
+        };
+        let collect = async {
+            // An exposition of a few hundred series every fifteen seconds, and a minute after the return.
+            for _ in 0..244 {
+                outbox.push(vec![0; 20_000], 300).await;
+                tokio::time::sleep(Duration::from_secs(15)).await;
+            }
+            outbox.close();
+        };
+        tokio::join!(collect, drain(&queue, &books, &retry, attempt));
+        let dropped = |reason: DropReason| {
+            metrics.dropped.get_or_create(&[("output", "test"), ("reason", reason.as_str())]).get()
+        };
+        let delivered = metrics.delivered.get_or_create(&[("output", "test")]).get();
+        assert_eq!(delivered + dropped(DropReason::QueueFull), 244 * 300, "every sample is accounted for");
+        (delivered, dropped(DropReason::QueueFull))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_destination_that_is_away_for_an_hour_gets_everything_that_there_was_room_for() {
+        assert_eq!(an_hour_away(8 << 20).await, (244 * 300, 0));
+        let (delivered, dropped) = an_hour_away(1 << 20).await;
+        // A megabyte holds 52 batches, and one is on its way; the newest are those that were kept.
+        assert!((50 * 300..60 * 300).contains(&delivered), "{delivered}");
+        assert_eq!(dropped, 244 * 300 - delivered);
+    }
 
     #[test]
     fn aws_endpoints_are_known_by_their_names() {

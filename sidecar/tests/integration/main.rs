@@ -1,11 +1,13 @@
 //! The whole sidecar in this process, between a fake task, an app and a backend for traces; and its
 //! command line.
 
+mod bad_floods;
 mod bad_input;
 mod clients;
 mod command_line;
 mod health;
 mod inject;
+mod outward;
 mod peers;
 mod settings;
 mod setup;
