@@ -7,9 +7,10 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --release --bin sidecar --bin collector --bin platform-api --bin fake-aws \
+    cargo build --locked --release --bin collector --bin platform-api --bin fake-aws \
+    && cargo build --locked --profile lean --bin sidecar \
     && mkdir -p /out/log /out/state \
-    && cp target/release/sidecar target/release/collector target/release/platform-api target/release/fake-aws /out/
+    && cp target/lean/sidecar target/release/collector target/release/platform-api target/release/fake-aws /out/
 
 # glibc, CA certificates and nothing else; user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot AS base

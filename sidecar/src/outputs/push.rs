@@ -175,6 +175,8 @@ fn aws_service_of(url: &str) -> Option<(&'static str, String)> {
     let url = Url::parse(url).ok()?;
     let host = url.host_str()?;
     let labels = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+    // An interface endpoint of a VPC: vpce-1-2.xray.eu-west-1.vpce.amazonaws.com.
+    let labels = labels.strip_suffix(".vpce").unwrap_or(labels);
     let (service, region) = labels.rsplit_once('.')?;
     let service = match service.rsplit('.').next()? {
         "aps-workspaces" => "aps",
@@ -289,6 +291,30 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_signed_request_carries_service_region_and_body_hash() {
+        let (send, receive) = std::sync::mpsc::channel();
+        let take = move |headers: axum::http::HeaderMap| async move { send.send(headers).map_err(|e| e.to_string()) };
+        let router = axum::Router::new().route("/v1/traces", axum::routing::post(take));
+        let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
+        let url = format!("http://{}/v1/traces", listener.local_addr().expect("bound"));
+        service::task::spawn("sink", service::http::serve(listener, router, service::Shutdown::new()));
+        let config = sigv4::Config {
+            region: Some("eu-west-1".into()),
+            access_key: Some("AKIDEXAMPLE".into()),
+            secret_key: Some(Secret::new("secret")),
+            ..sigv4::Config::default()
+        };
+        let (signer, client) = (Signer::new("xray", config), reqwest::Client::new());
+        let post = Post { url: &url, headers: HeaderMap::new(), body: "spans".into(), timeout: REQUEST_TIMEOUT };
+        assert_eq!(post.send(&client, Some(&signer), |_| false).await, Attempt::Done(()));
+        let headers = receive.recv().expect("a request");
+        let authorization = headers["authorization"].to_str().expect("text");
+        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{authorization}");
+        assert!(authorization.contains("/eu-west-1/xray/aws4_request, SignedHeaders="), "{authorization}");
+        assert!(headers.contains_key("x-amz-date"));
+    }
+
     /// Delivered, and dropped because the queue was full, after an hour in which the destination was away.
     async fn an_hour_away(queue_bytes: usize) -> (u64, u64) {
         let metrics = PushMetrics::default();
@@ -336,6 +362,7 @@ mod tests {
             ("https://aps-workspaces.eu-central-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write", Some("aps")),
             ("https://xray.us-east-1.amazonaws.com/v1/traces", Some("xray")),
             ("https://monitoring.us-east-1.amazonaws.com/v1/metrics", Some("monitoring")),
+            ("https://vpce-1-2.xray.eu-west-1.vpce.amazonaws.com/v1/traces", Some("xray")),
             ("https://logs.cn-north-1.amazonaws.com.cn/v1/logs", Some("logs")),
             ("https://example.com/xray.us-east-1.amazonaws.com", None),
             ("https://xray.us-east-1.amazonaws.com.example.com/v1/traces", None),
