@@ -221,7 +221,7 @@ impl OtlpInput {
                 }
                 let ticket = self.to.account.enter(count);
                 let (content_type, received) = (PROTOBUF, Instant::now());
-                SpanBatch { body: with.into(), content_type, gzip: false, received, ticket }
+                SpanBatch { body: with.into_boxed_slice().into(), content_type, gzip: false, received, ticket }
             }
         };
         for displaced in self.to.spans.push(batch, WhenFull::DropOldest).await {
@@ -290,7 +290,8 @@ async fn read(mut body: Body, held: &mut Held) -> Result<Bytes, (StatusCode, Str
     // A body that announces itself as too large need not be read.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     held.check(announced).map_err(status_of)?;
-    let mut all = BytesMut::new();
+    // Exactly as much as it says: what waits in a queue must not cost more than it counts.
+    let mut all = BytesMut::with_capacity(announced);
     loop {
         let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await;
         let Some(frame) = frame else { return Ok(all.freeze()) };

@@ -190,7 +190,9 @@ fn aws_service_of(url: &str) -> Option<(&'static str, String)> {
 
 impl Outbox {
     pub async fn push(&self, body: Vec<u8>, samples: u64) {
-        let batch = Batch { body: body.into(), samples, received: Instant::now(), books: self.books.clone() };
+        // A compressor takes room for the worst case; what waits must not cost more than it counts.
+        let body = Bytes::from(body.into_boxed_slice());
+        let batch = Batch { body, samples, received: Instant::now(), books: self.books.clone() };
         for mut displaced in self.queue.push(batch, WhenFull::DropOldest).await {
             let reason = if self.queue.is_closed() { DropReason::Stopped } else { DropReason::QueueFull };
             self.books.dropped(std::mem::take(&mut displaced.samples), reason);

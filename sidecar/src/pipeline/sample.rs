@@ -204,7 +204,7 @@ impl Sampler {
         let Some(ticket) = ticket else { return };
         let body = spans::request(spans.iter().map(|(envelope, span)| (&**envelope, &**span)));
         let (content_type, received) = (PROTOBUF, Instant::now());
-        let batch = SpanBatch { body: body.into(), content_type, gzip: false, received, ticket };
+        let batch = SpanBatch { body: body.into_boxed_slice().into(), content_type, gzip: false, received, ticket };
         for displaced in self.0.queue.push(batch, WhenFull::DropOldest).await {
             let reason = if self.0.queue.is_closed() { DropReason::Stopped } else { DropReason::QueueFull };
             displaced.ticket.dropped(reason);

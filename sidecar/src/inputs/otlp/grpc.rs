@@ -131,7 +131,7 @@ async fn take(request: Request<RecvStream>, input: &OtlpInput) -> Result<(), (u3
         held.grow(chunk.len()).map_err(|refusal| (code_of(&refusal), refusal.into_why()))?;
         body.extend_from_slice(&chunk);
     }
-    let (compressed, message) = unframe(body.freeze()).map_err(|why| (code::INVALID_ARGUMENT, why))?;
+    let (compressed, message) = unframe(Bytes::copy_from_slice(&body)).map_err(|why| (code::INVALID_ARGUMENT, why))?;
     let taken = input.take(signal, Encoding::Protobuf, compressed && gzip, message).await;
     taken.map_err(|refusal| (code_of(&refusal), refusal.into_why()))
 }
