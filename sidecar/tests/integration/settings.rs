@@ -76,7 +76,7 @@ fn constants(source: &str) -> BTreeMap<String, String> {
 /// Every `s.method("VARIABLE", &place, default)`.
 fn reads(source: &str) -> BTreeMap<String, Read> {
     let constants = constants(source);
-    let pattern = r#"\.(\w+)\(\s*"([A-Z][A-Z0-9_]+)",\s*&([\w.]+)(?:,\s*([^()]*?(?:\([^()]*\))?))?,?\s*\)"#;
+    let pattern = r#"\b(\w+)\(\s*"([A-Z][A-Z0-9_]+)",\s*&([\w.]+)(?:,\s*([^()]*?(?:\([^()]*\))?))?,?\s*\)"#;
     let pattern = regex::Regex::new(pattern).expect("a constant pattern");
     let mut found: BTreeMap<String, Read> = BTreeMap::new();
     for call in pattern.captures_iter(source) {
