@@ -107,7 +107,7 @@ static TABLES: LazyLock<[SeriesTable; 2]> = LazyLock::new(|| {
         "g{job=\"b\"} 5-0.25x40",
         "h_bucket{le=\"1\"} 0+1x40",
         "h_bucket{le=\"+Inf\"} 0+2x40",
-        "h {{schema:1 count:5 sum:20 buckets:[1 2 1 1]}}+{{count:2 sum:1 buckets:[1 1]}}x40",
+        "h {{schema:1 count:5 sum:20 buckets:[1 2 1 1]}}+{{schema:1 count:2 sum:1 buckets:[1 1]}}x40",
     ];
     let series = described.map(|text| {
         let described = parse_series(text).expect("the descriptions above are valid");
