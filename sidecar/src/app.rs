@@ -11,22 +11,25 @@ use telemetry::names::sidecar as names;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::config::{Config, LogsOutput};
+use crate::config::Config;
 use crate::identity::Identity;
 use crate::inputs::Stop;
 use crate::inputs::ecs_task::ending::others_have_ended;
 use crate::inputs::file_tail::STOP_QUIET;
 use crate::inputs::otlp::metrics::OtlpSeries;
 use crate::inputs::otlp::resource::ResourceAttributes;
-use crate::inputs::{fluent_forward, otlp, statsd};
+use crate::inputs::{fluent_forward, otlp, statsd, stdin};
+use crate::outputs::cloudwatch_logs::Aws;
+use crate::outputs::delivery::{self, Delivery};
+use crate::outputs::destination::LogsOutput;
 use crate::outputs::exposition::{Exposition, Source};
+use crate::outputs::otlp_metrics;
 use crate::outputs::push::PushMetrics;
-use crate::outputs::{otlp_metrics, stdout};
 use crate::pipeline::account::Account;
 use crate::pipeline::aggregate::Aggregate;
 use crate::pipeline::enrich::Enrich;
-use crate::pipeline::intake::{Intake, Record};
-use crate::pipeline::parse::Author;
+use crate::pipeline::intake::Intake;
+use crate::pipeline::multiline::QUIET;
 use crate::pipeline::queue::{Queue, QueueMetrics, Weigh};
 use crate::pipeline::red::Red;
 use crate::recent::Recent;
@@ -47,6 +50,7 @@ pub struct App {
     grpc_listener: Option<TcpListener>,
     statsd_sockets: statsd::Sockets,
     fluent_listeners: fluent_forward::Listeners,
+    firelens_health: Option<TcpListener>,
 }
 
 impl App {
@@ -66,7 +70,14 @@ impl App {
         let grpc_listener = config.otlp.bind_grpc(&mut config.problems).await;
         let statsd_sockets = config.statsd.bind(&mut config.problems).await;
         let fluent_listeners = config.fluent.bind(&mut config.problems).await;
-        Ok(App { config, listener, otlp_listener, grpc_listener, statsd_sockets, fluent_listeners })
+        let mut firelens_health = None;
+        if let Some(addr) = config.firelens_health {
+            match service::http::bind(addr, "FireLens' health check").await {
+                Ok(listener) => firelens_health = Some(listener),
+                Err(error) => config.problems.push(format!("FireLens' health check is not served: {error:#}")),
+            }
+        }
+        Ok(App { config, listener, otlp_listener, grpc_listener, statsd_sockets, fluent_listeners, firelens_health })
     }
 
     /// Where metrics, health and recent lines are served.
@@ -99,7 +110,15 @@ impl App {
     /// # Errors
     /// When a part of it failed; it has stopped in order all the same.
     pub async fn run(self, order: Shutdown) -> anyhow::Result<()> {
-        let App { config, listener, otlp_listener, grpc_listener, statsd_sockets, fluent_listeners } = self;
+        let App {
+            config,
+            listener,
+            otlp_listener,
+            grpc_listener,
+            statsd_sockets,
+            fluent_listeners,
+            firelens_health,
+        } = self;
         for problem in &config.problems {
             tracing::error!(problem, "configuration fault, running degraded");
         }
@@ -126,12 +145,22 @@ impl App {
         let app_metrics = config.app_metrics.build(local.clone(), enrich.clone(), &metrics);
 
         let queues = QueueMetrics::register(&metrics);
-        let records = Queue::new("logs", config.logs_queue_bytes, &queues);
         let spans = Queue::new("traces", config.traces.queue_bytes, &queues);
-        let log_account = Account::of_logs(&metrics, config.logs_output.name());
+        let log_account = Account::of_logs(&metrics, config.intake.output.name());
         let span_account = Account::of_spans(&metrics, "otlp");
         let recent = Recent::new(config.recent.clone());
-        let intake = Intake::new(author(&identity), log_account.clone(), recent.clone(), records.clone(), &metrics);
+        config.ceiling.register(&metrics);
+        front.spawn("memory", until(end.clone(), config.ceiling.clone().watch()));
+        let delivery = deliver(&config, &identity, &log_account, &queues, outside.clone(), &metrics).await;
+        let intake = Intake::new(
+            config.intake.clone(),
+            &identity,
+            log_account.clone(),
+            recent.clone(),
+            delivery.clone(),
+            &metrics,
+        );
+        front.spawn("held_lines", until(end.clone(), let_go(intake.clone())));
 
         // Inputs hear of the stop when the rest of the task has ended, and then end when it is quiet.
         let (stop, closing) = (Stop::default(), Shutdown::new());
@@ -167,13 +196,17 @@ impl App {
         }
         let mut offsets = None;
         let otlp_lines = intake.clone();
-        if let Some(tail) = config.logs.build(intake, &metrics) {
+        if let Some(tail) = config.logs.build(intake.clone(), &metrics) {
             offsets = tail.offsets();
-            inputs.spawn("file_tail", tail.run(stop));
+            inputs.spawn("file_tail", tail.run(stop.clone()));
+        }
+        if config.stdin {
+            let (intake, stop) = (intake.clone(), stop);
+            inputs.spawn("stdin", async move { stdin::run(stdin::open().await?, intake, stop).await });
         }
         let from_otlp = OtlpSeries::new(config.app_metrics.series_max);
         let from_spans = Aggregate::new(2, config.app_metrics.series_max);
-        let attributes = ResourceAttributes::of(&identity, config.logs_output.group());
+        let attributes = ResourceAttributes::of(&identity, config.intake.output.group());
         let sampler = config.sampling.build(spans.clone(), &metrics);
         let otlp_input = config.otlp.build(
             otlp::Destinations {
@@ -184,7 +217,7 @@ impl App {
                 sampler: sampler.clone(),
                 series: from_otlp.clone(),
                 lines: otlp_lines,
-                author: author(&identity),
+                author: intake.author().clone(),
             },
             &metrics,
         );
@@ -207,7 +240,6 @@ impl App {
         // Samples that are pushed are taken once more when the inputs have ended, before the outputs empty themselves.
         let (mut collectors, collect_last) = (Tasks::new(), Shutdown::new());
         let mut outputs = Tasks::new();
-        spawn_logs_output(&mut outputs, &config.logs_output, &identity, &metrics, records.clone()).await;
         outputs.spawn("traces_out", config.traces.build(outside.clone(), &metrics).run(spans.clone()));
 
         let sources = vec![Source::Events(from_statsd), Source::Otlp(from_otlp), Source::Events(from_spans)];
@@ -227,8 +259,7 @@ impl App {
             collectors.spawn("otlp_metrics", collector.run(collect_last.clone()));
             outputs.spawn("otlp_metrics_out", sender.run());
         }
-        let to_logs = (log_account.clone(), records.clone());
-        if let Some(emf) = config.emf.build(exposition.clone(), to_logs, &metrics) {
+        if let Some(emf) = config.emf.build(exposition.clone(), intake.clone(), &metrics) {
             collectors.spawn("emf", emf.run(collect_last.clone()));
         }
         let router = Router::new()
@@ -236,11 +267,14 @@ impl App {
             .merge(health.router())
             .merge(app_health.router(&health))
             .merge(recent.router());
+        if let Some(listener) = firelens_health {
+            front.spawn("firelens_health", until(end.clone(), be_open(listener)));
+        }
         front.spawn("server", serve(listener, router, connections_refused, end.clone()));
         tracing::info!(
             service_name = identity.service,
             task_id = identity.task_id,
-            logs_output = config.logs_output.name(),
+            logs_output = config.intake.output.name(),
             problems = config.problems.len(),
             "sidecar runs"
         );
@@ -264,21 +298,24 @@ impl App {
             };
             collect_last.request();
             let collected = collectors.run(collect_last, reserve).await;
-            records.close();
+            intake.finish();
+            delivery.close();
             spans.close();
             flushing.request();
             let deadline = stopped_at + config.stop_timeout;
-            let flushed = tokio::time::timeout_at(deadline, &mut outputs).await.unwrap_or(Ok(()));
-            result.and(collected).and(flushed)
+            let flushed = async { tokio::join!(&mut outputs, delivery.ended()) };
+            let (others_out, logs_out) = tokio::time::timeout_at(deadline, flushed).await.unwrap_or((Ok(()), Ok(())));
+            result.and(collected).and(others_out).and(logs_out)
         };
         let flow = async {
             let result = flow.await;
-            give_up(&records, &log_account);
+            log_account.stop();
+            delivery.abandon();
             give_up(&spans, &span_account);
             if let Some(offsets) = offsets {
-                offsets.flush(log_account.balance().settled());
+                offsets.flush();
             }
-            say_goodbye(&log_account, &span_account);
+            say_goodbye(&log_account, &span_account, delivery.left_on_disk());
             end.request();
             result
         };
@@ -304,28 +341,55 @@ fn tell_of_ourselves(config: &Config, health: &Health, metrics: &Metrics) {
     });
 }
 
-fn author(identity: &Identity) -> Author {
-    Author {
-        service: identity.service.clone(),
-        version: identity.version.clone(),
-        environment: identity.environment.clone(),
+async fn deliver(
+    config: &Config,
+    identity: &Identity,
+    account: &Account,
+    queues: &QueueMetrics,
+    http: reqwest::Client,
+    metrics: &Metrics,
+) -> Delivery {
+    let own = std::iter::once(&config.intake.output);
+    let outputs: Vec<LogsOutput> = own.chain(config.intake.routes.rules.iter().map(|r| &r.output)).cloned().collect();
+    let needs_aws = |output: &LogsOutput| matches!(output, LogsOutput::CloudWatch(_) | LogsOutput::Otlp { .. });
+    let aws = match outputs.iter().any(needs_aws) {
+        true => Some(Aws::load(identity, config.delivery.endpoint.clone(), http.clone()).await),
+        false => None,
+    };
+    let setup = delivery::Setup {
+        identity: identity.clone(),
+        account: account.clone(),
+        aws,
+        http,
+        queue_bytes: config.delivery.queue_bytes,
+        ceiling: config.ceiling.clone(),
+        spool: config.delivery.spool.clone(),
+        give_up_after: config.delivery.give_up_after,
+        queues: queues.clone(),
+        outputs,
+    };
+    Delivery::new(setup, metrics)
+}
+
+/// Lets lines go whose continuation has not come.
+async fn let_go(intake: Intake) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(QUIET / 2);
+    loop {
+        ticks.tick().await;
+        intake.tick();
     }
 }
 
-async fn spawn_logs_output(
-    outputs: &mut Tasks,
-    output: &LogsOutput,
-    identity: &Identity,
-    metrics: &Metrics,
-    records: Queue<Record>,
-) {
-    match output {
-        LogsOutput::None => outputs.spawn("logs_out", stdout::run_nowhere(records)),
-        LogsOutput::Stdout => outputs.spawn("logs_out", stdout::run(records, std::io::stdout())),
-        LogsOutput::CloudWatch(config) => {
-            outputs.spawn("logs_out", config.build(identity, metrics).await.run(records));
-        }
+/// A port that only has to be open; what comes is read by nobody.
+async fn be_open(listener: TcpListener) -> anyhow::Result<()> {
+    loop {
+        drop(listener.accept().await);
     }
+}
+
+/// Something that never ends by itself, until the end.
+async fn until(end: Shutdown, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! { () = end.requested() => Ok(()), result = work => result }
 }
 
 /// What nobody will deliver any more is counted so.
@@ -335,13 +399,15 @@ fn give_up<T: Weigh>(queue: &Queue<T>, account: &Account) {
 }
 
 /// The last line: what became of everything.
-fn say_goodbye(logs: &Account, spans: &Account) {
+fn say_goodbye(logs: &Account, spans: &Account, left_on_disk: u64) {
     let (l, s) = (logs.balance(), spans.balance());
     tracing::info!(
         log_records_in = l.received,
         log_records_delivered = l.delivered,
         log_records_dropped = l.dropped,
         log_records_lost_to = logs.losses(),
+        log_records_waiting = l.waiting,
+        log_bytes_left_on_disk = left_on_disk,
         spans_in = s.received,
         spans_delivered = s.delivered,
         spans_dropped = s.dropped,

@@ -3,20 +3,25 @@
 //! A fault never keeps the sidecar from starting, for that would take the task down with it: the default
 //! stands in for what cannot be used, and the fault is listed, told on `/health` and counted on `/metrics`.
 
+mod logs;
 mod metrics_out;
 mod settings;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use service::config::{Env, Secret, byte_size};
 use telemetry::duration;
 
 use self::settings::{File, Settings};
-use crate::inputs::{app_metrics, ecs_task, file_tail, fluent_forward, otlp, statsd};
-use crate::outputs::{cloudwatch_logs, emf, otlp as otlp_out, push, remote_write};
-use crate::pipeline::sample;
+use crate::inputs::firelens::FireLens;
+use crate::inputs::{app_metrics, ecs_task, file_tail, firelens, fluent_forward, otlp, statsd};
+use crate::memory::Ceiling;
+use crate::outputs::delivery::SpoolConfig;
+pub use crate::outputs::destination::LogsOutput;
+use crate::outputs::{emf, otlp as otlp_out, push, remote_write};
+use crate::pipeline::{intake, sample};
 use crate::{health, recent};
 
 /// Everything parsed and ready for use.
@@ -34,8 +39,14 @@ pub struct Config {
     pub logs: file_tail::Config,
     pub fluent: fluent_forward::Config,
     pub recent: recent::Config,
-    pub logs_output: LogsOutput,
-    pub logs_queue_bytes: usize,
+    /// What is done to log lines, and where they go.
+    pub intake: intake::Config,
+    pub delivery: DeliveryConfig,
+    /// Read lines from standard input.
+    pub stdin: bool,
+    /// TCP that only has to be open: FireLens' health check.
+    pub firelens_health: Option<SocketAddr>,
+    pub ceiling: Ceiling,
     pub otlp: otlp::Config,
     pub traces: otlp_out::Config,
     pub otlp_metrics: Option<push::Config>,
@@ -53,28 +64,16 @@ pub struct Config {
     pub problems: Vec<String>,
 }
 
-/// Where log records go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogsOutput {
-    /// Nowhere: the recent lines and the counters are all there is.
-    None,
-    Stdout,
-    CloudWatch(cloudwatch_logs::Config),
-}
-
-impl LogsOutput {
-    pub fn name(&self) -> &'static str {
-        match self {
-            LogsOutput::None => "none",
-            LogsOutput::Stdout => "stdout",
-            LogsOutput::CloudWatch(_) => "cloudwatch",
-        }
-    }
-
-    /// The log group that the task's lines go to.
-    pub fn group(&self) -> Option<&str> {
-        if let LogsOutput::CloudWatch(config) = self { Some(&config.group) } else { None }
-    }
+/// How log records reach their destinations.
+#[derive(Clone, Debug)]
+pub struct DeliveryConfig {
+    /// Of each destination's queue in memory.
+    pub queue_bytes: usize,
+    /// None: nothing waits on disk.
+    pub spool: Option<SpoolConfig>,
+    pub give_up_after: Duration,
+    /// CloudWatch Logs, where it is not AWS' own.
+    pub endpoint: Option<String>,
 }
 
 const LISTEN: &str = "0.0.0.0:9464";
@@ -83,12 +82,21 @@ const OTLP_GRPC_LISTEN: &str = "127.0.0.1:4317";
 const STATSD_LISTEN: &str = "127.0.0.1:8125";
 const APP_METRICS_URL: &str = "http://127.0.0.1:3000/metrics";
 const APP_HEALTH_URL: &str = "http://127.0.0.1:3000/health/ready";
+/// Where a state directory is tried for under FireLens.
+const FIRELENS_STATE_DIR: &str = "/var/lib/sidecar";
+/// A record must fit into a request of 1 MiB, with what is put around it.
+const LINE_BYTES_MAX: usize = 1000 * 1024;
 /// Switches off what has a default.
 const OFF: &str = "off";
 
 impl Config {
-    /// Reads the file, where one is named, and the environment over it.
+    /// Reads the file, where one is named, and the environment over it; under FireLens what ECS wrote as well.
     pub fn load(file: Option<&Path>, env: &dyn Env) -> Config {
+        Config::load_with(file, None, env)
+    }
+
+    /// With FireLens' configuration from another place than ECS puts it.
+    pub fn load_with(file: Option<&Path>, firelens: Option<&Path>, env: &dyn Env) -> Config {
         let mut problems = Vec::new();
         let file = match file.map(|path| service::config::load_yaml::<File>("configuration file", path)) {
             None => File::default(),
@@ -99,7 +107,8 @@ impl Config {
             }
         };
         let mut settings = Settings { env, problems };
-        let config = build(&mut settings, &file);
+        let firelens = settings.firelens(firelens);
+        let config = build(&mut settings, &file, firelens);
         Config { problems: settings.problems, ..config }
     }
 
@@ -116,12 +125,19 @@ impl Config {
     }
 }
 
-fn build(s: &mut Settings<'_>, file: &File) -> Config {
+fn build(s: &mut Settings<'_>, file: &File, firelens: Option<FireLens>) -> Config {
     let otlp_listen = match s.text("SIDECAR_OTLP_LISTEN", &file.traces.listen, OTLP_LISTEN) {
         off if off == OFF => None,
         text => Some(s.parsed("SIDECAR_OTLP_LISTEN (traces.listen)", &text, OTLP_LISTEN, str::parse::<SocketAddr>)),
     };
     let listen = s.text("SIDECAR_LISTEN", &file.listen, LISTEN);
+    let line_bytes_max = s.bytes("SIDECAR_LOG_LINE_MAX", &file.logs.line_max, "256KiB").clamp(1, LINE_BYTES_MAX);
+    let state_dir = s.optional("SIDECAR_STATE_DIR", &file.state_dir).map(PathBuf::from);
+    // Under FireLens nothing but the image was changed: what can be written is taken for what must survive a restart.
+    let state_dir = state_dir.or_else(|| {
+        firelens.as_ref()?;
+        std::fs::create_dir_all(FIRELENS_STATE_DIR).ok().map(|()| PathBuf::from(FIRELENS_STATE_DIR))
+    });
     Config {
         service: s.optional("SIDECAR_SERVICE", &file.service),
         version: s.text("SIDECAR_SERVICE_VERSION", &file.service_version, crate::identity::UNKNOWN),
@@ -143,11 +159,17 @@ fn build(s: &mut Settings<'_>, file: &File) -> Config {
             interval: s.duration("SIDECAR_APP_HEALTH_INTERVAL", &file.app.health_interval, "5s"),
             probes: probes(s, file),
         },
-        logs: logs(s, file),
-        fluent: fluent(s, file),
+        logs: tail(s, file, state_dir.clone(), line_bytes_max),
+        fluent: fluent(s, file, firelens.as_ref()),
+        stdin: s.flag("SIDECAR_LOG_STDIN", &file.logs.stdin, "false"),
+        firelens_health: firelens.as_ref().and_then(|firelens| firelens.health),
+        ceiling: Ceiling::find(
+            s.optional("SIDECAR_MEMORY_MAX", &file.memory_max)
+                .map(|_| s.bytes("SIDECAR_MEMORY_MAX", &file.memory_max, "48MiB")),
+        ),
         recent: recent::Config::default(),
-        logs_output: logs_output(s, file),
-        logs_queue_bytes: s.bytes("SIDECAR_LOG_QUEUE", &file.logs.queue, "8MiB"),
+        intake: logs::intake(s, file, firelens.map(|firelens| firelens.routes).unwrap_or_default(), line_bytes_max),
+        delivery: logs::delivery(s, file, state_dir),
         traces: traces(s, file, otlp_listen),
         otlp_metrics: metrics_out::otlp(s, file),
         remote_write: metrics_out::remote_write(s, file),
@@ -180,7 +202,7 @@ fn probes(s: &mut Settings<'_>, file: &File) -> Vec<(String, health::probe::Targ
     })
 }
 
-fn logs(s: &mut Settings<'_>, file: &File) -> file_tail::Config {
+fn tail(s: &mut Settings<'_>, file: &File, state_dir: Option<PathBuf>, line_bytes_max: usize) -> file_tail::Config {
     let files = match s.optional("SIDECAR_LOG_FILES", &None) {
         Some(list) => list.split(',').map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect(),
         None => file.logs.files.clone(),
@@ -196,15 +218,11 @@ fn logs(s: &mut Settings<'_>, file: &File) -> file_tail::Config {
         "end" => Ok(false),
         _ => Err("write `beginning` or `end`"),
     });
-    file_tail::Config {
-        files,
-        from_beginning,
-        state_dir: s.optional("SIDECAR_STATE_DIR", &file.state_dir).map(Into::into),
-        line_bytes_max: s.bytes("SIDECAR_LOG_LINE_MAX", &file.logs.line_max, "256KiB").max(1),
-    }
+    // One byte more than a line may have, so that the pipeline sees that it was too long.
+    file_tail::Config { files, from_beginning, state_dir, line_bytes_max: line_bytes_max + 1 }
 }
 
-fn fluent(s: &mut Settings<'_>, file: &File) -> fluent_forward::Config {
+fn fluent(s: &mut Settings<'_>, file: &File, firelens: Option<&FireLens>) -> fluent_forward::Config {
     let listen = s.optional("SIDECAR_FLUENT_LISTEN", &file.logs.fluent_listen).filter(|text| text != OFF);
     let listen = listen.and_then(|text| {
         s.parsed("SIDECAR_FLUENT_LISTEN (logs.fluent_listen)", &text, OFF, |text| match text {
@@ -213,38 +231,9 @@ fn fluent(s: &mut Settings<'_>, file: &File) -> fluent_forward::Config {
         })
     });
     let socket = s.optional("SIDECAR_FLUENT_SOCKET", &file.logs.fluent_socket).filter(|text| text != OFF);
-    fluent_forward::Config { listen, socket: socket.map(Into::into) }
-}
-
-fn logs_output(s: &mut Settings<'_>, file: &File) -> LogsOutput {
-    let output = s.text("SIDECAR_LOGS_OUTPUT", &file.logs.output, "none");
-    let group = s.optional("LOG_GROUP", &file.logs.group);
-    match output.as_str() {
-        "none" => LogsOutput::None,
-        "stdout" => LogsOutput::Stdout,
-        "cloudwatch" => {
-            let Some(group) = group else {
-                s.problems.push(
-                    "SIDECAR_LOGS_OUTPUT (logs.output) is `cloudwatch`, but no log group is named: set LOG_GROUP \
-                     (logs.group); until then log records go nowhere"
-                        .to_owned(),
-                );
-                return LogsOutput::None;
-            };
-            let create = s.text("SIDECAR_LOG_GROUP_CREATE", &file.logs.create_group, "false");
-            LogsOutput::CloudWatch(cloudwatch_logs::Config {
-                group,
-                stream: s.optional("LOG_STREAM", &file.logs.stream),
-                create_group: s.parsed("SIDECAR_LOG_GROUP_CREATE", &create, "false", str::parse::<bool>),
-                give_up_after: s.duration("SIDECAR_LOG_GIVE_UP_AFTER", &file.logs.give_up_after, "1h"),
-            })
-        }
-        other => {
-            s.problems.push(format!(
-                "SIDECAR_LOGS_OUTPUT (logs.output): {other:?} is no output: write `cloudwatch`, `stdout` or `none`"
-            ));
-            LogsOutput::None
-        }
+    fluent_forward::Config {
+        listen: listen.or_else(|| firelens?.forward.listen),
+        socket: socket.map(Into::into).or_else(|| firelens?.forward.socket.clone()),
     }
 }
 

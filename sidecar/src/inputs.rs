@@ -5,9 +5,11 @@
 pub mod app_metrics;
 pub mod ecs_task;
 pub mod file_tail;
+pub mod firelens;
 pub mod fluent_forward;
 pub mod otlp;
 pub mod statsd;
+pub mod stdin;
 
 use service::Shutdown;
 use telemetry::Timestamp;

@@ -11,6 +11,7 @@ pub mod health;
 pub mod identity;
 pub mod inject;
 pub mod inputs;
+pub mod memory;
 pub mod outputs;
 pub mod pipeline;
 pub mod recent;

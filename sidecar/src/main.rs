@@ -63,7 +63,7 @@ struct Cli {
 enum Command {
     /// Run beside the app
     #[command(after_help = RUN_HELP)]
-    Run(ConfigFile),
+    Run(RunFiles),
     /// Ask the running sidecar whether it is well; exit 0 or 1. For a container's health check
     Healthcheck {
         /// Ask for the app's health instead, as the sidecar last saw it
@@ -77,7 +77,7 @@ enum Command {
         config: ConfigFile,
     },
     /// Say what the configuration comes to and what is wrong with it; exit 0 or 64
-    CheckConfig(ConfigFile),
+    CheckConfig(RunFiles),
     Inject(Box<inject::Arguments>),
     /// Serve a made-up task metadata endpoint v4. For local use only: no AWS is behind it
     FakeEcs(FakeEcs),
@@ -88,6 +88,21 @@ struct ConfigFile {
     /// YAML file for what the environment does not say
     #[arg(long = "config", value_name = "FILE", env = "SIDECAR_CONFIG")]
     file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct RunFiles {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// What ECS wrote for a FireLens router; /fluent-bit/etc/fluent-bit.conf is read where it is there
+    #[arg(long, value_name = "FILE", env = "SIDECAR_FIRELENS_CONFIG")]
+    firelens_config: Option<PathBuf>,
+}
+
+impl RunFiles {
+    fn load(&self) -> Config {
+        Config::load_with(self.config.file.as_deref(), self.firelens_config.as_deref(), &ProcessEnv)
+    }
 }
 
 #[derive(Args)]
@@ -116,18 +131,18 @@ struct FakeEcs {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(config) => run(config),
+        Command::Run(files) => run(files),
         Command::Healthcheck { app, deep, config } => healthcheck(app, deep, config),
-        Command::CheckConfig(config) => check_config(config),
+        Command::CheckConfig(files) => check_config(files),
         Command::Inject(arguments) => inject::run(*arguments),
         Command::FakeEcs(args) => serve_fake_ecs(args),
     };
     service::cli::finish("sidecar", result)
 }
 
-fn run(config: ConfigFile) -> Result<(), Exit> {
+fn run(files: RunFiles) -> Result<(), Exit> {
     Logging::from_env("sidecar", &ProcessEnv).start();
-    let config = Config::load(config.file.as_deref(), &ProcessEnv);
+    let config = files.load();
     block_on(async {
         let shutdown = Shutdown::on_signals()?;
         // Beats to the very end: stopping may get stuck too.
@@ -148,8 +163,8 @@ fn healthcheck(app: bool, deep: bool, config: ConfigFile) -> Result<(), Exit> {
     Ok(service::healthcheck::check(config.local_addr(), path)?)
 }
 
-fn check_config(config: ConfigFile) -> Result<(), Exit> {
-    let config = Config::load(config.file.as_deref(), &ProcessEnv);
+fn check_config(files: RunFiles) -> Result<(), Exit> {
+    let config = files.load();
     println!("{config:#?}");
     match &config.problems[..] {
         [] => Ok(()),

@@ -4,10 +4,18 @@
 
 pub mod cloudwatch_logs;
 pub mod emf;
+pub mod delivery;
+pub mod destination;
+pub mod encode;
 pub mod exposition;
+pub mod file;
+pub mod forward;
 pub mod otlp;
 pub mod otlp_metrics;
 pub mod push;
 pub mod remote_write;
+pub mod otlp_logs;
 pub mod retry;
+pub mod sink;
+pub mod spool;
 pub mod stdout;

@@ -136,6 +136,11 @@ pub mod sidecar {
     pub const LOG_FILES_OPEN: &str = "sidecar_log_files_open";
     pub const FORWARD_CONNECTIONS: &str = "sidecar_forward_connections";
     pub const FORWARD_REFUSED_TOTAL: &str = "sidecar_forward_refused_total";
+    pub const LOG_RECORDS_TOTAL: &str = "sidecar_log_records_total";
+    pub const LOG_ERROR_SIGNATURES_TOTAL: &str = "sidecar_log_error_signatures_total";
+    pub const LOG_SPOOL_BYTES: &str = "sidecar_log_spool_bytes";
+    pub const LOG_SPOOL_CAPACITY_BYTES: &str = "sidecar_log_spool_capacity_bytes";
+    pub const MEMORY_CEILING_BYTES: &str = "sidecar_memory_ceiling_bytes";
     pub const LOG_OUTPUT_RETRIES_TOTAL: &str = "sidecar_log_output_retries_total";
     /// in = delivered + waiting + dropped, at every moment.
     pub const SPANS_IN_TOTAL: &str = "sidecar_spans_in_total";

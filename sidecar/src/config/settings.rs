@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) stuck_after: Option<String>,
     /// `SIDECAR_STATE_DIR`: a directory on a volume of the task, for what must survive a restart of the sidecar.
     pub(super) state_dir: Option<String>,
+    /// `SIDECAR_MEMORY_MAX`: the whole process stays below; three quarters of the container's limit where absent.
+    pub(super) memory_max: Option<String>,
     pub(super) app: App,
     pub(super) ecs: Ecs,
     pub(super) logs: Logs,
@@ -125,15 +127,43 @@ pub(super) struct Logs {
     pub(super) fluent_socket: Option<String>,
     /// `SIDECAR_LOG_LINE_MAX`.
     pub(super) line_max: Option<String>,
-    /// `SIDECAR_LOGS_OUTPUT`: `cloudwatch`, `stdout` or `none`.
+    /// `SIDECAR_LOG_STDIN`: read lines from standard input too.
+    pub(super) stdin: Option<String>,
+    /// `SIDECAR_LOG_MULTILINE`: how stack traces are joined: `auto`, `off`, a language, or `container=language,…`.
+    pub(super) multiline: Option<String>,
+    /// `SIDECAR_LOG_LEVEL_MIN`: lesser records are left out.
+    pub(super) level_min: Option<String>,
+    /// `SIDECAR_LOG_INCLUDE`: a regular expression that a line must match.
+    pub(super) include: Option<String>,
+    /// `SIDECAR_LOG_EXCLUDE`: a regular expression that a line must not match.
+    pub(super) exclude: Option<String>,
+    /// `SIDECAR_LOG_KEEP`: the part of a level's records that is kept: `info=0.1,debug=0.01`.
+    pub(super) keep: Option<String>,
+    /// `SIDECAR_LOG_RATE`: records of a level per second and container: `info=100`.
+    pub(super) rate: Option<String>,
+    /// `SIDECAR_LOG_REDACT`: what is struck out by its looks: `tokens`, `cards`, `email`, or `off`.
+    pub(super) redact: Option<String>,
+    /// `SIDECAR_LOG_XRAY`: the trace id in X-Ray's form beside W3C's.
+    pub(super) xray: Option<String>,
+    /// `SIDECAR_LOGS_OUTPUT`: `cloudwatch`, `otlp`, `forward`, `file`, `stdout` or `none`.
     pub(super) output: Option<String>,
+    /// `SIDECAR_LOGS_FILE`: where the output `file` writes.
+    pub(super) output_file: Option<String>,
+    /// `SIDECAR_LOGS_FORWARD`: `host:port` of the output `forward`.
+    pub(super) forward: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`: where the output `otlp` sends.
+    pub(super) otlp_endpoint: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_LOGS_HEADERS`: `name=value`, separated by commas.
+    pub(super) otlp_headers: Option<String>,
     /// `LOG_GROUP`.
     pub(super) group: Option<String>,
     /// `LOG_STREAM`: `<service>/<task id>` where absent.
     pub(super) stream: Option<String>,
     /// `SIDECAR_LOG_GROUP_CREATE`.
     pub(super) create_group: Option<String>,
-    /// `SIDECAR_LOG_QUEUE`.
+    /// `SIDECAR_LOG_SPOOL_MAX`: what may wait on disk, in `state_dir`.
+    pub(super) spool_max: Option<String>,
+    /// `SIDECAR_LOG_QUEUE`: of each destination in memory.
     pub(super) queue: Option<String>,
     /// `SIDECAR_LOG_GIVE_UP_AFTER`.
     pub(super) give_up_after: Option<String>,
@@ -258,6 +288,20 @@ impl Settings<'_> {
             OFF | "false" => Ok(false),
             _ => Err("write `on` or `off`"),
         })
+    }
+
+    pub(super) fn flag(&mut self, variable: &str, file: &Option<String>, default: &str) -> bool {
+        let text = self.text(variable, file, default);
+        self.parsed(variable, &text, default, str::parse::<bool>)
+    }
+
+    /// FireLens' configuration, where one is named or ECS has put one.
+    pub(super) fn firelens(&mut self, named: Option<&Path>) -> Option<FireLens> {
+        let default = Path::new(firelens::DEFAULT_PATH);
+        let path = named.or_else(|| Some(default).filter(|path| path.exists()))?;
+        let firelens = FireLens::read(path, self.env);
+        self.problems.extend(firelens.problems.iter().cloned());
+        Some(firelens)
     }
 
     /// An http(s) address; None where it is `off`, and where it is absent or unusable and has no default.

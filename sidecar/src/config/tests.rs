@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::outputs::destination::Stream;
 
 fn load(env: &[(&str, &str)]) -> Config {
     Config::load(None, &HashMap::from_iter(env.iter().copied()))
@@ -15,7 +16,7 @@ fn nothing_needs_to_be_configured() {
     assert_eq!(config.otlp.listen.map(|l| l.to_string()).as_deref(), Some("127.0.0.1:4318"));
     assert_eq!(config.app_metrics.url.as_deref(), Some("http://127.0.0.1:3000/metrics"));
     assert_eq!(config.ecs.refresh, Duration::from_secs(10));
-    assert_eq!(config.logs_output, LogsOutput::None);
+    assert_eq!(config.intake.output, LogsOutput::None);
     assert_eq!(config.traces.traces_url, None);
 }
 
@@ -30,7 +31,7 @@ fn the_environment_outranks_the_file() {
     assert_eq!(config.service.as_deref(), Some("env"));
     assert_eq!(config.listen.to_string(), "127.0.0.1:1", "an empty variable is none");
     assert_eq!(config.logs.files, ["/a/*.log"]);
-    assert_eq!(config.logs_output, LogsOutput::Stdout);
+    assert_eq!(config.intake.output, LogsOutput::Stdout);
     assert_eq!(config.traces.traces_url.as_deref(), Some("https://otel.example/x/v1/traces"));
 }
 
@@ -60,7 +61,7 @@ fn a_fault_is_named_and_the_default_stands_in() {
         (
             "SIDECAR_LOGS_OUTPUT",
             "splunk",
-            r#"SIDECAR_LOGS_OUTPUT (logs.output): "splunk" is no output: write `cloudwatch`, `stdout` or `none`"#,
+            r#"SIDECAR_LOGS_OUTPUT (logs.output): "splunk" is no output: write `cloudwatch`, `otlp`, `forward`, `file`, `stdout` or `none`"#,
         ),
         (
             "OTEL_EXPORTER_OTLP_HEADERS",
@@ -97,6 +98,6 @@ fn cloudwatch_needs_a_group() {
     let config = load(&[("SIDECAR_LOGS_OUTPUT", "cloudwatch")]);
     assert!(config.problems[0].contains("LOG_GROUP"), "{:?}", config.problems);
     let config = load(&[("SIDECAR_LOGS_OUTPUT", "cloudwatch"), ("LOG_GROUP", "/app/order")]);
-    let LogsOutput::CloudWatch(output) = config.logs_output else { panic!("not cloudwatch") };
-    assert_eq!((output.group.as_str(), output.stream, output.create_group), ("/app/order", None, false));
+    let LogsOutput::CloudWatch(output) = config.intake.output else { panic!("not cloudwatch") };
+    assert_eq!((output.group.as_str(), output.stream, output.create_group), ("/app/order", Stream::OfTask, false));
 }

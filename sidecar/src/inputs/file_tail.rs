@@ -9,26 +9,25 @@ mod offsets;
 mod read;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
 use service::metrics::Metrics;
-use telemetry::names::{sidecar as names, without_total};
+use telemetry::names::sidecar as names;
 use tokio::time::Instant;
 
-pub use self::offsets::Offsets;
-use self::offsets::Place;
+use self::offsets::{Offsets, Place};
 use self::read::{FileId, Reader, Start};
 use self::watch::Watch;
 use super::Stop;
-use crate::pipeline::account::Balance;
-use crate::pipeline::intake::Intake;
-use crate::pipeline::queue::WhenFull;
+use crate::pipeline::batch::Mark;
+use crate::pipeline::intake::{Intake, Stream};
+use crate::pipeline::route::Origin;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -58,8 +57,56 @@ const STOP_POLL: Duration = Duration::from_millis(100);
 pub struct FileTail {
     files: Files,
     intake: Intake,
+    stream: Stream,
     open: Gauge,
-    truncated: Counter,
+    turns: Turns,
+}
+
+/// Which turns' lines are still on their way; clones share them.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<TurnState>>);
+
+#[derive(Default)]
+struct TurnState {
+    begun: u64,
+    open: VecDeque<(u64, Mark)>,
+}
+
+impl Turns {
+    /// A mark for the lines of a new turn.
+    fn begin(&self) -> Mark {
+        let mut state = self.0.lock().expect("no one panics holding it");
+        state.begun += 1;
+        let (number, mark) = (state.begun, Mark::default());
+        state.open.push_back((number, mark.clone()));
+        mark
+    }
+
+    fn begun(&self) -> u64 {
+        self.0.lock().expect("no one panics holding it").begun
+    }
+
+    /// The last turn up to which every line is settled.
+    fn settled(&self) -> u64 {
+        let mut state = self.0.lock().expect("no one panics holding it");
+        while state.open.front().is_some_and(|(_, mark)| Arc::strong_count(mark) == 1) {
+            state.open.pop_front();
+        }
+        state.open.front().map_or(state.begun, |(number, _)| number - 1)
+    }
+}
+
+/// What is to be written when everything has been delivered at the end.
+pub struct LastOffsets {
+    offsets: Offsets,
+    turns: Turns,
+}
+
+impl LastOffsets {
+    /// Writes how far everything is settled, if all of it is.
+    pub fn flush(&self) {
+        self.offsets.flush(self.turns.settled());
+    }
 }
 
 impl Config {
@@ -68,47 +115,39 @@ impl Config {
         if self.files.is_empty() {
             return None;
         }
-        let (open, truncated) = (Gauge::default(), Counter::default());
-        metrics.register(|r| {
-            r.register(names::LOG_FILES_OPEN, "Log files that are being read", open.clone());
-            r.register(
-                without_total(names::LOG_LINES_TRUNCATED_TOTAL),
-                "Log lines cut at the longest allowed length",
-                truncated.clone(),
-            );
-        });
+        let open = Gauge::default();
+        metrics.register(|r| r.register(names::LOG_FILES_OPEN, "Log files that are being read", open.clone()));
         let files = Files::new(self);
-        Some(FileTail { files, intake, open, truncated })
+        let stream = intake.stream(&Origin::default());
+        Some(FileTail { files, intake, stream, open, turns: Turns::default() })
     }
 }
 
 impl FileTail {
     /// What is to be flushed when everything has been delivered at the end.
-    pub fn offsets(&self) -> Option<Offsets> {
-        self.files.offsets.clone()
+    pub fn offsets(&self) -> Option<LastOffsets> {
+        Some(LastOffsets { offsets: self.files.offsets.clone()?, turns: self.turns.clone() })
     }
 
     /// Reads until it is told to stop and the files are quiet, or until it is cut off.
     pub async fn run(self, stop: Stop) -> anyhow::Result<()> {
-        let FileTail { mut files, intake, open, truncated } = self;
+        let FileTail { mut files, intake, stream, open, turns } = self;
         let mut watch = Watch::start(&files.config.files);
         let (mut last_line, mut stopping_since) = (Instant::now(), None);
         loop {
-            let books = intake.balance();
             let turn;
+            let (begun, settled) = (turns.begun(), turns.settled());
             (files, turn) = on_a_thread(move || {
-                // Everything that was read before this turn has been received by now.
-                files.remember(&books);
+                files.remember(begun, settled);
                 let turn = files.turn();
                 (files, turn)
             })
             .await?;
             open.set(files.readers.len() as i64);
-            truncated.inc_by(turn.truncated);
             if !turn.lines.is_empty() {
                 last_line = Instant::now();
             }
-            accept(&intake, turn.lines, &stop.now).await;
+            accept(&intake, &stream, turn.lines, &turns, &stop.now).await;
             if stop.now.is_requested() {
                 warn_of_rest(&files);
                 return Ok(());
@@ -134,24 +173,37 @@ impl FileTail {
             }
         }
         let rest = files.readers.values_mut().filter_map(Reader::finish).collect();
-        accept(&intake, rest, &stop.now).await;
+        accept(&intake, &stream, rest, &turns, &stop.now).await;
         if let Some(offsets) = files.offsets.clone() {
-            offsets.note_last(files.places(), intake.balance().received);
+            offsets.note_last(files.places(), turns.begun());
         }
         Ok(())
     }
 }
 
-/// Hands lines on, waiting for room. What finds none when the time is up is lost, and the books say so.
-async fn accept(intake: &Intake, lines: Vec<Vec<u8>>, stop: &Shutdown) {
-    let now = super::now();
-    for line in lines {
-        tokio::select! {
-            biased;
-            () = intake.accept(&line, now, WhenFull::Wait) => {}
-            () = stop.requested() => {}
-        }
+/// Lines that are handed on between two looks at the room there is.
+const LINES_AT_A_TIME: usize = 256;
+
+/// Hands lines on, waiting for room. What finds none when the time is up is taken in all the same, and the books say
+/// what became of it.
+async fn accept(intake: &Intake, stream: &Stream, lines: Vec<Vec<u8>>, turns: &Turns, stop: &Shutdown) {
+    if lines.is_empty() {
+        return;
     }
+    let (now, mark) = (super::now(), turns.begin());
+    for lines in lines.chunks(LINES_AT_A_TIME) {
+        if !stream.has_room() {
+            tokio::select! {
+                biased;
+                () = stream.room() => {}
+                () = stop.requested() => {}
+            }
+        }
+        lines.iter().for_each(|line| intake.accept(stream, line, now, Some(&mark)));
+        // Others want to run too.
+        tokio::task::yield_now().await;
+    }
+    intake.commit();
 }
 
 /// What nobody has read is in no book.
@@ -179,7 +231,6 @@ struct Turn {
     lines: Vec<Vec<u8>>,
     /// Some file had more than a turn's worth.
     more: bool,
-    truncated: u64,
 }
 
 impl Files {
@@ -188,11 +239,11 @@ impl Files {
         Files { config: config.clone(), readers: HashMap::new(), seen_before: false, offsets }
     }
 
-    /// Keeps on disk how far everything is settled.
-    fn remember(&mut self, books: &Balance) {
+    /// Keeps on disk how far everything is settled. Everything that was read before this turn was handed on.
+    fn remember(&mut self, begun: u64, settled: u64) {
         let Some(offsets) = self.offsets.clone() else { return };
-        offsets.note(|| self.places(), books.received);
-        offsets.flush(books.settled());
+        offsets.note(|| self.places(), begun);
+        offsets.flush(settled);
     }
 
     fn places(&mut self) -> Vec<Place> {
@@ -207,10 +258,7 @@ impl Files {
         let mut turn = Turn::default();
         for reader in self.readers.values_mut() {
             match reader.read(TURN_BYTES, self.config.line_bytes_max, &mut turn.lines) {
-                Ok(progress) => {
-                    turn.more |= progress.more;
-                    turn.truncated += progress.truncated;
-                }
+                Ok(progress) => turn.more |= progress.more,
                 Err(error) => reader.complain(&error),
             }
         }

@@ -3,13 +3,15 @@
 //! In: connections on TCP and on a unix socket. Out: lines, handed to the intake; a record with a text under
 //! `log` is that line, any other record becomes JSON. Promises to acknowledge a message only when it has
 //! been taken over, and to read on while the pipeline is full: the oldest lines give way, counted.
-//! No shared key, no TLS: bind to loopback.
+//! After the order to stop it reads to the end of every stream: the log driver hands over what it still has for seconds
+//! after its container has ended. No shared key, no TLS: bind to loopback.
 
 mod decode;
 mod msgpack;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::metrics::counter::Counter;
@@ -24,10 +26,10 @@ use tokio::time::Instant;
 use self::decode::{Event, decode};
 use self::msgpack::Scanner;
 use super::Stop;
-use super::file_tail::STOP_QUIET;
-use crate::pipeline::intake::Intake;
+use crate::outputs::destination::container_of;
+use crate::pipeline::intake::{Intake, Stream};
 use crate::pipeline::partials::{Joined, Partials, Piece};
-use crate::pipeline::queue::WhenFull;
+use crate::pipeline::route::Origin;
 
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -39,7 +41,16 @@ pub struct Config {
 
 /// Of one message. Fluent Bit sends chunks of up to 2 MB.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 32 * 1024;
+/// Between two reads of a busy stream: a driver writes record by record, and waking up for each would cost more than
+/// everything else. A unix socket holds a good hundred records, at 10,000 a second those of ten milliseconds.
+const PAUSE: Duration = Duration::from_millis(4);
+/// After the order to stop, a stream that has not ended by itself is read until it was silent for this long …
+const STOP_QUIET: Duration = Duration::from_secs(2);
+/// … and for as long as the log driver lingers behind a container that has ended (5 s, at most 12).
+const STOP_LINGER: Duration = Duration::from_secs(6);
+/// And for so long a stream may still be opened: a container that lived for a moment is only now connecting.
+const STOP_OPEN: Duration = Duration::from_secs(1);
 /// A buffer that grew for a large message is given back when it is empty.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 /// A task has ten containers at most, each with one connection; more come from a client that leaks them.
@@ -118,19 +129,28 @@ impl FluentForward {
     pub async fn run(self, stop: Stop) -> anyhow::Result<()> {
         let FluentForward { listeners: Listeners { tcp, unix }, connection } = self;
         let mut connections = JoinSet::new();
+        let (mut stopping, mut last_change) = (false, Instant::now());
         loop {
             let full = connections.len() >= CONNECTIONS_MAX;
+            let alone = stopping && connections.is_empty();
             tokio::select! {
                 accepted = accept_tcp(tcp.as_ref()), if !full => {
                     let stream = accepted.context("failed to accept a connection of Fluent Forward")?;
                     connections.spawn(connection.clone().serve(stream, stop.clone()));
+                    last_change = Instant::now();
                 }
                 accepted = accept_unix(unix.as_ref()), if !full => {
                     let stream = accepted.context("failed to accept a connection on the Fluent socket")?;
                     connections.spawn(connection.clone().serve(stream, stop.clone()));
+                    last_change = Instant::now();
                 }
-                Some(ended) = connections.join_next() => ended.context("a connection of Fluent Forward panicked")?,
-                () = stop.when_quiet.requested() => break,
+                Some(ended) = connections.join_next() => {
+                    ended.context("a connection of Fluent Forward panicked")?;
+                    last_change = Instant::now();
+                }
+                () = stop.when_quiet.requested(), if !stopping => (stopping, last_change) = (true, Instant::now()),
+                () = tokio::time::sleep_until(last_change + STOP_OPEN), if alone => break,
+                () = stop.now.requested() => break,
             }
         }
         while let Some(ended) = connections.join_next().await {
@@ -154,12 +174,17 @@ async fn accept_unix(listener: Option<&UnixListener>) -> std::io::Result<tokio::
     }
 }
 
-/// What one message comes to, in order.
+/// What a connection remembers between its messages.
 #[derive(Default)]
 struct Lines {
     partials: Partials,
-    ready: Vec<Joined>,
+    /// The streams of this connection; a driver has two.
+    streams: Vec<(Origin, Stream)>,
+    tag: Vec<u8>,
 }
+
+/// A connection with more tags than this is no log driver's; their streams are looked up each time.
+const STREAMS_KEPT: usize = 8;
 
 impl Connection {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, stop: Stop) {
@@ -170,8 +195,8 @@ impl Connection {
         }
         // Whatever the reason, the stream has ended: so have its lines.
         let rest = lines.partials.finish();
-        lines.ready.extend(rest);
-        self.hand_on(&mut lines).await;
+        lines.hand_on(&self.intake, rest);
+        self.intake.commit();
         self.open.dec();
     }
 
@@ -183,9 +208,10 @@ impl Connection {
     ) -> anyhow::Result<()> {
         let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES);
         let mut scanner = Scanner::new();
-        let (mut last_bytes, mut stopping) = (Instant::now(), false);
+        let (mut last_bytes, mut stopping) = (Instant::now(), None);
         loop {
-            let quiet_at = last_bytes + STOP_QUIET;
+            let linger = stopping.map_or(last_bytes, |since: Instant| since + STOP_LINGER);
+            let quiet_at = linger.max(last_bytes + STOP_QUIET);
             let overdue_at = lines.partials.next_overdue();
             buffer.reserve(READ_BYTES);
             tokio::select! {
@@ -195,24 +221,25 @@ impl Connection {
                 },
                 () = tokio::time::sleep_until(overdue_at.unwrap_or(quiet_at)), if overdue_at.is_some() => {
                     let overdue = lines.partials.overdue();
-                    lines.ready.extend(overdue);
+                    lines.hand_on(&self.intake, overdue);
                 }
                 // The quiet time counts from the order to stop.
-                () = stop.when_quiet.requested(), if !stopping => (stopping, last_bytes) = (true, Instant::now()),
-                () = stop.now.requested() => return Ok(()),
-                () = tokio::time::sleep_until(quiet_at), if stopping => return Ok(()),
-            }
-            let mut taken = 0;
-            while let Some(end) = scanner.end(&buffer[taken..])? {
-                let ack = self.take(&buffer[taken..taken + end], lines);
-                self.hand_on(lines).await;
-                if let Some(chunk) = ack {
-                    stream.write_all(&decode::ack(&chunk)).await.context("failed to acknowledge")?;
+                () = stop.when_quiet.requested(), if stopping.is_none() => {
+                    (stopping, last_bytes) = (Some(Instant::now()), Instant::now());
                 }
+                () = stop.now.requested() => return Ok(()),
+                () = tokio::time::sleep_until(quiet_at), if stopping.is_some() => return Ok(()),
+            }
+            let (mut taken, mut acks) = (0, Vec::new());
+            while let Some(end) = scanner.end(&buffer[taken..])? {
+                acks.extend(self.take(&buffer[taken..taken + end], lines));
                 taken += end;
                 scanner = Scanner::new();
             }
-            self.hand_on(lines).await;
+            self.intake.commit();
+            for chunk in acks {
+                stream.write_all(&decode::ack(&chunk)).await.context("failed to acknowledge")?;
+            }
             anyhow::ensure!(
                 scanner.needed() <= MESSAGE_BYTES_MAX,
                 "a message is larger than {} MiB",
@@ -222,12 +249,15 @@ impl Connection {
             if buffer.is_empty() && buffer.capacity() > KEPT_BUFFER_BYTES {
                 buffer = Vec::with_capacity(READ_BYTES);
             }
+            if taken > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 
     /// Decodes one message; the id to acknowledge it by, where it asks for that.
     fn take(&self, message: &[u8], lines: &mut Lines) -> Option<Vec<u8>> {
-        match decode(message, |_tag, event| lines.add(&event)) {
+        match decode(message, |tag, event| lines.add(&self.intake, tag, &event)) {
             Ok(wants) => wants.ack,
             Err(error) => {
                 self.refused.inc();
@@ -236,26 +266,56 @@ impl Connection {
             }
         }
     }
-
-    async fn hand_on(&self, lines: &mut Lines) {
-        for line in lines.ready.drain(..) {
-            self.intake.accept(&line.text, line.time, WhenFull::DropOldest).await;
-        }
-    }
 }
 
 impl Lines {
-    fn add(&mut self, event: &Event<'_>) {
+    fn add(&mut self, intake: &Intake, tag: &[u8], event: &Event<'_>) {
         let time = event.time.unwrap_or_else(super::now);
+        if self.tag != tag {
+            self.tag = tag.to_vec();
+        }
+        let source = event.text("source").unwrap_or_default();
         let Some(text) = event.text("log") else {
-            return self.ready.extend(event.to_json().map(|json| Joined { text: json.into_bytes(), time }));
+            if let Some(json) = event.to_json() {
+                let stream = self.stream(intake, source, event.text("container_name"));
+                intake.accept(&stream, json.as_bytes(), time, None);
+            }
+            return;
         };
         if event.text("partial_message") == Some(b"true") {
             let field = |key| event.text(key).unwrap_or_default();
-            let (id, source, last) = (field("partial_id"), field("source"), field("partial_last") == b"true");
-            return self.ready.extend(self.partials.add(Piece { id, source, last, text, time }));
+            let (id, last) = (field("partial_id"), field("partial_last") == b"true");
+            let whole = self.partials.add(Piece { id, source, last, text, time });
+            return self.hand_on(intake, whole);
         }
-        self.ready.push(Joined { text: text.to_vec(), time });
+        let stream = self.stream(intake, source, event.text("container_name"));
+        intake.accept(&stream, text, time, None);
+    }
+
+    fn hand_on(&mut self, intake: &Intake, lines: Vec<Joined>) {
+        for line in lines {
+            let stream = self.stream(intake, &line.source, None);
+            intake.accept(&stream, &line.text, line.time, None);
+        }
+    }
+
+    fn stream(&mut self, intake: &Intake, source: &[u8], container: Option<&[u8]>) -> Stream {
+        let known = |origin: &Origin| origin.tag.as_bytes() == self.tag && origin.source.as_bytes() == source;
+        if let Some((_, stream)) = self.streams.iter().find(|(origin, _)| known(origin)) {
+            return stream.clone();
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let tag = text(&self.tag);
+        let container = match container_of(&tag) {
+            whole if whole == tag => container.map_or(tag.clone(), text),
+            container => container.to_owned(),
+        };
+        let origin = Origin { container, source: text(source), tag };
+        let stream = intake.stream(&origin);
+        if self.streams.len() < STREAMS_KEPT {
+            self.streams.push((origin, stream.clone()));
+        }
+        stream
     }
 }
 

@@ -40,6 +40,7 @@ use crate::pipeline::account::{Account, DropReason};
 use crate::pipeline::intake::Intake;
 use crate::pipeline::parse::Author;
 use crate::pipeline::queue::{Queue, WhenFull};
+use crate::pipeline::route::Origin;
 use crate::pipeline::red::Red;
 use crate::pipeline::sample::Sampler;
 use crate::pipeline::spans::SpanBatch;
@@ -190,7 +191,7 @@ impl OtlpInput {
         let taken = match signal {
             Signal::Traces => self.traces(protobuf, (encoding, gzip, body)).await,
             Signal::Metrics => self.metrics(&protobuf),
-            Signal::Logs => self.logs(&protobuf).await,
+            Signal::Logs => self.logs(&protobuf),
         };
         taken.map_err(|NotProtobuf| Refusal::Malformed(format!("body is not an OTLP {signal:?} request in protobuf")))
     }
@@ -236,13 +237,12 @@ impl OtlpInput {
         Ok(())
     }
 
-    async fn logs(&self, request: &[u8]) -> Result<(), NotProtobuf> {
-        let mut lines: Vec<(Vec<u8>, telemetry::Timestamp)> = Vec::new();
-        let count = logs::lines(request, &self.to.author, super::now(), |line, at| lines.push((line.to_vec(), at)))?;
+    fn logs(&self, request: &[u8]) -> Result<(), NotProtobuf> {
+        let stream = self.to.lines.stream(&Origin { container: "otlp".to_owned(), ..Origin::default() });
+        let take = |line: &[u8], at| self.to.lines.accept(&stream, line, at, None);
+        let count = logs::lines(request, &self.to.author, super::now(), take)?;
         self.log_records.inc_by(count);
-        for (line, at) in lines {
-            self.to.lines.accept(&line, at, WhenFull::DropOldest).await;
-        }
+        self.to.lines.commit();
         Ok(())
     }
 }

@@ -1,9 +1,12 @@
 //! Log records to CloudWatch Logs.
 //!
-//! In: the queue of records. Out: PutLogEvents, one batch after the other, each cut to the service's limits
-//! before it is sent and repeated as it is until it is stored. A missing stream is made. Events that the
-//! service rejects one by one are counted by kind; a batch that it refuses whole is halved until the event
-//! that it does not like stands alone. Log groups belong to the infrastructure and are made only on request.
+//! In: bodies of PutLogEvents, compressed, each within the service's limits. Out: one signed request each, repeated as
+//! it is until it is stored. A missing stream is made. Events that the service rejects one by one are counted by kind; a
+//! batch that it refuses whole is halved until the event that it does not like stands alone. Log groups belong to the
+//! infrastructure and are made only on request. Control calls go by the SDK, events by a request of our own: the SDK
+//! sends no gzip and holds every event as a string of its own (docs/adr/0010).
+
+mod put;
 
 use std::time::Duration;
 
@@ -11,48 +14,44 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
 use aws_sdk_cloudwatchlogs::config::timeout::TimeoutConfig;
-use aws_sdk_cloudwatchlogs::error::{DisplayErrorContext, SdkError};
-use aws_sdk_cloudwatchlogs::operation::put_log_events::PutLogEventsError;
-use aws_sdk_cloudwatchlogs::types::{Entity, InputLogEvent, RejectedLogEventsInfo};
-use prometheus_client::metrics::counter::Counter;
-use service::metrics::Metrics;
-use telemetry::names::{sidecar as names, without_total};
-use tokio::time::Instant;
+use aws_sdk_cloudwatchlogs::error::DisplayErrorContext;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use service::sigv4::Signer;
 
-use super::retry::{Attempt, Retry};
+use self::put::{PutError, Requests};
+use super::retry::Attempt;
+use super::sink::{Answer, Send};
 use crate::identity::Identity;
-use crate::pipeline::account::DropReason;
-use crate::pipeline::batch::{Batch, Batcher};
-use crate::pipeline::intake::Record;
-use crate::pipeline::queue::Queue;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+/// A log stream and how it comes into being.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
     pub group: String,
-    /// None: `<service>/<task id>`.
-    pub stream: Option<String>,
+    pub stream: String,
+    /// As the task's own where absent.
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
     /// Make the group when it is missing.
     pub create_group: bool,
-    /// A batch that could not be delivered for this long is dropped.
-    pub give_up_after: Duration,
+    /// Days, for a group that was made.
+    pub retention_days: Option<i32>,
 }
 
-/// How long a record waits for company.
-const FLUSH_AFTER: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-pub struct CloudWatchLogs {
-    client: Client,
-    group: String,
-    stream: String,
-    create_group: bool,
-    entity: Option<Entity>,
-    retry: Retry,
+/// What all streams share: region, credentials, connections.
+#[derive(Clone)]
+pub struct Aws {
+    sdk: aws_config::SdkConfig,
+    /// From `AWS_ENDPOINT_URL_LOGS` or `AWS_ENDPOINT_URL`.
+    endpoint: Option<String>,
+    http: reqwest::Client,
 }
 
-impl Config {
+impl Aws {
     /// Reads AWS' own variables and credentials; makes no request.
-    pub async fn build(&self, identity: &Identity, metrics: &Metrics) -> CloudWatchLogs {
+    pub async fn load(identity: &Identity, endpoint: Option<String>, http: reqwest::Client) -> Aws {
         // The one policy repeats requests; a second one inside the SDK would multiply the attempts.
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(REQUEST_TIMEOUT).build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -65,164 +64,114 @@ impl Config {
             );
             loader = loader.region(chain.or_else(task_region));
         }
-        self.build_with(Client::new(&loader.load().await), identity, metrics)
+        Aws { sdk: loader.load().await, endpoint, http }
     }
 
-    fn build_with(&self, client: Client, identity: &Identity, metrics: &Metrics) -> CloudWatchLogs {
-        let retries = Counter::default();
-        metrics.register(|r| {
-            r.register(
-                without_total(names::LOG_OUTPUT_RETRIES_TOTAL),
-                "Repeated requests to the destination of logs",
-                retries.clone(),
-            );
-        });
-        let stream = self.stream.clone().unwrap_or_else(|| format!("{}/{}", identity.service, identity.task_id));
-        CloudWatchLogs {
-            client,
-            group: self.group.clone(),
-            // The two characters that a stream's name may not have.
-            stream: stream.replace([':', '*'], "-"),
-            create_group: self.create_group,
-            entity: entity(identity),
-            retry: Retry::new(format!("CloudWatch Logs group {}", self.group), self.give_up_after, retries),
+    /// Signs for CloudWatch Logs, in another region than the task's where that is asked for; None without credentials
+    /// or region.
+    pub fn signer(&self, region: Option<&str>) -> Option<Signer> {
+        let mut sdk = self.sdk.clone().into_builder();
+        if let Some(region) = region {
+            sdk.set_region(Some(Region::new(region.to_owned())));
         }
+        Signer::from_sdk("logs", &sdk.build()).ok()
     }
 }
 
 /// What makes CloudWatch show the logs beside the service's other telemetry.
-fn entity(identity: &Identity) -> Option<Entity> {
+pub fn entity(identity: &Identity) -> Option<Value> {
     let cluster = identity.cluster.as_ref()?;
-    let entity = Entity::builder()
-        .key_attributes("Type", "Service")
-        .key_attributes("Name", &identity.service)
-        .key_attributes("Environment", format!("ecs:{cluster}"))
-        .attributes("PlatformType", "AWS::ECS");
-    Some(entity.build())
+    Some(json!({
+        "keyAttributes": {"Type": "Service", "Name": identity.service, "Environment": format!("ecs:{cluster}")},
+        "attributes": {"PlatformType": "AWS::ECS"},
+    }))
+}
+
+/// A name as a log stream may have it.
+pub fn stream_name(name: &str) -> String {
+    // The two characters that a stream's name may not have, and its greatest length.
+    let name = name.replace([':', '*'], "-");
+    name[..name.floor_char_boundary(512)].to_owned()
+}
+
+/// Sends to one stream.
+pub struct CloudWatchLogs {
+    place: Place,
+    control: Client,
+    requests: Requests,
 }
 
 impl CloudWatchLogs {
-    /// Sends until the queue is closed and empty.
-    pub async fn run(self, queue: Queue<Record>) -> anyhow::Result<()> {
-        let mut batcher = Batcher::default();
-        let mut flush_at = Instant::now();
-        loop {
-            if batcher.is_empty() {
-                flush_at = Instant::now() + FLUSH_AFTER;
-            }
-            let batch = tokio::select! {
-                record = queue.next() => match record {
-                    Some(record) => batcher.add(record),
-                    None => break,
-                },
-                () = tokio::time::sleep_until(flush_at), if !batcher.is_empty() => batcher.cut(),
-            };
-            if let Some(batch) = batch {
-                self.deliver(batch).await;
-                flush_at = Instant::now() + FLUSH_AFTER;
-            }
+    /// None where nobody says the region, or there is no way to credentials.
+    pub fn new(place: Place, aws: &Aws) -> Option<CloudWatchLogs> {
+        let region = place.region.clone().or_else(|| aws.sdk.region().map(ToString::to_string))?;
+        let endpoint = place.endpoint.clone().or_else(|| aws.endpoint.clone());
+        let mut config = aws_sdk_cloudwatchlogs::config::Builder::from(&aws.sdk).region(Region::new(region.clone()));
+        if let Some(endpoint) = &endpoint {
+            config = config.endpoint_url(endpoint);
         }
-        if let Some(batch) = batcher.cut() {
-            self.deliver(batch).await;
-        }
-        Ok(())
-    }
-
-    async fn deliver(&self, batch: Batch) {
-        let since = Instant::now();
-        let mut pieces = vec![batch];
-        while let Some(piece) = pieces.pop() {
-            match self.retry.until_done(since, || self.attempt(&piece)).await {
-                Ok(Answer::Stored(rejected)) => settle(piece, rejected),
-                Ok(Answer::Invalid(_)) if piece.events.len() > 1 => {
-                    let (first, second) = piece.halve();
-                    pieces.extend([second, first]);
-                }
-                Ok(Answer::Invalid(why)) => {
-                    tracing::warn!(error = why, "CloudWatch Logs does not take an event, dropped");
-                    piece.dropped(DropReason::Refused);
-                }
-                Err(reason) => piece.dropped(reason),
-            }
-        }
-    }
-
-    async fn attempt(&self, batch: &Batch) -> Attempt<Answer> {
-        match self.put(batch).await {
-            Ok(rejected) => Attempt::Done(Answer::Stored(rejected)),
-            Err(error) => match error.as_service_error() {
-                Some(PutLogEventsError::ResourceNotFoundException(_)) => match self.create().await {
-                    Ok(()) => Attempt::Later { after: Some(Duration::ZERO), why: "the stream was missing".to_owned() },
-                    Err(why) => Attempt::Later { after: None, why },
-                },
-                Some(PutLogEventsError::DataAlreadyAcceptedException(_)) => Attempt::Done(Answer::Stored(None)),
-                Some(PutLogEventsError::InvalidParameterException(why)) => {
-                    Attempt::Done(Answer::Invalid(why.to_string()))
-                }
-                // Throttling, outages, missing rights and no connection: all of them may pass.
-                _ => Attempt::Later { after: None, why: DisplayErrorContext(&error).to_string() },
-            },
-        }
-    }
-
-    async fn put(&self, batch: &Batch) -> Result<Option<RejectedLogEventsInfo>, SdkError<PutLogEventsError>> {
-        let mut events = Vec::with_capacity(batch.events.len());
-        for event in &batch.events {
-            let event = InputLogEvent::builder().timestamp(event.timestamp_millis).message(&*event.message).build();
-            events.push(event.map_err(SdkError::construction_failure)?);
-        }
-        let request = self
-            .client
-            .put_log_events()
-            .log_group_name(&self.group)
-            .log_stream_name(&self.stream)
-            .set_log_events(Some(events))
-            .set_entity(self.entity.clone());
-        Ok(request.send().await?.rejected_log_events_info)
+        let url = endpoint.unwrap_or_else(|| service_url(&region));
+        let requests = Requests::new(url, aws.signer(Some(&region))?, aws.http.clone());
+        Some(CloudWatchLogs { place, control: Client::from_conf(config.build()), requests })
     }
 
     /// Makes the stream, and the group where that was asked for. One that is there already is as good.
     async fn create(&self) -> Result<(), String> {
-        let stream =
-            || self.client.create_log_stream().log_group_name(&self.group).log_stream_name(&self.stream).send();
-        let Err(error) = stream().await else { return Ok(()) };
+        let Place { group, stream, .. } = &self.place;
+        let create_stream = || self.control.create_log_stream().log_group_name(group).log_stream_name(stream).send();
+        let Err(error) = create_stream().await else { return Ok(()) };
         match error.as_service_error() {
             Some(why) if why.is_resource_already_exists_exception() => return Ok(()),
-            Some(why) if why.is_resource_not_found_exception() && self.create_group => {}
+            Some(why) if why.is_resource_not_found_exception() && self.place.create_group => {}
             Some(why) if why.is_resource_not_found_exception() => {
-                let group = &self.group;
                 return Err(format!(
-                    "log group {group} does not exist: create it, or set SIDECAR_LOG_GROUP_CREATE=true to let the sidecar do so"
+                    "log group {group} does not exist: create it, or set SIDECAR_LOG_GROUP_CREATE=true (in FireLens \
+                     options auto_create_group true) to let the sidecar do so"
                 ));
             }
             _ => return Err(DisplayErrorContext(&error).to_string()),
         }
-        if let Err(error) = self.client.create_log_group().log_group_name(&self.group).send().await
-            && !error.as_service_error().is_some_and(|why| why.is_resource_already_exists_exception())
-        {
-            return Err(DisplayErrorContext(&error).to_string());
+        match self.control.create_log_group().log_group_name(group).send().await {
+            Ok(_) => self.keep_for_days().await,
+            Err(error) => {
+                let exists = error.as_service_error().is_some_and(|why| why.is_resource_already_exists_exception());
+                if !exists {
+                    return Err(DisplayErrorContext(&error).to_string());
+                }
+            }
         }
-        stream().await.map(drop).map_err(|error| DisplayErrorContext(&error).to_string())
+        create_stream().await.map(drop).map_err(|error| DisplayErrorContext(&error).to_string())
+    }
+
+    async fn keep_for_days(&self) {
+        let Some(days) = self.place.retention_days else { return };
+        let put = self.control.put_retention_policy().log_group_name(&self.place.group).retention_in_days(days);
+        if let Err(error) = put.send().await {
+            let error = DisplayErrorContext(&error).to_string();
+            tracing::warn!(group = self.place.group, error, "the retention of the new log group could not be set");
+        }
     }
 }
 
-enum Answer {
-    Stored(Option<RejectedLogEventsInfo>),
-    Invalid(String),
+/// The service's address, which differs in China.
+fn service_url(region: &str) -> String {
+    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://logs.{region}.{suffix}")
 }
 
-/// Counts the events of a stored batch: delivered, or rejected for their time.
-fn settle(batch: Batch, rejected: Option<RejectedLogEventsInfo>) {
-    let index = |value: Option<i32>| value.and_then(|i| usize::try_from(i).ok());
-    let too_new_from = rejected.as_ref().and_then(|r| index(r.too_new_log_event_start_index)).unwrap_or(usize::MAX);
-    let too_old_to = rejected.as_ref().and_then(|r| index(r.too_old_log_event_end_index)).unwrap_or(0);
-    let expired_to = rejected.as_ref().and_then(|r| index(r.expired_log_event_end_index)).unwrap_or(0);
-    for (i, event) in batch.events.into_iter().enumerate() {
-        match i {
-            i if i < expired_to => event.ticket.dropped(DropReason::Expired),
-            i if i < too_old_to => event.ticket.dropped(DropReason::TooOld),
-            i if i >= too_new_from => event.ticket.dropped(DropReason::TooNew),
-            _ => event.ticket.delivered(),
+impl Send for CloudWatchLogs {
+    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+        match self.requests.put(body).await {
+            Ok(rejected) if rejected.is_empty() => Attempt::Done(Answer::Stored),
+            Ok(rejected) => Attempt::Done(Answer::Partly(rejected)),
+            Err(PutError::NotFound) => match self.create().await {
+                Ok(()) => Attempt::Later { after: Some(Duration::ZERO), why: "the stream was missing".to_owned() },
+                Err(why) => Attempt::Later { after: None, why },
+            },
+            Err(PutError::AlreadyAccepted) => Attempt::Done(Answer::Stored),
+            Err(PutError::Invalid(why)) => Attempt::Done(Answer::Invalid(why)),
+            // Throttling, outages, missing rights and no connection: all of them may pass.
+            Err(PutError::Passing { after, why }) => Attempt::Later { after, why },
         }
     }
 }

@@ -7,7 +7,6 @@
 //! Source: docs.aws.amazon.com, "Specification: Embedded metric format".
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -23,9 +22,7 @@ use telemetry::{Labels, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::exposition::Exposition;
-use crate::pipeline::account::{Account, DropReason};
-use crate::pipeline::intake::Record;
-use crate::pipeline::queue::{Queue, WhenFull};
+use crate::pipeline::intake::Intake;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -54,8 +51,7 @@ const SECONDS_PER_MONTH: f64 = 30.4375 * 86_400.0;
 pub struct Emf {
     config: Config,
     exposition: Exposition,
-    account: Account,
-    records: Queue<Record>,
+    lines: Intake,
     state: State,
     bytes: Counter,
     metrics: Gauge,
@@ -64,20 +60,14 @@ pub struct Emf {
 
 impl Config {
     /// None where nothing is chosen.
-    pub fn build(
-        &self,
-        exposition: Exposition,
-        (account, records): (Account, Queue<Record>),
-        metrics: &Metrics,
-    ) -> Option<Emf> {
+    pub fn build(&self, exposition: Exposition, lines: Intake, metrics: &Metrics) -> Option<Emf> {
         if self.metrics.is_empty() {
             return None;
         }
         let emf = Emf {
             config: self.clone(),
             exposition,
-            account,
-            records,
+            lines,
             state: State::default(),
             bytes: Counter::default(),
             metrics: Gauge::default(),
@@ -119,14 +109,9 @@ impl Emf {
         self.exposition.families(Some(PATIENCE), |family| round.family(family, config, state)).await;
         for line in round.lines(config, now) {
             self.bytes.inc_by(line.len() as u64);
-            let line: Arc<str> = line.into();
-            let (level, ticket) = (Level::Info, self.account.enter(1));
-            let record = Record { line, level, timestamp: now, trace_id: None, ticket };
-            for displaced in self.records.push(record, WhenFull::DropNewest).await {
-                let reason = if self.records.is_closed() { DropReason::Stopped } else { DropReason::QueueFull };
-                displaced.ticket.dropped(reason);
-            }
+            self.lines.put(line.as_bytes(), now, Level::Info);
         }
+        self.lines.commit();
         self.metrics.set(self.state.billed.len() as i64);
         let seconds = begun.elapsed().max(self.config.interval).as_secs_f64();
         let bytes_per_month = self.bytes.get() as f64 / seconds * SECONDS_PER_MONTH;

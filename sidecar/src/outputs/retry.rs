@@ -45,6 +45,12 @@ impl Retry {
         Retry { what, backoff, give_up_after, retries }
     }
 
+    /// With other pauses than half a second to thirty.
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
     /// Attempts until it is done; `since` is when the data came.
     ///
     /// # Errors

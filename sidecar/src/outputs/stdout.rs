@@ -2,36 +2,27 @@
 
 use std::io::Write;
 
-use crate::pipeline::intake::Record;
-use crate::pipeline::queue::Queue;
+use super::retry::Attempt;
+use super::sink::{Answer, Send};
 
-/// How many records are written at once, at most.
-const WRITE_RECORDS_MAX: usize = 1000;
+pub struct Stdout;
 
-/// Writes until the queue is closed and empty.
-pub async fn run(queue: Queue<Record>, mut out: impl Write) -> anyhow::Result<()> {
-    while let Some(first) = queue.next().await {
-        let more = std::iter::from_fn(|| queue.try_next()).take(WRITE_RECORDS_MAX - 1);
-        let records: Vec<Record> = std::iter::once(first).chain(more).collect();
-        let text: String = records.iter().flat_map(|record| [&record.line, "\n"]).collect();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        if let Err(error) = &written {
-            tracing::warn!(error = %error, "failed to write log records to stdout");
-        }
-        for record in records {
-            match written {
-                Ok(()) => record.ticket.delivered(),
-                Err(_) => record.ticket.dropped(crate::pipeline::account::DropReason::Refused),
-            }
+impl Send for Stdout {
+    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(body).and_then(|()| out.flush()) {
+            Ok(()) => Attempt::Done(Answer::Stored),
+            // A pipe that nobody reads from any more.
+            Err(error) => Attempt::Never { why: error.to_string() },
         }
     }
-    Ok(())
 }
 
 /// Takes records away; the recent lines have them already.
-pub async fn run_nowhere(queue: Queue<Record>) -> anyhow::Result<()> {
-    while let Some(record) = queue.next().await {
-        record.ticket.delivered();
+pub struct Nowhere;
+
+impl Send for Nowhere {
+    async fn attempt(&self, _body: &[u8]) -> Attempt<Answer> {
+        Attempt::Done(Answer::Stored)
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 //! counted as abandoned, so that the books balance even where the code has a hole.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -34,10 +34,20 @@ pub enum DropReason {
     SampledOut,
     /// Lost by the program itself: a defect.
     Abandoned,
+    /// The disk's share was used up by newer ones.
+    SpoolFull,
+    /// What was kept on disk cannot be read any more.
+    SpoolDamaged,
+    /// A filter, or a pattern of the task definition, wants it left out.
+    Filtered,
+    /// Left out to keep a part of many.
+    Sampled,
+    /// More of its level came than is wanted.
+    RateLimited,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 11] = [
+    pub const ALL: [DropReason; 16] = [
         DropReason::QueueFull,
         DropReason::NoEndpoint,
         DropReason::Refused,
@@ -49,6 +59,11 @@ impl DropReason {
         DropReason::Stopped,
         DropReason::SampledOut,
         DropReason::Abandoned,
+        DropReason::SpoolFull,
+        DropReason::SpoolDamaged,
+        DropReason::Filtered,
+        DropReason::Sampled,
+        DropReason::RateLimited,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -64,6 +79,11 @@ impl DropReason {
             DropReason::Stopped => "stopped",
             DropReason::SampledOut => "sampled_out",
             DropReason::Abandoned => "abandoned",
+            DropReason::SpoolFull => "spool_full",
+            DropReason::SpoolDamaged => "spool_damaged",
+            DropReason::Filtered => "filtered",
+            DropReason::Sampled => "sampled",
+            DropReason::RateLimited => "rate_limited",
         }
     }
 }
@@ -75,10 +95,11 @@ type Label = [(&'static str, &'static str); 1];
 pub struct Account(Arc<Books>);
 
 struct Books {
-    /// Where settled data went: the value of the label `output`.
+    /// Where data goes if nothing else is said: the value of the label `output`.
     output: &'static str,
     received: Counter,
     delivered: Family<Label, Counter>,
+    delivered_sum: AtomicU64,
     dropped: Family<Label, Counter>,
     waiting: Gauge,
     /// From now on what is lost was lost to the stop.
@@ -123,6 +144,7 @@ impl Account {
             output,
             received: Counter::default(),
             delivered: Family::default(),
+            delivered_sum: AtomicU64::new(0),
             dropped: Family::default(),
             waiting: Gauge::default(),
             stopping: AtomicBool::new(false),
@@ -152,6 +174,18 @@ impl Account {
         Ticket { account: self.clone(), units }
     }
 
+    /// Takes one more item in that goes with `ticket`.
+    pub fn enter_with(&self, ticket: &mut Ticket, units: u64) {
+        self.0.received.inc_by(units);
+        self.0.waiting.inc_by(units as i64);
+        ticket.units += units;
+    }
+
+    /// Takes items in that go no further.
+    pub fn enter_dropped(&self, units: u64, reason: DropReason) {
+        self.enter(units).dropped(reason);
+    }
+
     /// The time to stop has run out: whatever is given up now is counted under that reason.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
@@ -161,7 +195,7 @@ impl Account {
         let dropped = DropReason::ALL.iter().map(|r| self.dropped(*r)).sum();
         Balance {
             received: self.0.received.get(),
-            delivered: self.0.delivered.get_or_create(&[("output", self.0.output)]).get(),
+            delivered: self.0.delivered_sum.load(Ordering::Relaxed),
             dropped,
             waiting: u64::try_from(self.0.waiting.get()).unwrap_or(0),
         }
@@ -181,13 +215,23 @@ impl Account {
         if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }
     }
 
-    fn settle(&self, units: u64, lost: Option<DropReason>) {
+    fn settle(&self, units: u64, fate: Fate) {
         self.0.waiting.dec_by(units as i64);
-        match lost {
-            None => self.0.delivered.get_or_create(&[("output", self.0.output)]).inc_by(units),
-            Some(reason) => self.0.dropped.get_or_create(&[("reason", reason.as_str())]).inc_by(units),
+        match fate {
+            Fate::Delivered(output) => {
+                self.0.delivered_sum.fetch_add(units, Ordering::Relaxed);
+                self.0.delivered.get_or_create(&[("output", output)]).inc_by(units)
+            }
+            Fate::Lost(reason) => self.0.dropped.get_or_create(&[("reason", reason.as_str())]).inc_by(units),
         };
     }
+}
+
+/// How the way of an item ends.
+#[derive(Clone, Copy)]
+enum Fate {
+    Delivered(&'static str),
+    Lost(DropReason),
 }
 
 /// Stands for items that are on their way.
@@ -198,12 +242,31 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub fn delivered(mut self) {
-        self.account.settle(std::mem::take(&mut self.units), None);
+    pub fn delivered(self) {
+        let output = self.account.0.output;
+        self.delivered_to(output);
+    }
+
+    /// `output` is the label's value.
+    pub fn delivered_to(mut self, output: &'static str) {
+        self.account.settle(std::mem::take(&mut self.units), Fate::Delivered(output));
     }
 
     pub fn dropped(mut self, reason: DropReason) {
-        self.account.settle(std::mem::take(&mut self.units), Some(reason));
+        self.account.settle(std::mem::take(&mut self.units), Fate::Lost(reason));
+    }
+
+    /// Adds the items of another ticket of the same account.
+    pub fn join(&mut self, mut other: Ticket) {
+        debug_assert!(Arc::ptr_eq(&self.account.0, &other.account.0));
+        self.units += std::mem::take(&mut other.units);
+    }
+
+    /// A ticket of its own for so many of the items, or for all where there are fewer.
+    pub fn split(&mut self, units: u64) -> Ticket {
+        let units = units.min(self.units);
+        self.units -= units;
+        Ticket { account: self.account.clone(), units }
     }
 
     /// Takes the items of another ticket of the same books.
@@ -221,7 +284,7 @@ impl Drop for Ticket {
         if self.units > 0 {
             let stopping = self.account.0.stopping.load(Ordering::Relaxed);
             let reason = if stopping { DropReason::Stopped } else { DropReason::Abandoned };
-            self.account.settle(self.units, Some(reason));
+            self.account.settle(self.units, Fate::Lost(reason));
         }
     }
 }

@@ -1,121 +1,203 @@
-//! Cuts records into batches that CloudWatch Logs takes whole.
+//! Collects records until a request of the destination is full.
 //!
-//! Limits of PutLogEvents (API reference): 1 MiB, counting 26 bytes beside each message; 10,000 events;
-//! in order of time; at most 24 hours between the first and the last; no empty message. A batch never
-//! changes once it is cut, so that a repeated request repeats itself and nothing else.
+//! Records lie one behind the other in one buffer, which is used again for the next batch: no memory is asked for per
+//! record. A batch never changes once it is cut, so that a repeated request repeats itself and nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::account::{DropReason, Ticket};
-use super::intake::Record;
+use telemetry::Timestamp;
+use telemetry::log_record::Level;
+use tokio::time::Instant;
 
-pub const BATCH_BYTES_MAX: usize = 1_048_576;
-pub const EVENTS_MAX: usize = 10_000;
-pub const EVENT_OVERHEAD_BYTES: usize = 26;
-pub const SPAN_MILLIS_MAX: i64 = 24 * 3_600_000;
+use super::account::{Account, Ticket};
 
+/// What one request of a destination takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of all messages together, `overhead` counted for each.
+    pub bytes: usize,
+    pub overhead: usize,
+    pub events: usize,
+    /// Between the first and the last event.
+    pub span: Duration,
+    /// How long the first record waits for company.
+    pub wait: Duration,
+}
+
+impl Limits {
+    /// PutLogEvents (API reference): 1 MiB, counting 26 bytes beside each message; 10,000 events; at most 24 hours
+    /// between the first and the last, here one millisecond less, to be on the safe side of it.
+    pub const CLOUDWATCH: Limits = Limits {
+        bytes: 1_048_576,
+        overhead: 26,
+        events: 10_000,
+        span: Duration::from_millis(24 * 3_600_000 - 1),
+        wait: Duration::from_secs(1),
+    };
+    /// OTLP/HTTP and Forward have no limit of their own; CloudWatch's OTLP endpoint takes 1 MB.
+    pub const NETWORK: Limits =
+        Limits { bytes: 900_000, overhead: 160, events: 10_000, span: Duration::MAX, wait: Duration::from_secs(1) };
+    /// Lines to a file or a terminal.
+    pub const LOCAL: Limits =
+        Limits { bytes: 64 * 1024, overhead: 1, events: 1000, span: Duration::MAX, wait: Duration::from_millis(50) };
+}
+
+/// Lives as long as something that was read with it is neither delivered, dropped nor kept on disk: who holds the
+/// other end knows how far everything is settled.
+pub type Mark = Arc<()>;
+
+/// One event of a batch; its text is a part of the batch's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    pub timestamp_millis: i64,
-    pub message: Arc<str>,
-    pub ticket: Ticket,
+    pub at: Timestamp,
+    start: u32,
+    length: u32,
+    /// Lines that were joined into it.
+    pub units: u32,
+    pub level: Level,
 }
 
-/// Events that fit into one request, oldest first.
-#[derive(Default)]
+/// Records that are being collected, or have been.
 pub struct Batch {
-    pub events: Vec<Event>,
-}
-
-impl Batch {
-    pub fn dropped(self, reason: DropReason) {
-        self.events.into_iter().for_each(|event| event.ticket.dropped(reason));
-    }
-
-    pub fn delivered(self) {
-        self.events.into_iter().for_each(|event| event.ticket.delivered());
-    }
-
-    /// Two halves; the second is empty where there was one event.
-    pub fn halve(mut self) -> (Batch, Batch) {
-        let second = self.events.split_off(self.events.len().div_ceil(2));
-        (self, Batch { events: second })
-    }
-}
-
-/// Collects records until a batch is full.
-#[derive(Default)]
-pub struct Batcher {
+    text: Vec<u8>,
     events: Vec<Event>,
     bytes: usize,
-    earliest: i64,
-    latest: i64,
+    earliest: Timestamp,
+    latest: Timestamp,
+    sorted: bool,
+    since: Instant,
+    pub ticket: Ticket,
+    pub marks: Vec<Mark>,
 }
 
-impl Batcher {
+/// A buffer that one large line made grow is given back.
+const KEPT_BYTES: usize = 1 << 20;
+
+impl Batch {
+    pub fn new(account: &Account) -> Self {
+        Batch {
+            text: Vec::new(),
+            events: Vec::new(),
+            bytes: 0,
+            earliest: Timestamp::MAX,
+            latest: Timestamp::MIN,
+            sorted: true,
+            since: Instant::now(),
+            ticket: account.enter(0),
+            marks: Vec::new(),
+        }
+    }
+
+    /// Whether the batch is full without this record.
+    pub fn is_full_for(&self, limits: &Limits, length: usize, at: Timestamp) -> bool {
+        let span = self.latest.max(at).since(self.earliest.min(at));
+        !self.is_empty()
+            && (self.bytes + length + limits.overhead > limits.bytes
+                || self.events.len() >= limits.events
+                || span > limits.span)
+    }
+
+    pub fn add(&mut self, limits: &Limits, text: &[u8], at: Timestamp, level: Level, units: u32) {
+        if self.is_empty() {
+            self.since = Instant::now();
+        }
+        self.sorted &= at >= self.latest;
+        (self.earliest, self.latest) = (self.earliest.min(at), self.latest.max(at));
+        self.bytes += text.len() + limits.overhead;
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(text);
+        self.events.push(Event { at, start, length: text.len() as u32, units, level });
+    }
+
+    /// Notes that the record just added came with `mark`.
+    pub fn mark(&mut self, mark: &Mark) {
+        if self.marks.last().is_none_or(|last| !Arc::ptr_eq(last, mark)) {
+            self.marks.push(mark.clone());
+        }
+    }
+
+    /// Events in order of time; those of one millisecond keep the order in which they came.
+    pub fn events(&mut self) -> impl Iterator<Item = (&Event, &[u8])> {
+        if !std::mem::replace(&mut self.sorted, true) {
+            self.events.sort_by_key(|event| event.at);
+        }
+        let text = &self.text;
+        self.events.iter().map(move |e| (e, &text[e.start as usize..(e.start + e.length) as usize]))
+    }
+
+    /// Takes everything out, so that the buffers can be filled again.
+    pub fn reset(&mut self) -> (Ticket, Vec<Mark>) {
+        let units = self.ticket.units();
+        let taken = (self.ticket.split(units), std::mem::take(&mut self.marks));
+        self.text.clear();
+        self.text.shrink_to(KEPT_BYTES);
+        self.events.clear();
+        self.bytes = 0;
+        (self.earliest, self.latest, self.sorted) = (Timestamp::MAX, Timestamp::MIN, true);
+        taken
+    }
+
+    /// Gives the buffers back: nothing has come for a while.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            (self.text, self.events) = (Vec::new(), Vec::new());
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Adds a record; the batch that was full without it comes back. A record that fits in no batch is
-    /// dropped and counted.
-    pub fn add(&mut self, record: Record) -> Option<Batch> {
-        let size = record.line.len() + EVENT_OVERHEAD_BYTES;
-        if size > BATCH_BYTES_MAX || record.line.is_empty() {
-            record.ticket.dropped(DropReason::TooLarge);
-            return None;
-        }
-        let at = record.timestamp.as_millis();
-        let span_with_it = self.latest.max(at) - self.earliest.min(at);
-        let full = !self.is_empty()
-            && (self.bytes + size > BATCH_BYTES_MAX
-                || self.events.len() == EVENTS_MAX
-                // "24 hours" in the reference; one millisecond less is on the safe side of it.
-                || span_with_it >= SPAN_MILLIS_MAX);
-        let batch = if full { self.cut() } else { None };
-        if self.is_empty() {
-            (self.earliest, self.latest) = (at, at);
-        }
-        (self.earliest, self.latest) = (self.earliest.min(at), self.latest.max(at));
-        self.bytes += size;
-        self.events.push(Event { timestamp_millis: at, message: record.line, ticket: record.ticket });
-        batch
+    pub fn len(&self) -> usize {
+        self.events.len()
     }
 
-    /// What has been collected, in order of time; events of one millisecond keep the order in which they came.
-    pub fn cut(&mut self) -> Option<Batch> {
-        let mut events = std::mem::take(&mut self.events);
-        self.bytes = 0;
-        events.sort_by_key(|event| event.timestamp_millis);
-        (!events.is_empty()).then_some(Batch { events })
+    /// Of the messages, as the destination counts them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Of memory.
+    pub fn held(&self) -> usize {
+        self.text.capacity() + self.events.capacity() * size_of::<Event>()
+    }
+
+    pub fn due(&self, limits: &Limits) -> Option<Instant> {
+        (!self.is_empty()).then(|| self.since + limits.wait)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::pipeline::account::Account;
     use proptest::prelude::*;
     use service::metrics::Metrics;
-    use telemetry::Timestamp;
 
-    fn record_of(line: &str, timestamp: Timestamp, account: &Account) -> Record {
-        let level = telemetry::log_record::Level::Info;
-        Record { line: line.into(), level, timestamp, trace_id: None, ticket: account.enter(1) }
-    }
+    use super::*;
 
-    fn batches(records: &[(usize, i64)]) -> (Vec<Batch>, Account) {
+    const HOURS_24: i64 = 24 * 3_600_000;
+
+    /// The events of each batch that these records make.
+    fn batches(records: &[(usize, i64)]) -> Vec<Vec<(i64, usize)>> {
         let account = Account::of_logs(&Metrics::new(), "test");
-        let mut batcher = Batcher::default();
-        let mut batches: Vec<Batch> = records
-            .iter()
-            .filter_map(|(length, at)| batcher.add(record_of(&"x".repeat(*length), Timestamp(*at), &account)))
-            .collect();
-        batches.extend(batcher.cut());
-        (batches, account)
+        let (limits, mut batch, mut done) = (Limits::CLOUDWATCH, Batch::new(&account), Vec::new());
+        let cut = |batch: &mut Batch| {
+            let events = batch.events().map(|(e, text)| (e.at.0, text.len())).collect();
+            batch.reset().0.delivered();
+            events
+        };
+        for (length, at) in records {
+            if batch.is_full_for(&limits, *length, Timestamp(*at)) {
+                done.push(cut(&mut batch));
+            }
+            batch.add(&limits, &vec![b'x'; *length], Timestamp(*at), Level::Info, 1);
+        }
+        done.push(cut(&mut batch));
+        done
     }
 
     fn shape(records: &[(usize, i64)]) -> Vec<usize> {
-        batches(records).0.iter().map(|b| b.events.len()).collect()
+        batches(records).iter().map(Vec::len).collect()
     }
 
     #[test]
@@ -125,32 +207,22 @@ mod tests {
         assert_eq!(shape(&[(524_262, 0), (524_263, 0)]), [1, 1]);
         assert_eq!(shape(&[(1_048_550, 0), (1, 0)]), [1, 1]);
         assert_eq!(shape(&vec![(1, 0); 10_001]), [10_000, 1]);
-        assert_eq!(shape(&[(1, 0), (1, SPAN_MILLIS_MAX - 1), (1, SPAN_MILLIS_MAX)]), [2, 1]);
-    }
-
-    #[test]
-    fn an_event_that_no_request_can_carry_is_dropped_and_counted() {
-        let (batches, account) = batches(&[(1_048_551, 0), (1, 0)]);
-        assert_eq!(batches.len(), 1);
-        assert_eq!(account.dropped(DropReason::TooLarge), 1);
+        assert_eq!(shape(&[(1, 0), (1, HOURS_24 - 1), (1, HOURS_24)]), [2, 1]);
     }
 
     proptest! {
         #[test]
         fn every_batch_keeps_every_limit_and_no_event_is_lost(
-            records in prop::collection::vec((1usize..400_000, 0i64..3 * SPAN_MILLIS_MAX), 0..60)
+            records in prop::collection::vec((1usize..400_000, 0i64..3 * HOURS_24), 1..60)
         ) {
-            let (batches, account) = batches(&records);
-            prop_assert_eq!(batches.iter().map(|b| b.events.len()).sum::<usize>(), records.len());
-            for batch in &batches {
-                let bytes: usize = batch.events.iter().map(|e| e.message.len() + 26).sum();
-                prop_assert!(bytes <= 1_048_576 && !batch.events.is_empty() && batch.events.len() <= 10_000);
-                let times: Vec<i64> = batch.events.iter().map(|e| e.timestamp_millis).collect();
-                prop_assert!(times.is_sorted());
-                prop_assert!(times[times.len() - 1] - times[0] < 24 * 3_600_000);
+            let batches = batches(&records);
+            prop_assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), records.len());
+            for events in &batches {
+                prop_assert!(events.iter().map(|(_, length)| length + 26).sum::<usize>() <= 1_048_576);
+                prop_assert!(!events.is_empty() && events.len() <= 10_000);
+                prop_assert!(events.is_sorted_by_key(|(at, _)| *at));
+                prop_assert!(events[events.len() - 1].0 - events[0].0 < HOURS_24);
             }
-            batches.into_iter().for_each(Batch::delivered);
-            prop_assert_eq!(account.balance().delivered, records.len() as u64);
         }
     }
 }

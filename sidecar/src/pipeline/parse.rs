@@ -1,18 +1,21 @@
 //! One line of text becomes a record of the platform.
 //!
-//! A line that is JSON in the platform's layout passes byte for byte. Any other line is wrapped: other
-//! loggers' JSON by their usual names for time, level and message, plain text as the message with its
-//! level, time and trace id recognised where they stand.
+//! A JSON line in the platform's layout passes byte for byte. Other loggers' JSON and logfmt are put together anew from
+//! slices of the line, by the names that those loggers use; nothing is decoded that stays what it is. A plain line
+//! becomes the message, with its level, time and trace id recognised where they stand.
 
-use std::borrow::Cow;
-use std::fmt;
+pub mod logfmt;
+pub mod names;
+pub mod scan;
+pub mod text;
+pub mod write;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
 use telemetry::Timestamp;
-use telemetry::log_record::{Level, LogRecord, RequestContext};
-use telemetry::trace::{SpanId, TraceId};
+use telemetry::log_record::{Level, RequestContext};
+use telemetry::trace::{SpanId, TraceId, TraceParent};
+
+use self::names::{ROLES, Role, role_of};
+use self::scan::{Field, Kind};
 
 /// Who wrote the lines; fills what a foreign line does not say.
 #[derive(Clone, Debug)]
@@ -22,374 +25,410 @@ pub struct Author {
     pub environment: String,
 }
 
-/// A line in the platform's layout, and what the pipeline needs to know of it.
-#[derive(Clone, Debug, PartialEq)]
+/// What the pipeline needs to know of a line; its text is in the buffer that was handed in.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parsed {
-    /// One JSON object, without a newline.
-    pub line: String,
     pub level: Level,
     pub timestamp: Timestamp,
     pub trace_id: Option<TraceId>,
 }
 
-/// [`LogRecord`] as it must be for every reader of the platform's lines, borrowed and without what the
-/// pipeline does not need. A line that does not fit here would spoil an answer that is made of such lines.
-#[derive(Deserialize)]
-struct Layout<'a> {
-    #[serde(borrow)]
-    timestamp: Cow<'a, str>,
-    #[serde(borrow)]
-    level: Cow<'a, str>,
-    #[serde(borrow, rename = "service")]
-    _service: Cow<'a, str>,
-    #[serde(borrow, rename = "version")]
-    _version: Cow<'a, str>,
-    #[serde(borrow, rename = "environment")]
-    _environment: Cow<'a, str>,
-    #[serde(borrow, rename = "message")]
-    _message: Cow<'a, str>,
-    #[serde(default)]
-    trace_id: Option<String>,
-    #[serde(default, rename = "span_id")]
-    _span_id: Option<String>,
-    #[serde(default, rename = "parent_span_id")]
-    _parent_span_id: Option<String>,
-    #[serde(default, rename = "request")]
-    _request: Option<RequestContext>,
-    #[serde(default, rename = "data")]
-    _data: Object,
-    #[serde(default, rename = "duration_ms")]
-    _duration_ms: Option<f64>,
+/// What is added to every line.
+#[derive(Clone, Debug, Default)]
+pub struct Additions {
+    /// Members, each with a comma in front: `,"container_name":"app"`.
+    pub members: Vec<u8>,
+    /// The trace id in X-Ray's form beside W3C's.
+    pub xray: bool,
 }
 
-/// Any JSON object, unread.
+/// Room that is used again for every line.
 #[derive(Default)]
-struct Object;
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Object)
-    }
+pub struct Scratch {
+    json: Vec<u8>,
 }
 
-impl<'de> Visitor<'de> for Object {
-    type Value = Object;
+/// Why an object in an event's root says that the line is a metric in CloudWatch's embedded format, which one more
+/// member may spoil and another layout would.
+const EMF: &str = "_aws";
+const XRAY: &str = "xray_trace_id";
+/// A foreign id that is none of W3C's is kept under this name.
+const INVALID_TRACE_ID: &str = "invalid_trace_id";
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Object)
-    }
-}
-
-/// Parses `line` (without its newline), which was read at `now`. None for an empty line.
-pub fn parse(line: &[u8], author: &Author, now: Timestamp) -> Option<Parsed> {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.trim().is_empty() {
+/// Writes the record of `line` (without its newline), which was read at `now`, to `out`: one JSON object in UTF-8,
+/// without a newline. None for a blank line.
+pub fn parse(
+    line: &[u8],
+    author: &Author,
+    now: Timestamp,
+    additions: &Additions,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Option<Parsed> {
+    out.clear();
+    let line = line.trim_ascii_end();
+    if line.trim_ascii_start().is_empty() {
         return None;
     }
-    if !text.trim_start().starts_with('{') {
-        return Some(wrap_text(text, author, now));
-    }
-    platform_line(text).or_else(|| wrap_json(text, author, now)).or_else(|| Some(wrap_text(text, author, now)))
-}
-
-fn platform_line(text: &str) -> Option<Parsed> {
-    let head: Layout<'_> = serde_json::from_str(text).ok()?;
-    // The layout has lower-case names of five levels; anything else is somebody else's JSON.
-    let level = Level::ALL.into_iter().find(|level| level.as_str() == head.level)?;
-    let timestamp = Timestamp::parse_rfc3339(&head.timestamp)?;
-    let trace_id = head.trace_id.as_deref().and_then(TraceId::parse);
-    Some(Parsed { line: text.to_owned(), level, timestamp, trace_id })
-}
-
-fn wrap_json(text: &str, author: &Author, now: Timestamp) -> Option<Parsed> {
-    let mut fields: Map<String, Value> = serde_json::from_str(text).ok()?;
-    let level = take(&mut fields, &["level", "severity", "lvl", "levelname", "log.level", "loglevel"]);
-    let level = level.as_ref().and_then(level_of).unwrap_or(Level::Info);
-    let timestamp = take(&mut fields, &["timestamp", "time", "ts", "@timestamp", "datetime"]);
-    let timestamp = timestamp.as_ref().and_then(time_of).unwrap_or(now);
-    let message = take(&mut fields, &["message", "msg", "event", "short_message"]);
-    let mut id = |names: &[&str]| take(&mut fields, names).and_then(|v| v.as_str().map(str::to_ascii_lowercase));
-    let trace_id = id(&["trace_id", "traceId", "traceid", "trace.id"]).and_then(|id| TraceId::parse(&id));
-    let span_id = id(&["span_id", "spanId", "spanid", "span.id"]).and_then(|id| SpanId::parse(&id));
-    let parent_span_id = id(&["parent_span_id", "parentSpanId"]).and_then(|id| SpanId::parse(&id));
-    let request = fields.get("request").and_then(|request| RequestContext::deserialize(request).ok());
-    if request.is_some() {
-        fields.remove("request");
-    }
-    let empty = empty_record(author, timestamp, level);
-    let record = LogRecord {
-        service: take_text(&mut fields, "service").unwrap_or(empty.service),
-        version: take_text(&mut fields, "version").unwrap_or(empty.version),
-        environment: take_text(&mut fields, "environment").unwrap_or(empty.environment),
-        trace_id: trace_id.map(|id| id.to_string()),
-        span_id: span_id.map(|id| id.to_string()),
-        parent_span_id: parent_span_id.map(|id| id.to_string()),
-        request,
-        message: match message {
-            Some(Value::String(message)) => message,
-            Some(other) => other.to_string(),
-            None => String::new(),
-        },
-        duration_ms: take(&mut fields, &["duration_ms"]).and_then(|v| v.as_f64()),
-        data: match fields.remove("data") {
-            Some(Value::Object(data)) if fields.is_empty() => data,
-            Some(data) => {
-                fields.insert("data".to_owned(), data);
-                fields
-            }
-            None => fields,
-        },
-        timestamp: empty.timestamp,
-        level: empty.level,
+    let Ok(text) = std::str::from_utf8(line) else {
+        return Some(finish(wrap(line, author, now, out), additions, out));
     };
-    Some(finish(record, level, timestamp, trace_id))
-}
-
-fn wrap_text(text: &str, author: &Author, now: Timestamp) -> Parsed {
-    let level = level_in_text(text);
-    let timestamp = time_at_start(text).unwrap_or(now);
-    let trace_id = trace_id_in_text(text);
-    let record = LogRecord {
-        trace_id: trace_id.map(|id| id.to_string()),
-        message: text.to_owned(),
-        ..empty_record(author, timestamp, level)
-    };
-    finish(record, level, timestamp, trace_id)
-}
-
-fn empty_record(author: &Author, timestamp: Timestamp, level: Level) -> LogRecord {
-    LogRecord {
-        timestamp: service::logging::rfc3339_millis(u128::try_from(timestamp.as_millis()).unwrap_or(0)),
-        level: level.as_str().to_owned(),
-        service: author.service.clone(),
-        version: author.version.clone(),
-        environment: author.environment.clone(),
-        ..LogRecord::default()
-    }
-}
-
-fn finish(record: LogRecord, level: Level, timestamp: Timestamp, trace_id: Option<TraceId>) -> Parsed {
-    let line = serde_json::to_string(&record).expect("a record has string keys and serialises to memory");
-    Parsed { line, level, timestamp, trace_id }
-}
-
-/// Removes and returns the first of `names` that is there.
-fn take(fields: &mut Map<String, Value>, names: &[&str]) -> Option<Value> {
-    names.iter().find_map(|name| fields.remove(*name))
-}
-
-/// Removes and returns a text; anything else stays.
-fn take_text(fields: &mut Map<String, Value>, name: &str) -> Option<String> {
-    fields.get(name)?.as_str()?;
-    fields.remove(name)?.as_str().map(str::to_owned)
-}
-
-fn level_of(value: &Value) -> Option<Level> {
-    match value {
-        Value::String(word) => Level::recognise(word),
-        Value::Number(number) => Level::from_number(number.as_u64()?),
-        _ => None,
-    }
-}
-
-/// RFC 3339 text, or seconds (with fraction) or milliseconds since the epoch.
-fn time_of(value: &Value) -> Option<Timestamp> {
-    match value {
-        Value::String(text) => Timestamp::parse_rfc3339(text),
-        // Seconds pass 10^11 in the year 5138; milliseconds passed it in 1973.
-        Value::Number(number) => number
-            .as_f64()
-            .filter(|n| *n > 0.0)
-            .map(|n| if n < 1e11 { Timestamp::from_secs_f64(n) } else { Timestamp::from_millis(n as i64) }),
-        _ => None,
-    }
-}
-
-/// Where in a line a level is looked for: behind that stands prose, in which `ERROR` may mean anything.
-const LEVEL_WITHIN_BYTES: usize = 100;
-
-fn level_in_text(text: &str) -> Level {
-    const CRASHES: [&str; 4] = ["panicked at", "Traceback (most recent call last)", "Exception in thread", "panic: "];
-    if CRASHES.iter().any(|crash| text.contains(crash)) {
-        return Level::Error;
-    }
-    let head = &text[..text.floor_char_boundary(LEVEL_WITHIN_BYTES)];
-    let mut before = "";
-    for (index, word) in head.split(|c: char| !c.is_ascii_alphabetic()).filter(|w| !w.is_empty()).enumerate() {
-        let shouted = word.bytes().all(|b| b.is_ascii_uppercase());
-        let named = ["level", "lvl", "severity"].contains(&before);
-        let after = offset_after(head, word);
-        let labelled = index == 0 && head[after..].starts_with(':');
-        let bracketed = head[after..].starts_with(']');
-        if (shouted || named || labelled || bracketed)
-            && let Some(level) = Level::recognise(word)
-        {
-            return level;
+    let mut fields = Vec::new();
+    if text.trim_start().starts_with('{') && scan::object(text, &mut fields) {
+        if fields.iter().any(|f| f.key == EMF && f.kind == Kind::Object) {
+            out.extend_from_slice(line);
+            return Some(Parsed { level: Level::Info, timestamp: now, trace_id: None });
         }
-        before = word;
+        let roles = Roles::of(&fields);
+        let parsed = match roles.as_it_should_be(&fields) {
+            Some(parsed) => {
+                out.extend_from_slice(text.trim_start().as_bytes());
+                parsed
+            }
+            None => map(&fields, &roles, author, now, out),
+        };
+        if text.contains('\n') {
+            // Between members only: in a string it would be escaped.
+            out.iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
+        }
+        return Some(finish(parsed, additions, out));
     }
-    Level::Info
+    if text.as_bytes().contains(&b'=') {
+        scratch.json.clear();
+        if logfmt::to_json(text, &mut scratch.json) {
+            let json = std::str::from_utf8(&scratch.json).expect("made of a string and ASCII");
+            if scan::object(json, &mut fields) {
+                let parsed = map(&fields, &Roles::of(&fields), author, now, out);
+                return Some(finish(parsed, additions, out));
+            }
+        }
+    }
+    Some(finish(wrap(line, author, now, out), additions, out))
 }
 
-/// Where `part`, a slice of `whole`, ends in it.
-fn offset_after(whole: &str, part: &str) -> usize {
-    part.as_ptr() as usize - whole.as_ptr() as usize + part.len()
+/// Adds what is added to every line before the closing bracket.
+fn finish(parsed: Parsed, additions: &Additions, out: &mut Vec<u8>) -> Parsed {
+    let xray = parsed.trace_id.filter(|_| additions.xray);
+    if xray.is_none() && additions.members.is_empty() {
+        return parsed;
+    }
+    debug_assert_eq!(out.last(), Some(&b'}'));
+    out.pop();
+    if let Some(id) = xray {
+        write::name(XRAY, out);
+        out.push(b'"');
+        text::xray_form(id, out);
+        out.push(b'"');
+    }
+    out.extend_from_slice(&additions.members);
+    out.push(b'}');
+    parsed
 }
 
-/// A time in RFC 3339 that opens the line, in brackets or not.
-fn time_at_start(text: &str) -> Option<Timestamp> {
-    let text = text.trim_start_matches(['[', '(']);
-    let end = text.find(|c: char| c.is_whitespace() || c == ']' || c == ')').unwrap_or(text.len());
-    Timestamp::parse_rfc3339(&text[..end])
+/// Which member plays which role; an index into the fields.
+struct Roles {
+    of: [Option<u16>; ROLES],
+    /// Some member is not under its own name in the layout, or there are two for one role.
+    foreign: bool,
 }
 
-/// `trace_id=0af7…`, `"trace_id": "0af7…"`, `traceId: 0af7…`.
-fn trace_id_in_text(text: &str) -> Option<TraceId> {
-    ["trace_id", "traceId", "traceid"].iter().find_map(|name| {
-        let rest = &text[text.find(name)? + name.len()..];
-        let rest = rest.trim_start_matches(['"', '=', ':', ' ', '\'']);
-        TraceId::parse(rest.get(..32)?)
-    })
+impl Roles {
+    fn of(fields: &[Field<'_>]) -> Roles {
+        let mut roles = Roles { of: [None; ROLES], foreign: false };
+        let mut ranks = [u8::MAX; ROLES];
+        for (index, field) in fields.iter().enumerate() {
+            // Behind an escape may hide a name that another member has too.
+            roles.foreign |= field.key.contains('\\');
+            let Some((role, rank)) = role_of(field.key) else { continue };
+            // A null says nothing, and nothing else would be left of it.
+            let fits = match role {
+                Role::Service | Role::Version | Role::Environment => field.is_string(),
+                Role::Request => field.kind == Kind::Object,
+                Role::Data => field.kind == Kind::Object,
+                Role::DurationMs => field.kind == Kind::Number,
+                _ => field.kind != Kind::Null,
+            };
+            let place = role as usize;
+            roles.foreign |= rank > 0 || !fits || roles.of[place].is_some();
+            if fits && rank < ranks[place] {
+                (roles.of[place], ranks[place]) = (Some(index as u16), rank);
+            }
+        }
+        roles
+    }
+
+    fn get<'f, 'a>(&self, role: Role, fields: &'f [Field<'a>]) -> Option<&'f Field<'a>> {
+        self.of[role as usize].map(|index| &fields[usize::from(index)])
+    }
+
+    /// The line needs no change: every reader of the platform's layout can read it.
+    fn as_it_should_be(&self, fields: &[Field<'_>]) -> Option<Parsed> {
+        if self.foreign {
+            return None;
+        }
+        let plain = |role| self.get(role, fields).map(Field::plain);
+        // The layout has lower-case names of five levels; anything else is somebody else's JSON.
+        let name = plain(Role::Level)??;
+        let level = Level::ALL.into_iter().find(|level| level.as_str() == name)?;
+        let timestamp = Timestamp::parse_rfc3339(plain(Role::Timestamp)??)?;
+        for role in [Role::Service, Role::Version, Role::Environment] {
+            self.get(role, fields)?;
+        }
+        if !self.get(Role::Message, fields)?.is_string() {
+            return None;
+        }
+        let trace_id = match plain(Role::TraceId) {
+            Some(text) => Some(TraceId::parse(text?)?),
+            None => None,
+        };
+        for role in [Role::SpanId, Role::ParentSpanId] {
+            if let Some(text) = plain(role) {
+                SpanId::parse(text?)?;
+            }
+        }
+        if let Some(request) = self.get(Role::Request, fields) {
+            request_of(request)?;
+        }
+        Some(Parsed { level, timestamp, trace_id })
+    }
+}
+
+/// None where the member is not what the layout says of a request.
+fn request_of(field: &Field<'_>) -> Option<RequestContext> {
+    serde_json::from_str(field.value).ok()
+}
+
+/// Puts the record together from the members of another logger's object.
+fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Timestamp, out: &mut Vec<u8>) -> Parsed {
+    let get = |role| roles.get(role, fields);
+    let mut inner = Vec::new();
+    let nested = Nested::of(fields, roles, &mut inner);
+    let level = get(Role::Level).and_then(level_of).or(nested.level).unwrap_or(Level::Info);
+    let timestamp = get(Role::Timestamp).and_then(time_of).unwrap_or(now);
+    let parent = get(Role::TraceParent).and_then(Field::plain).and_then(TraceParent::parse);
+    let trace_field = get(Role::TraceId);
+    let given = trace_field.and_then(Field::plain).and_then(text::trace_id_of);
+    let trace_id = given.or(nested.trace_id).or(parent.map(|p| p.trace_id));
+    let span_of = |role| get(role).and_then(Field::plain).and_then(span_id_of);
+    let span_id = span_of(Role::SpanId).or(nested.span_id).or(parent.map(|p| p.parent_id));
+    let request = get(Role::Request).filter(|field| request_of(field).is_some());
+
+    head(out, timestamp, level);
+    let text_of = |role, name: &str, default: &str, out: &mut Vec<u8>| {
+        write::name(name, out);
+        match get(role) {
+            Some(field) => out.extend_from_slice(field.value.as_bytes()),
+            None => write::quoted(default.as_bytes(), out),
+        }
+    };
+    text_of(Role::Service, "service", &author.service, out);
+    text_of(Role::Version, "version", &author.version, out);
+    text_of(Role::Environment, "environment", &author.environment, out);
+    if let Some(id) = trace_id {
+        member("trace_id", &id, out);
+    }
+    if let Some(id) = span_id {
+        member("span_id", &id, out);
+    }
+    if let Some(id) = span_of(Role::ParentSpanId) {
+        member("parent_span_id", &id, out);
+    }
+    if let Some(field) = request {
+        write::name("request", out);
+        out.extend_from_slice(field.value.as_bytes());
+    }
+    write::name("message", out);
+    match get(Role::Message).copied().or(nested.message) {
+        Some(field) if field.is_string() => out.extend_from_slice(field.value.as_bytes()),
+        Some(field) => write::quoted(field.value.as_bytes(), out),
+        None => out.extend_from_slice(b"\"\""),
+    }
+
+    // Everything else is data, under its own name.
+    let mut data = Data { out, open: false };
+    let taken = |role: Role| -> bool {
+        match role {
+            Role::TraceId => given.is_some(),
+            Role::SpanId | Role::ParentSpanId => span_of(role).is_some(),
+            Role::Request => request.is_some(),
+            Role::TraceParent => parent.is_some() && trace_id == parent.map(|p| p.trace_id),
+            Role::Level => get(role).and_then(level_of).is_some(),
+            Role::Timestamp => get(role).and_then(time_of).is_some(),
+            _ => true,
+        }
+    };
+    for (index, field) in fields.iter().enumerate() {
+        let role = role_of(field.key).map(|(role, _)| role);
+        let plays = role.filter(|role| roles.of[*role as usize] == Some(index as u16));
+        match plays {
+            Some(Role::Data) => data.spread(field.value),
+            Some(role) if taken(role) => {}
+            None if field.kind == Kind::Null && role.is_some_and(|role| role != Role::Data) => {}
+            Some(Role::TraceId) => data.add(INVALID_TRACE_ID, field.value),
+            _ if nested.spread == Some(index) => {
+                inner.iter().filter(|f| nested.message != Some(**f)).for_each(|f| data.add(f.key, f.value));
+            }
+            _ => data.add(field.key, field.value),
+        }
+    }
+    data.close();
+    if let Some(field) = get(Role::DurationMs) {
+        write::name("duration_ms", out);
+        out.extend_from_slice(field.value.as_bytes());
+    }
+    out.push(b'}');
+    Parsed { level, timestamp, trace_id }
+}
+
+/// The members that are data, in an object that is opened by the first.
+struct Data<'o> {
+    out: &'o mut Vec<u8>,
+    open: bool,
+}
+
+impl Data<'_> {
+    fn begin(&mut self) {
+        match std::mem::replace(&mut self.open, true) {
+            true => self.out.push(b','),
+            false => self.out.extend_from_slice(b",\"data\":{"),
+        }
+    }
+
+    fn add(&mut self, key: &str, value: &str) {
+        self.begin();
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out.extend_from_slice(value.as_bytes());
+    }
+
+    /// The members of an object, as they are.
+    fn spread(&mut self, object: &str) {
+        let inside = object[1..object.len() - 1].trim();
+        if !inside.is_empty() {
+            self.begin();
+            self.out.extend_from_slice(inside.as_bytes());
+        }
+    }
+
+    fn close(&mut self) {
+        if self.open {
+            self.out.push(b'}');
+        }
+    }
+}
+
+/// What some loggers hold in objects: tracing the message in `fields`, Elastic's loggers `log.level`, `trace.id`.
+struct Nested<'a> {
+    level: Option<Level>,
+    trace_id: Option<TraceId>,
+    span_id: Option<SpanId>,
+    message: Option<Field<'a>>,
+    /// The member whose own members take its place among the data.
+    spread: Option<usize>,
+}
+
+impl<'a> Nested<'a> {
+    fn of(fields: &[Field<'a>], roles: &Roles, inner: &mut Vec<Field<'a>>) -> Self {
+        let mut found = Nested { level: None, trace_id: None, span_id: None, message: None, spread: None };
+        let has = |role: Role| roles.of[role as usize].is_some();
+        let mut fields_at = None;
+        for (index, field) in fields.iter().enumerate().filter(|(_, f)| f.kind == Kind::Object) {
+            let text = |inner: &mut Vec<Field<'a>>, key: &str| -> Option<&'a str> {
+                scan::object(field.value, inner);
+                inner.iter().find(|f| f.key == key)?.plain()
+            };
+            match field.key {
+                "fields" if !has(Role::Message) => fields_at = Some((index, field.value)),
+                "log" if !has(Role::Level) => found.level = text(inner, "level").and_then(level_of_word),
+                "trace" if !has(Role::TraceId) => found.trace_id = text(inner, "id").and_then(text::trace_id_of),
+                "span" if !has(Role::SpanId) => found.span_id = text(inner, "id").and_then(span_id_of),
+                _ => {}
+            }
+        }
+        inner.clear();
+        if let Some((index, value)) = fields_at {
+            scan::object(value, inner);
+            found.message = inner.iter().find(|f| f.key == "message").copied();
+            found.spread = found.message.map(|_| index);
+        }
+        found
+    }
+}
+
+fn member(name: &str, value: &dyn std::fmt::Display, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    write::name(name, out);
+    write!(out, "\"{value}\"").expect("writing to memory cannot fail");
+}
+
+/// `{"timestamp":"…","level":"…"`.
+fn head(out: &mut Vec<u8>, timestamp: Timestamp, level: Level) {
+    out.extend_from_slice(b"{\"timestamp\":\"");
+    write::rfc3339(timestamp.as_millis(), out);
+    out.extend_from_slice(b"\",\"level\":\"");
+    out.extend_from_slice(level.as_str().as_bytes());
+    out.push(b'"');
+}
+
+/// A line that is no JSON: its bytes are the message.
+fn wrap(line: &[u8], author: &Author, now: Timestamp, out: &mut Vec<u8>) -> Parsed {
+    // Levels, times and ids are ASCII; what is no text around them does not matter.
+    let text = String::from_utf8_lossy(line);
+    let level = text::level(&text);
+    let timestamp = text::time_at_start(&text).unwrap_or(now);
+    let trace_id = text::trace_id(&text);
+    head(out, timestamp, level);
+    for (name, value) in
+        [("service", &author.service), ("version", &author.version), ("environment", &author.environment)]
+    {
+        write::name(name, out);
+        write::quoted(value.as_bytes(), out);
+    }
+    if let Some(id) = trace_id {
+        member("trace_id", &id, out);
+    }
+    write::name("message", out);
+    write::quoted(line, out);
+    out.push(b'}');
+    Parsed { level, timestamp, trace_id }
+}
+
+fn level_of(field: &Field<'_>) -> Option<Level> {
+    match field.kind {
+        Kind::String { .. } => level_of_word(field.plain()?),
+        // pino and bunyan count by tens; GELF and syslog have eight severities, 0 being the worst.
+        Kind::Number => match field.value.parse().ok()? {
+            0..=3 => Some(Level::Error),
+            4 => Some(Level::Warn),
+            5 | 6 => Some(Level::Info),
+            7 => Some(Level::Debug),
+            number => Level::from_number(number),
+        },
+        _ => None,
+    }
+}
+
+/// slog writes a level between two as `INFO+2`.
+fn level_of_word(word: &str) -> Option<Level> {
+    let word = word.trim();
+    Level::recognise(word).or_else(|| Level::recognise(word.split(['+', '-']).next()?))
+}
+
+fn time_of(field: &Field<'_>) -> Option<Timestamp> {
+    match field.kind {
+        Kind::String { .. } => {
+            let text = field.plain()?;
+            text::time(text).or_else(|| text::time_of_number(text.parse().ok()?))
+        }
+        Kind::Number => text::time_of_number(field.value.parse().ok()?),
+        _ => None,
+    }
+}
+
+fn span_id_of(text: &str) -> Option<SpanId> {
+    SpanId::parse(&text.to_ascii_lowercase())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const NOW: Timestamp = Timestamp(1_705_314_600_000);
-    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-
-    fn author() -> Author {
-        Author { service: "order".into(), version: "1.2.0".into(), environment: "prod".into() }
-    }
-
-    fn parsed(line: &str) -> Parsed {
-        parse(line.as_bytes(), &author(), NOW).expect("not empty")
-    }
-
-    fn record(line: &str) -> LogRecord {
-        serde_json::from_str(&parsed(line).line).expect("the platform's layout")
-    }
-
-    #[test]
-    fn the_platform_s_layout_passes_byte_for_byte() {
-        let line = format!(
-            r#"{{ "timestamp":"2024-01-15T10:29:00.250Z","level":"error","service":"user","version":"1","environment":"dev","trace_id":"{TRACE}","message":"a \"b\"","z":1,"a":2}}"#
-        );
-        let parsed = parsed(&line);
-        assert_eq!(parsed.line, line);
-        assert_eq!(parsed.level, Level::Error);
-        assert_eq!(parsed.timestamp, Timestamp(NOW.0 - 60_000 + 250));
-        assert_eq!(parsed.trace_id.map(|id| id.to_string()).as_deref(), Some(TRACE));
-    }
-
-    #[test]
-    fn json_of_other_loggers_is_mapped_and_the_rest_kept_as_data() {
-        let pino = record(&format!(
-            r#"{{"level":50,"time":1705314600123,"pid":7,"msg":"payment failed","traceId":"{TRACE}"}}"#
-        ));
-        assert_eq!((pino.level.as_str(), pino.message.as_str()), ("error", "payment failed"));
-        assert_eq!(pino.timestamp, "2024-01-15T10:30:00.123Z");
-        assert_eq!(pino.trace_id.as_deref(), Some(TRACE));
-        assert_eq!(Value::Object(pino.data), serde_json::json!({"pid": 7}));
-        assert_eq!(
-            (pino.service.as_str(), pino.version.as_str(), pino.environment.as_str()),
-            ("order", "1.2.0", "prod")
-        );
-
-        let zap = record(r#"{"level":"WARN","ts":1705314600.5,"msg":"slow"}"#);
-        assert_eq!((zap.level.as_str(), zap.timestamp.as_str()), ("warn", "2024-01-15T10:30:00.500Z"));
-    }
-
-    #[test]
-    fn what_is_almost_the_platform_s_layout_is_completed_so_that_every_reader_can_read_it() {
-        // No version and no environment; data that is no object.
-        let line = r#"{"timestamp":"2024-01-15T10:29:00.000Z","level":"warn","service":"user","message":"m",
-            "request":{"id":"r1","method":"GET","path":"/"},"data":null}"#;
-        let completed = record(line);
-        assert_eq!((completed.service.as_str(), completed.version.as_str()), ("user", "1.2.0"));
-        assert_eq!(completed.timestamp, "2024-01-15T10:29:00.000Z");
-        assert_eq!(completed.request.map(|r| r.path).as_deref(), Some("/"));
-        assert_eq!(Value::Object(completed.data), serde_json::json!({"data": null}));
-    }
-
-    #[test]
-    fn plain_text_is_wrapped_with_its_level_recognised() {
-        for (line, level) in [
-            ("plain words about an error", "info"),
-            ("ERROR could not connect", "error"),
-            ("2024-01-15T10:30:00Z  WARN pool: slow", "warn"),
-            ("[warning] disk", "warn"),
-            ("error: no such file", "error"),
-            ("level=debug msg=x", "debug"),
-            ("[2024-01-15 10:30:00] app.CRITICAL: x", "error"),
-            ("thread 'main' panicked at src/main.rs:1:1:", "error"),
-            ("Traceback (most recent call last):", "error"),
-            ("{not json", "info"),
-        ] {
-            let record = record(line);
-            assert_eq!(record.level, level, "{line}");
-            assert_eq!(record.message, line);
-            assert_eq!(record.timestamp, "2024-01-15T10:30:00.000Z");
-        }
-    }
-
-    #[test]
-    fn a_trace_id_in_text_is_found_and_an_invalid_one_is_not() {
-        assert_eq!(record(&format!("x trace_id={TRACE} y")).trace_id.as_deref(), Some(TRACE));
-        assert_eq!(record("x trace_id=abc123 y").trace_id, None);
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_are_kept_readable_and_empty_lines_vanish() {
-        assert_eq!(parse(b"caf\xff", &author(), NOW).map(|p| p.line.contains("caf\u{fffd}")), Some(true));
-        assert_eq!(parse(b" \r\n", &author(), NOW), None);
-    }
-
-    /// A JSON value of any kind, two levels deep.
-    fn any_json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            "\\PC{0,20}".prop_map(Value::from),
-            Just(Value::from("2024-01-15T10:30:00Z")),
-            Just(Value::from("error")),
-            Just(Value::from(TRACE)),
-        ];
-        leaf.prop_recursive(2, 8, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::hash_map("[a-z]{1,6}|id|method|path", inner, 0..4)
-                    .prop_map(|map| Value::Object(map.into_iter().collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_comes_leaves_as_a_record_that_every_reader_can_read(
-            fields in prop::collection::hash_map(
-                "timestamp|level|service|version|environment|message|msg|trace_id|span_id|request|data|duration_ms|time|x",
-                any_json(),
-                0..10,
-            ),
-            text in "\\PC*",
-        ) {
-            for line in [Value::Object(fields.into_iter().collect()).to_string(), text] {
-                if let Some(parsed) = parse(line.as_bytes(), &author(), NOW) {
-                    let record: Result<LogRecord, _> = serde_json::from_str(&parsed.line);
-                    prop_assert!(record.is_ok(), "{} from {line}: {:?}", parsed.line, record.err());
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -32,6 +32,8 @@ pub struct Piece<'a> {
 pub struct Joined {
     pub text: Vec<u8>,
     pub time: Timestamp,
+    /// `stdout` or `stderr`.
+    pub source: Vec<u8>,
 }
 
 /// The open lines of one stream.
@@ -42,7 +44,6 @@ pub struct Partials {
 
 struct Open {
     id: Vec<u8>,
-    source: Vec<u8>,
     line: Joined,
     touched: Instant,
 }
@@ -50,12 +51,11 @@ struct Open {
 impl Partials {
     /// Adds a piece; lines that are whole by it come back, and the oldest open one where there are too many.
     pub fn add(&mut self, piece: Piece<'_>) -> Vec<Joined> {
-        let found = self.open.iter().position(|o| o.id == piece.id && o.source == piece.source);
+        let found = self.open.iter().position(|o| o.id == piece.id && o.line.source == piece.source);
         let index = found.unwrap_or_else(|| {
             self.open.push(Open {
                 id: piece.id.to_vec(),
-                source: piece.source.to_vec(),
-                line: Joined { text: Vec::new(), time: piece.time },
+                line: Joined { text: Vec::new(), time: piece.time, source: piece.source.to_vec() },
                 touched: Instant::now(),
             });
             self.open.len() - 1

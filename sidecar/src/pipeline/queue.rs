@@ -47,7 +47,7 @@ struct State<T> {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct QueueLabel {
-    queue: &'static str,
+    queue: String,
 }
 
 /// The gauges of all queues, registered once.
@@ -68,6 +68,24 @@ impl QueueMetrics {
     }
 }
 
+/// How full a queue is that is no [`Queue`].
+#[derive(Clone, Default)]
+pub struct QueueGauge(Gauge);
+
+impl QueueGauge {
+    pub fn set(&self, bytes: usize) {
+        self.0.set(bytes as i64);
+    }
+}
+
+impl QueueMetrics {
+    pub fn gauge(&self, queue: &str, capacity_bytes: usize) -> QueueGauge {
+        let label = QueueLabel { queue: queue.to_owned() };
+        self.capacity.get_or_create(&label).set(capacity_bytes as i64);
+        QueueGauge(self.bytes.get_or_create_owned(&label))
+    }
+}
+
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
         Queue(self.0.clone())
@@ -76,7 +94,7 @@ impl<T> Clone for Queue<T> {
 
 impl<T: Weigh> Queue<T> {
     pub fn new(name: &'static str, capacity_bytes: usize, metrics: &QueueMetrics) -> Self {
-        let label = QueueLabel { queue: name };
+        let label = QueueLabel { queue: name.to_owned() };
         metrics.capacity.get_or_create(&label).set(capacity_bytes as i64);
         Queue(Arc::new(Shared {
             state: Mutex::new(State { items: VecDeque::new(), bytes: 0, closed: false }),

@@ -1,25 +1,60 @@
-//! Strikes out the values of keys that name a secret: authorization, password, token, cookie and their
-//! like, in JSON (`"password":"x"`) and in text (`password=x`, `Authorization: Bearer x`).
+//! Strikes out secrets: the values of keys that name one (authorization, password, token, cookie and their like, in
+//! JSON `"password":"x"` and in text `password=x`, `Authorization: Bearer x`), and what is a secret by its looks:
+//! JSON Web Tokens, access keys of AWS, numbers of payment cards; e-mail addresses where that is chosen.
 //!
-//! Works on the text itself, so that everything else stays byte for byte. It finds what is called a
-//! secret, not what looks like one: a key named otherwise keeps its value.
+//! Works on the text itself, so that everything else stays byte for byte.
 
 /// What stands in place of a value.
 pub const REDACTED: &str = "[redacted]";
 
 /// A key is secret when, without `-` and `_` and in lower case, it ends with one of these:
 /// `access_token`, `Set-Cookie`, `X-Api-Key` are, `token_count` is not.
-const SECRET_ENDINGS: [&str; 9] =
-    ["authorization", "password", "passwd", "passphrase", "secret", "token", "cookie", "apikey", "privatekey"];
+const SECRET_ENDINGS: [&[u8]; 10] = [
+    b"authorization",
+    b"password",
+    b"passwd",
+    b"passphrase",
+    b"secret",
+    b"token",
+    b"cookie",
+    b"apikey",
+    b"privatekey",
+    b"accesskey",
+];
+/// The last letters of those: most keys are none by their last letter already.
+const LAST_LETTERS: &[u8] = b"ndetyNDETY";
+
+/// What is looked for beside the values of secret keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patterns {
+    pub tokens: bool,
+    pub cards: bool,
+    pub email: bool,
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Patterns { tokens: true, cards: true, email: false }
+    }
+}
 
 /// The text without the secrets and how many were struck out; None where there was none.
-pub fn redact(text: &str) -> Option<(String, usize)> {
+pub fn redact(text: &str, patterns: Patterns) -> Option<(String, usize)> {
+    let by_key = redact_keys(text);
+    let by_looks = redact_looks(by_key.as_ref().map_or(text, |(text, _)| text), patterns);
+    match (by_key, by_looks) {
+        (None, found) | (found, None) => found,
+        (Some((_, keys)), Some((text, looks))) => Some((text, keys + looks)),
+    }
+}
+
+fn redact_keys(text: &str) -> Option<(String, usize)> {
     let mut out = String::new();
     let (mut copied, mut at, mut count) = (0, 0, 0);
     let bytes = text.as_bytes();
-    while let Some(found) = bytes[at..].iter().position(|b| matches!(b, b':' | b'=')).map(|p| at + p) {
+    while let Some(found) = memchr::memchr2(b':', b'=', &bytes[at..]).map(|p| at + p) {
         at = found + 1;
-        let Some(quoted) = secret_key_before(text, found) else { continue };
+        let Some(quoted) = secret_key_before(bytes, found) else { continue };
         let (start, end, json_string) = value_after(text, found + 1, quoted);
         // An empty value hides nothing.
         if start == end {
@@ -42,22 +77,147 @@ pub fn redact(text: &str) -> Option<(String, usize)> {
 }
 
 /// Whether the key that ends before the separator at `end` names a secret: Some(whether it is quoted).
-fn secret_key_before(text: &str, end: usize) -> Option<bool> {
-    let before = text[..end].trim_end();
-    let (before, quoted) = match before.strip_suffix('"') {
+fn secret_key_before(bytes: &[u8], end: usize) -> Option<bool> {
+    let before = bytes[..end].trim_ascii_end();
+    let (before, quoted) = match before {
         // In a string inside a string (`\"password\":`) the text's rules hold.
-        Some(inner) => match inner.strip_suffix('\\') {
-            Some(inner) => (inner, false),
-            None => (inner, true),
-        },
-        None => (before, false),
+        [inner @ .., b'\\', b'"'] => (inner, false),
+        [inner @ .., b'"'] => (inner, true),
+        text => (text, false),
     };
-    let is_key = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let length = before.bytes().rev().take_while(|b| is_key(*b)).count();
-    let mut key: Vec<u8> = before.as_bytes()[before.len() - length..].to_vec();
-    key.retain(|b| !matches!(b, b'-' | b'_'));
-    key.make_ascii_lowercase();
-    SECRET_ENDINGS.iter().any(|ending| key.ends_with(ending.as_bytes())).then_some(quoted)
+    if !LAST_LETTERS.contains(before.last()?) {
+        return None;
+    }
+    SECRET_ENDINGS.iter().any(|ending| ends_with(before, ending)).then_some(quoted)
+}
+
+/// Compares from the end, `-` and `_` left out, in lower case.
+fn ends_with(key: &[u8], ending: &[u8]) -> bool {
+    let letters = key.iter().rev().filter(|b| !matches!(b, b'-' | b'_')).map(u8::to_ascii_lowercase);
+    letters.take(ending.len()).eq(ending.iter().rev().copied())
+}
+
+/// What is a secret by its looks, wherever it stands: in strings of JSON and in text.
+fn redact_looks(text: &str, patterns: Patterns) -> Option<(String, usize)> {
+    let bytes = text.as_bytes();
+    let (mut out, mut copied, mut count, mut at) = (String::new(), 0, 0, 0);
+    while at < bytes.len() {
+        let end = match bytes[at] {
+            b'e' if patterns.tokens && bytes[at..].starts_with(b"eyJ") => json_web_token(bytes, at),
+            b'A' if patterns.tokens && is_aws_key(bytes, at) => Some(at + AWS_KEY_LENGTH),
+            b'0'..=b'9' if patterns.cards => {
+                let end = digits_end(bytes, at);
+                match is_card(bytes, at, end) {
+                    true => Some(end),
+                    // What is no card as a whole has none in it.
+                    false => {
+                        at = end;
+                        continue;
+                    }
+                }
+            }
+            b'@' if patterns.email => match email_around(bytes, at).filter(|(start, _)| *start >= copied) {
+                Some((start, end)) => {
+                    at = start;
+                    Some(end)
+                }
+                None => None,
+            },
+            _ => None,
+        };
+        let Some(end) = end else {
+            at += 1;
+            continue;
+        };
+        out.push_str(&text[copied..at]);
+        out.push_str(REDACTED);
+        (copied, at, count) = (end, end, count + 1);
+    }
+    if count == 0 {
+        return None;
+    }
+    out.push_str(&text[copied..]);
+    Some((out, count))
+}
+
+/// Three parts in base64url; the first begins as every JSON object does.
+fn json_web_token(bytes: &[u8], at: usize) -> Option<usize> {
+    let part = |from: usize| {
+        let length = bytes[from..].iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')).count();
+        (length >= 10).then_some(from + length)
+    };
+    let first = part(at)?;
+    let second = part(first + 1).filter(|_| bytes.get(first) == Some(&b'.'))?;
+    // A signature that was cut off is no reason to show the rest.
+    Some(part(second + 1).filter(|_| bytes.get(second) == Some(&b'.')).unwrap_or(second))
+}
+
+/// `AKIA…` and `ASIA…` with sixteen letters and digits behind.
+const AWS_KEY_LENGTH: usize = 20;
+
+fn is_aws_key(bytes: &[u8], at: usize) -> bool {
+    let is_upper = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+    let starts = bytes[at..].starts_with(b"AKIA") || bytes[at..].starts_with(b"ASIA");
+    let alone = |b: Option<&u8>| b.is_none_or(|b| !b.is_ascii_alphanumeric());
+    starts
+        && bytes.get(at..at + AWS_KEY_LENGTH).is_some_and(|key| key.iter().all(is_upper))
+        && alone(bytes.get(at + AWS_KEY_LENGTH))
+        && alone(at.checked_sub(1).and_then(|before| bytes.get(before)))
+}
+
+/// Digits from `at`, with single blanks or dashes between them.
+fn digits_end(bytes: &[u8], at: usize) -> usize {
+    let mut end = at;
+    while end < bytes.len() {
+        match bytes[end] {
+            b'0'..=b'9' => end += 1,
+            b' ' | b'-' if bytes.get(end + 1).is_some_and(u8::is_ascii_digit) => end += 1,
+            _ => break,
+        }
+    }
+    end
+}
+
+/// 15 or 16 digits of an issuer that there is, with the right check digit, standing alone; not a number of JSON, which
+/// would be no number any more.
+fn is_card(bytes: &[u8], start: usize, end: usize) -> bool {
+    // One pass over most numbers: they are short.
+    if !(15..=19).contains(&(end - start)) {
+        return false;
+    }
+    let digits: Vec<u8> = bytes[start..end].iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0').collect();
+    let issuer = match digits[..] {
+        [4, ..] | [5, 1..=5, ..] | [6, 0 | 4 | 5, ..] => digits.len() == 16,
+        [2, 2..=7, ..] => digits.len() == 16,
+        [3, 4 | 7, ..] => digits.len() == 15,
+        _ => false,
+    };
+    let before = start.checked_sub(1).map_or(b' ', |at| bytes[at]);
+    let after = bytes.get(end).copied().unwrap_or(b' ');
+    let joins = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'_' || b == b'-';
+    // Behind a colon, a comma or a bracket without a quote stands a number of JSON.
+    let bare = matches!(before, b':' | b',' | b'[') && end - start == digits.len();
+    issuer && !joins(before) && !joins(after) && !bare && luhn(&digits)
+}
+
+fn luhn(digits: &[u8]) -> bool {
+    let doubled = |digit: u8| if digit > 4 { digit * 2 - 9 } else { digit * 2 };
+    let sum: u32 =
+        digits.iter().rev().enumerate().map(|(i, d)| u32::from(if i % 2 == 1 { doubled(*d) } else { *d })).sum();
+    sum.is_multiple_of(10)
+}
+
+/// The address that the `@` at `at` belongs to.
+fn email_around(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let is_local = |b: &u8| b.is_ascii_alphanumeric() || b"._%+-".contains(b);
+    let is_domain = |b: &u8| b.is_ascii_alphanumeric() || b".-".contains(b);
+    let start = at - bytes[..at].iter().rev().take_while(|b| is_local(b)).count();
+    let mut end = at + 1 + bytes[at + 1..].iter().take_while(|b| is_domain(b)).count();
+    // A full stop behind an address ends the sentence.
+    while end > at + 1 && matches!(bytes[end - 1], b'.' | b'-') {
+        end -= 1;
+    }
+    (start < at && bytes[at + 1..end].contains(&b'.')).then_some((start, end))
 }
 
 /// Start and end of the value that begins behind `from`, and whether it is the inside of a string.
@@ -145,8 +305,33 @@ mod tests {
             ("?api_key=k&page=2", "?api_key=[redacted]&page=2"),
             ("X-Api-Key: k1, Cookie: a=b", "X-Api-Key: [redacted], Cookie: [redacted]"),
         ] {
-            assert_eq!(redact(text).map(|(text, _)| text).as_deref(), Some(expected), "{text}");
+            assert_eq!(redact(text, Patterns::default()).map(|(text, _)| text).as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_looks() {
+        let all = Patterns { email: true, ..Patterns::default() };
+        for (text, expected) in [
+            ("jwt eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.SflKxwRJSMeKKF2QT4f end", "jwt [redacted] end"),
+            ("key AKIAIOSFODNN7EXAMPLE.", "key [redacted]."),
+            ("paid with 4111 1111 1111 1111", "paid with [redacted]"),
+            (r#"{"card":"4111-1111-1111-1111","b":1}"#, r#"{"card":"[redacted]","b":1}"#),
+            (r#"{"card":"378282246310005"}"#, r#"{"card":"[redacted]"}"#),
+            ("write to eve.x+y@mail.example.com.", "write to [redacted]."),
+        ] {
+            assert_eq!(redact(text, all).map(|(text, _)| text).as_deref(), Some(expected), "{text}");
+        }
+        for text in [
+            r#"{"time":1705314600123456789,"n":4111111111111111}"#,
+            "4111111111111112 has the wrong check digit",
+            "id-4111111111111111-x",
+            "eyJ is how they begin",
+            "user@host and a@b",
+        ] {
+            assert_eq!(redact(text, all), None, "{text}");
+        }
+        assert_eq!(redact("eve@example.com", Patterns::default()), None, "by choice");
     }
 
     #[test]
@@ -158,7 +343,7 @@ mod tests {
             r#"{"password":""}"#,
             "",
         ] {
-            assert_eq!(redact(text), None, "{text}");
+            assert_eq!(redact(text, Patterns::default()), None, "{text}");
         }
     }
 
@@ -166,10 +351,10 @@ mod tests {
         #[test]
         fn any_text_is_survived_and_json_stays_json(value in "\\PC*", secret in "\\PC+") {
             let line = serde_json::json!({"message": value, "password": secret}).to_string();
-            let (redacted, _) = redact(&line).expect("there is a password");
+            let (redacted, _) = redact(&line, Patterns::default()).expect("there is a password");
             let json: serde_json::Value = serde_json::from_str(&redacted).expect("still JSON");
             prop_assert_eq!(&json["password"], REDACTED);
-            drop(redact(&value));
+            drop(redact(&value, Patterns { email: true, ..Patterns::default() }));
         }
     }
 }

@@ -46,13 +46,13 @@ impl Fingerprint {
 
 /// A handle; clones share the file on disk.
 #[derive(Clone)]
-pub struct Offsets(Arc<Mutex<State>>);
+pub(super) struct Offsets(Arc<Mutex<State>>);
 
 struct State {
     path: PathBuf,
     /// What was on disk at the start; None where nothing was.
     found: Option<HashMap<FileId, Place>>,
-    /// Places to be written when this many records are settled.
+    /// Places to be written when this turn is settled.
     pending: Option<(Vec<Place>, u64)>,
     written: Vec<Place>,
     written_at: Option<Instant>,
@@ -84,26 +84,26 @@ impl Offsets {
         self.lock().found.as_ref()?.get(&id).cloned()
     }
 
-    /// Notes places up to which everything is settled once `received` records are.
-    pub(super) fn note(&self, places: impl FnOnce() -> Vec<Place>, received: u64) {
+    /// Notes places up to which everything is settled once the turn `turn` is.
+    pub(super) fn note(&self, places: impl FnOnce() -> Vec<Place>, turn: u64) {
         let mut state = self.lock();
         if state.pending.is_none() && state.written_at.is_none_or(|at| at.elapsed() >= WRITE_EVERY) {
             let places = places();
             if places != state.written {
-                state.pending = Some((places, received));
+                state.pending = Some((places, turn));
             }
         }
     }
 
     /// Notes the last places of a run, whatever was pending.
-    pub(super) fn note_last(&self, places: Vec<Place>, received: u64) {
-        self.lock().pending = Some((places, received));
+    pub(super) fn note_last(&self, places: Vec<Place>, turn: u64) {
+        self.lock().pending = Some((places, turn));
     }
 
-    /// Writes the noted places, if so many records are settled that they hold.
-    pub fn flush(&self, settled: u64) {
+    /// Writes the noted places, if turns are settled so far that they hold.
+    pub(super) fn flush(&self, settled: u64) {
         let mut state = self.lock();
-        let Some((places, _)) = state.pending.take_if(|(_, received)| *received <= settled) else { return };
+        let Some((places, _)) = state.pending.take_if(|(_, turn)| *turn <= settled) else { return };
         state.written_at = Some(Instant::now());
         match write(&state.path, &places) {
             Ok(()) => state.written = places,

@@ -52,7 +52,6 @@ pub(super) struct Reader {
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) more: bool,
-    pub(super) truncated: u64,
 }
 
 impl Reader {
@@ -104,13 +103,13 @@ impl Reader {
             }
             (self.offset, taken) = (self.offset + length as u64, taken + length);
             self.last_data = Instant::now();
-            self.split(&buffer[..length], line_max, lines, &mut progress);
+            self.split(&buffer[..length], line_max, lines);
         }
         progress.more = true;
         Ok(progress)
     }
 
-    fn split(&mut self, data: &[u8], line_max: usize, lines: &mut Vec<Vec<u8>>, progress: &mut Progress) {
+    fn split(&mut self, data: &[u8], line_max: usize, lines: &mut Vec<Vec<u8>>) {
         for piece in data.split_inclusive(|b| *b == b'\n') {
             let (content, ends) = match piece.strip_suffix(b"\n") {
                 Some(content) => (content, true),
@@ -120,7 +119,6 @@ impl Reader {
                 let room = line_max - self.partial.len();
                 self.partial.extend_from_slice(&content[..content.len().min(room)]);
                 if content.len() > room {
-                    progress.truncated += 1;
                     self.skipping = true;
                     lines.push(std::mem::take(&mut self.partial));
                 }

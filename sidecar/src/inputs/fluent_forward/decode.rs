@@ -1,7 +1,7 @@
 //! One message of Fluent Forward protocol v1 into its events, borrowed from the message's bytes.
 //!
-//! All four modes: Message, Forward, PackedForward, CompressedPackedForward (gzip). Times as seconds,
-//! EventTime, or with Fluent Bit's metadata beside them. What a client may announce is bounded.
+//! All four modes: Message, Forward, PackedForward, CompressedPackedForward (gzip, and Fluent Bit's zstd). Times as
+//! seconds, EventTime, or with Fluent Bit's metadata beside them. What a client may announce is bounded.
 
 use std::io::Read;
 
@@ -12,6 +12,9 @@ use super::msgpack::{Reader, Token};
 
 /// What a compressed message may unpack to.
 const UNPACKED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// 2^23 is what zstd itself allows a stream to ask for without being told.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// One log event: when, and a record as a MessagePack map.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +35,12 @@ pub(super) struct Wants {
 pub(super) enum DecodeError {
     #[error("the message is not what Fluent Forward v1 says")]
     Malformed,
-    #[error("compression {0:?} is not supported: send gzip or none")]
+    #[error("compression {0:?} is not supported: send gzip, zstd or none")]
     Compression(String),
     #[error("the message unpacks to more than {} MiB", UNPACKED_BYTES_MAX >> 20)]
     TooLarge,
-    #[error("the compressed message is not gzip")]
-    NotGzip,
+    #[error("the compressed message is not {0}")]
+    NotCompressed(&'static str),
     #[error("the message carries metrics or traces; only logs are taken")]
     NotLogs,
 }
@@ -62,7 +65,8 @@ pub(super) fn decode(message: &[u8], mut each: impl FnMut(&[u8], Event<'_>)) -> 
             let options = Options::read(&mut reader, length > 2)?;
             match options.compressed {
                 None | Some(b"text") => entries(Reader(packed), |event| each(tag, event))?,
-                Some(b"gzip") => entries(Reader(&unpack(packed)?), |event| each(tag, event))?,
+                Some(b"gzip") => entries(Reader(&gunzip(packed)?), |event| each(tag, event))?,
+                Some(b"zstd") => entries(Reader(&unzstd(packed)?), |event| each(tag, event))?,
                 Some(other) => return Err(DecodeError::Compression(String::from_utf8_lossy(other).into_owned())),
             }
             Ok(options.wants())
@@ -150,12 +154,21 @@ fn time(reader: &mut Reader<'_>) -> Result<Option<Timestamp>, DecodeError> {
     Ok((millis != 0).then_some(Timestamp::from_millis(millis)))
 }
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
+fn gunzip(packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    unpack(flate2::read::MultiGzDecoder::new(packed), "gzip")
+}
+
+fn unzstd(packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let malformed = |_| DecodeError::NotCompressed("zstd");
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(malformed)?;
+    // A frame may ask for a window of gigabytes.
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(malformed)?;
+    unpack(decoder, "zstd")
+}
+
+fn unpack(decoder: impl Read, kind: &'static str) -> Result<Vec<u8>, DecodeError> {
     let mut out = Vec::new();
-    flate2::read::MultiGzDecoder::new(packed)
-        .take(UNPACKED_BYTES_MAX + 1)
-        .read_to_end(&mut out)
-        .map_err(|_| DecodeError::NotGzip)?;
+    decoder.take(UNPACKED_BYTES_MAX + 1).read_to_end(&mut out).map_err(|_| DecodeError::NotCompressed(kind))?;
     if out.len() as u64 > UNPACKED_BYTES_MAX { Err(DecodeError::TooLarge) } else { Ok(out) }
 }
 

@@ -118,10 +118,17 @@ fn bytes_that_are_no_text_and_values_of_other_kinds_are_survived() {
 
 #[test]
 fn what_cannot_be_taken_is_refused_with_the_reason() {
-    let zstd = array(&[s(b"app"), bin(b"x"), map(&[("compressed", s(b"zstd"))])]);
-    assert_eq!(decoded(&zstd).1, Err(DecodeError::Compression("zstd".to_owned())));
+    let entries = [array(&[event_time(), log("a")]), array(&[event_time(), log("b")])].concat();
+    let packed = zstd::encode_all(&entries[..], 1).expect("zstd");
+    let zstd = array(&[s(b"app"), bin(&packed), map(&[("compressed", s(b"zstd"))])]);
+    assert_eq!(decoded(&zstd).0.len(), 2);
+    let large = zstd::encode_all(&vec![0xc0; 17 << 20][..], 1).expect("zstd");
+    let large = array(&[s(b"app"), bin(&large), map(&[("compressed", s(b"zstd"))])]);
+    assert_eq!(decoded(&large).1, Err(DecodeError::TooLarge));
+    let lz4 = array(&[s(b"app"), bin(b"x"), map(&[("compressed", s(b"lz4"))])]);
+    assert_eq!(decoded(&lz4).1, Err(DecodeError::Compression("lz4".to_owned())));
     let broken = array(&[s(b"app"), bin(b"x"), map(&[("compressed", s(b"gzip"))])]);
-    assert_eq!(decoded(&broken).1, Err(DecodeError::NotGzip));
+    assert_eq!(decoded(&broken).1, Err(DecodeError::NotCompressed("gzip")));
     let metrics = array(&[s(b"app"), event_time(), log("x"), map(&[("fluent_signal", vec![1])])]);
     assert_eq!(decoded(&metrics), (vec![], Err(DecodeError::NotLogs)));
     for malformed in [

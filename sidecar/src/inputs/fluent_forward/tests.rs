@@ -4,43 +4,35 @@ use service::task;
 use tokio::io::DuplexStream;
 
 use super::*;
-use crate::pipeline::account::Account;
-use crate::pipeline::intake::Record;
-use crate::pipeline::parse::Author;
-use crate::pipeline::queue::{Queue, QueueMetrics};
+use crate::pipeline::intake;
 use crate::recent::Recent;
 
 struct Setup {
     client: DuplexStream,
     served: tokio::task::JoinHandle<()>,
-    queue: Queue<Record>,
+    recent: Recent,
     refused: Counter,
     stop: Stop,
 }
 
 fn connect() -> Setup {
-    let metrics = Metrics::new();
-    let queue = Queue::new("logs", 1 << 20, &QueueMetrics::default());
-    let author = Author { service: "order".into(), version: "1".into(), environment: "prod".into() };
-    let account = Account::of_logs(&metrics, "test");
-    let intake = Intake::new(author, account, Recent::new(Default::default()), queue.clone(), &metrics);
+    let recent = Recent::new(Default::default());
+    let (intake, _) = intake::testing::intake(intake::testing::config(), recent.clone());
     let refused = Counter::default();
     let connection = Connection { intake, open: Gauge::default(), refused: refused.clone() };
     let (client, server) = tokio::io::duplex(64);
     let stop = Stop::default();
     let served = task::spawn("connection", connection.serve(server, stop.clone()));
-    Setup { client, served, queue, refused, stop }
+    Setup { client, served, recent, refused, stop }
 }
 
-/// The messages of the records in the queue.
-fn messages(queue: &Queue<Record>) -> Vec<String> {
-    let mut messages = Vec::new();
-    while let Some(record) = queue.try_next() {
-        let json: serde_json::Value = serde_json::from_str(&record.line).expect("JSON");
-        messages.push(json["message"].as_str().expect("text").to_owned());
-        record.ticket.delivered();
-    }
-    messages
+/// The messages of the records that were taken in, in order.
+fn messages(recent: &Recent) -> Vec<String> {
+    let message = |line: &std::sync::Arc<str>| {
+        let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        json["message"].as_str().expect("text").to_owned()
+    };
+    recent.last(None, None, 100).0.iter().map(message).collect()
 }
 
 /// A message as Fargate's log driver writes one: time 1, the pairs, no options.
@@ -57,7 +49,7 @@ fn event(pairs: &[(&str, &str)]) -> Vec<u8> {
 
 #[tokio::test]
 async fn lines_are_taken_however_the_bytes_are_cut_and_pieces_are_joined() {
-    let Setup { mut client, served, queue, .. } = connect();
+    let Setup { mut client, served, recent, .. } = connect();
     let piece =
         |text, last| event(&[("log", text), ("partial_message", "true"), ("partial_id", "a"), ("partial_last", last)]);
     let bytes = [
@@ -75,12 +67,12 @@ async fn lines_are_taken_however_the_bytes_are_cut_and_pieces_are_joined() {
     }
     drop(client);
     served.await.expect("ends with the stream");
-    assert_eq!(messages(&queue), ["first", "between", "a long line", "structured", "never finished"]);
+    assert_eq!(messages(&recent), ["first", "between", "a long line", "structured", "never finished"]);
 }
 
 #[tokio::test]
 async fn a_message_that_asks_for_it_is_acknowledged_when_it_was_taken() {
-    let Setup { mut client, queue, .. } = connect();
+    let Setup { mut client, recent, .. } = connect();
     // ["app", [[1, {"log": "x"}]], {"chunk": "id"}]
     let message =
         [&[0x93, 0xa3][..], b"app", &[0x91, 0x92, 0x01, 0x81, 0xa3], b"log\xa1x", &[0x81, 0xa5], b"chunk\xa2id"];
@@ -88,17 +80,17 @@ async fn a_message_that_asks_for_it_is_acknowledged_when_it_was_taken() {
     let mut answer = [0; 8];
     client.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(&answer, b"\x81\xa3ack\xa2id");
-    assert_eq!(messages(&queue), ["x"]);
+    assert_eq!(messages(&recent), ["x"]);
 }
 
 #[tokio::test]
 async fn what_is_no_message_is_counted_and_what_is_no_messagepack_ends_the_connection() {
-    let Setup { mut client, served, queue, refused, .. } = connect();
+    let Setup { mut client, served, recent, refused, .. } = connect();
     client.write_all(&[0x92, 0x01, 0x02]).await.expect("read");
     client.write_all(&event(&[("log", "after")])).await.expect("read");
     client.write_all(&[0xc1]).await.expect("read");
     served.await.expect("ends");
-    assert_eq!((messages(&queue), refused.get()), (vec!["after".to_owned()], 1));
+    assert_eq!((messages(&recent), refused.get()), (vec!["after".to_owned()], 1));
 }
 
 #[tokio::test]
@@ -110,12 +102,13 @@ async fn a_message_that_announces_too_much_ends_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn after_the_order_to_stop_a_connection_is_read_until_it_is_quiet() {
-    let Setup { mut client, served, queue, stop, .. } = connect();
+    let Setup { mut client, served, recent, stop, .. } = connect();
     stop.when_quiet.request();
-    tokio::time::sleep(STOP_QUIET / 2).await;
+    // The driver lingers behind a container that has ended.
+    tokio::time::sleep(STOP_LINGER - Duration::from_millis(500)).await;
     client.write_all(&event(&[("log", "late")])).await.expect("still read");
-    tokio::time::sleep(STOP_QUIET / 2).await;
+    tokio::time::sleep(STOP_QUIET - Duration::from_millis(100)).await;
     assert!(!served.is_finished());
     served.await.expect("ends by itself");
-    assert_eq!(messages(&queue), ["late"]);
+    assert_eq!(messages(&recent), ["late"]);
 }

@@ -1,23 +1,30 @@
 //! Against a CloudWatch Logs in this process that checks what the real one checks.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::Read;
 use std::sync::{Arc, Mutex};
 
-use aws_sdk_cloudwatchlogs::config::Credentials;
+use aws_sdk_cloudwatchlogs::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use service::backoff::Backoff;
+use service::metrics::Metrics;
 use service::{Shutdown, task};
 use telemetry::Timestamp;
 use telemetry::log_record::Level;
 
 use super::*;
-use crate::pipeline::account::{Account, Balance};
-use crate::pipeline::queue::{QueueMetrics, WhenFull};
+use crate::memory::Ceiling;
+use crate::outputs::encode::Codec;
+use crate::outputs::retry::Retry;
+use crate::outputs::sink::{Options, Sink};
+use crate::pipeline::account::{Account, Balance, DropReason};
+use crate::pipeline::queue::QueueGauge;
 
 #[derive(Default)]
 struct Cloud {
@@ -77,32 +84,40 @@ fn put(cloud: &mut Cloud, body: &Value) -> Response {
 struct Setup {
     cloud: Shared,
     output: CloudWatchLogs,
+    sink: Sink,
     account: Account,
-    queue: Queue<Record>,
+    retries: Counter,
 }
 
-async fn setup(config: Config, cloud: Cloud) -> Setup {
+async fn setup(place: Place, give_up_after: Duration, cloud: Cloud) -> Setup {
     let cloud: Shared = Arc::new(Mutex::new(cloud));
     let served = cloud.clone();
     let answer = move |headers: HeaderMap, body: Bytes| {
+        assert!(headers["authorization"].to_str().expect("text").starts_with("AWS4-HMAC-SHA256 Credential=id/"));
         let target = headers["x-amz-target"].to_str().expect("text").to_owned();
         let operation = target.strip_prefix("Logs_20140328.").expect("the API's version").to_owned();
-        let body = serde_json::from_slice(&body).expect("JSON");
+        let body = match headers.get("content-encoding") {
+            Some(encoding) => {
+                assert_eq!(encoding, "gzip");
+                let mut text = Vec::new();
+                flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut text).expect("gzip");
+                serde_json::from_slice(&text).expect("JSON")
+            }
+            None => serde_json::from_slice(&body).expect("JSON"),
+        };
         let response = handle(&mut served.lock().expect("not poisoned"), &operation, &body);
         async move { response }
     };
     let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     task::spawn("cloud", service::http::serve(listener, Router::new().route("/", post(answer)), Shutdown::new()));
-    let client = Client::from_conf(
-        aws_sdk_cloudwatchlogs::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(url)
-            .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
-            .retry_config(RetryConfig::disabled())
-            .build(),
-    );
+    let sdk = aws_config::SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "test")))
+        .retry_config(RetryConfig::disabled())
+        .build();
+    let aws = Aws { sdk, endpoint: Some(url), http: reqwest::Client::new() };
     let identity = Identity {
         service: "order".into(),
         version: "1".into(),
@@ -112,33 +127,48 @@ async fn setup(config: Config, cloud: Cloud) -> Setup {
         region: None,
         task: crate::identity::AwsTask::default(),
     };
-    let metrics = Metrics::new();
-    let mut output = config.build_with(client, &identity, &metrics);
-    output.retry.backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
-    let account = Account::of_logs(&metrics, "cloudwatch");
-    let queue = Queue::new("logs", 1 << 20, &QueueMetrics::default());
-    Setup { cloud, output, account, queue }
+    let account = Account::of_logs(&Metrics::new(), "cloudwatch");
+    let retries = Counter::default();
+    let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
+    let codec = Codec::cloudwatch(&place.group, &place.stream, entity(&identity).as_ref());
+    let options = Options {
+        name: "test".into(),
+        output: "cloudwatch",
+        in_flight_max: Options::in_flight(&codec),
+        codec,
+        memory_bytes: 1 << 20,
+        ceiling: Ceiling::new(48 << 20),
+        retry: Retry::new("test".into(), give_up_after, retries.clone()).with_backoff(backoff),
+    };
+    let sink = Sink::new(options, account.clone(), None, QueueGauge::default());
+    let output = CloudWatchLogs::new(place, &aws).expect("region and credentials");
+    Setup { cloud, output, sink, account, retries }
 }
 
 impl Setup {
     /// Sends these lines, with these times, and waits until all are settled.
     async fn deliver(self, lines: &[(&str, i64)]) -> (Shared, Account, Counter) {
         for (line, at) in lines {
-            let ticket = self.account.enter(1);
-            let (level, timestamp) = (Level::Info, Timestamp(*at));
-            let record = Record { line: (*line).into(), level, timestamp, trace_id: None, ticket };
-            assert!(self.queue.push(record, WhenFull::DropNewest).await.is_empty());
+            self.sink.push(line.as_bytes(), Timestamp(*at), Level::Info, 1, None);
         }
-        self.queue.close();
-        let retries = self.output.retry.retries.clone();
-        self.output.run(self.queue).await.expect("ends with the queue");
+        self.sink.close();
+        self.sink.run(self.output).await.expect("ends with the queue");
         assert_eq!(self.account.balance().waiting, 0);
-        (self.cloud, self.account, retries)
+        (self.cloud, self.account, self.retries)
     }
 }
 
-fn config() -> Config {
-    Config { group: "/app/order".into(), stream: None, create_group: false, give_up_after: Duration::from_secs(60) }
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn place() -> Place {
+    Place {
+        group: "/app/order".into(),
+        stream: "order/t1".into(),
+        region: None,
+        endpoint: None,
+        create_group: false,
+        retention_days: None,
+    }
 }
 
 fn with_group() -> Cloud {
@@ -151,7 +181,7 @@ fn ready() -> Cloud {
 
 #[tokio::test]
 async fn a_missing_stream_is_made_and_events_arrive_in_order_of_time() {
-    let (cloud, account, _) = setup(config(), with_group()).await.deliver(&[("b", 2), ("a", 1), ("c", 2)]).await;
+    let (cloud, account, _) = setup(place(), MINUTE, with_group()).await.deliver(&[("b", 2), ("a", 1), ("c", 2)]).await;
     let cloud = cloud.lock().expect("not poisoned");
     assert_eq!(cloud.streams, BTreeSet::from(["order/t1".to_owned()]));
     assert_eq!(cloud.stored, ["a", "b", "c"]);
@@ -161,16 +191,15 @@ async fn a_missing_stream_is_made_and_events_arrive_in_order_of_time() {
 
 #[tokio::test]
 async fn a_missing_group_is_made_where_that_was_asked_for() {
-    let config = Config { create_group: true, ..config() };
-    let (cloud, account, _) = setup(config, Cloud::default()).await.deliver(&[("a", 1)]).await;
+    let place = Place { create_group: true, ..place() };
+    let (cloud, account, _) = setup(place, MINUTE, Cloud::default()).await.deliver(&[("a", 1)]).await;
     assert_eq!(cloud.lock().expect("not poisoned").stored, ["a"]);
     assert_eq!(account.balance().delivered, 1);
 }
 
 #[tokio::test]
 async fn a_missing_group_that_nobody_makes_is_given_up_in_the_end() {
-    let config = Config { give_up_after: Duration::from_millis(20), ..config() };
-    let (_, account, _) = setup(config, Cloud::default()).await.deliver(&[("a", 1)]).await;
+    let (_, account, _) = setup(place(), Duration::from_millis(20), Cloud::default()).await.deliver(&[("a", 1)]).await;
     assert_eq!(account.dropped(DropReason::GaveUp), 1);
 }
 
@@ -179,7 +208,7 @@ async fn a_failed_request_repeats_itself_and_nothing_else() {
     let faults =
         VecDeque::from([(400, "ThrottlingException"), (500, "InternalFailure"), (503, "ServiceUnavailableException")]);
     let (cloud, account, retries) =
-        setup(config(), Cloud { faults, ..ready() }).await.deliver(&[("a", 1), ("b", 2)]).await;
+        setup(place(), MINUTE, Cloud { faults, ..ready() }).await.deliver(&[("a", 1), ("b", 2)]).await;
     let cloud = cloud.lock().expect("not poisoned");
     assert_eq!((cloud.puts, &cloud.stored[..]), (4, &["a".to_owned(), "b".to_owned()][..]));
     assert_eq!((account.balance().delivered, retries.get()), (2, 3));
@@ -191,7 +220,7 @@ async fn events_rejected_for_their_time_are_counted_by_kind() {
     let rejected = json!({"expiredLogEventEndIndex": 1, "tooOldLogEventEndIndex": 2, "tooNewLogEventStartIndex": 4});
     let cloud = Cloud { rejected: Some(rejected), ..ready() };
     let lines = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)];
-    let (_, account, _) = setup(config(), cloud).await.deliver(&lines).await;
+    let (_, account, _) = setup(place(), MINUTE, cloud).await.deliver(&lines).await;
     assert_eq!(account.balance(), Balance { received: 5, delivered: 2, dropped: 3, waiting: 0 });
     assert_eq!(account.losses(), "1 too_old, 1 too_new, 1 expired");
 }
@@ -200,7 +229,7 @@ async fn events_rejected_for_their_time_are_counted_by_kind() {
 async fn of_a_batch_that_is_refused_only_the_faulty_event_is_lost() {
     let cloud = Cloud { poison: Some("c"), ..ready() };
     let lines = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)];
-    let (cloud, account, _) = setup(config(), cloud).await.deliver(&lines).await;
+    let (cloud, account, _) = setup(place(), MINUTE, cloud).await.deliver(&lines).await;
     assert_eq!(cloud.lock().expect("not poisoned").stored, ["a", "b", "d", "e"]);
     assert_eq!(account.losses(), "1 refused");
 }

@@ -1,0 +1,131 @@
+//! A ceiling for the whole process: three quarters of the container's memory limit, and never more than 48 MiB unless
+//! it is configured.
+//!
+//! The queues are bounded each for itself; beyond that a look at the resident memory every half second shrinks what
+//! they may hold while the process stands near its ceiling, before the kernel ends it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use service::metrics::Metrics;
+use telemetry::names::sidecar as names;
+
+pub const DEFAULT_BYTES: usize = 48 << 20;
+/// What the program needs with empty queues: code, connections, buffers.
+const BASE_BYTES: usize = 16 << 20;
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// cgroup v2, v1.
+const LIMIT_FILES: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// A handle; clones share the state.
+#[derive(Clone, Debug)]
+pub struct Ceiling(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    bytes: usize,
+    /// Sixteenths of what the queues may hold in good times.
+    share: AtomicUsize,
+}
+
+impl Ceiling {
+    pub fn new(bytes: usize) -> Self {
+        Ceiling(Arc::new(State { bytes, share: AtomicUsize::new(16) }))
+    }
+
+    /// As configured, else as the container's limit says.
+    pub fn find(configured: Option<usize>) -> Self {
+        Ceiling::new(configured.unwrap_or_else(|| of_limit(limit_from(&LIMIT_FILES))))
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
+    /// What a queue may hold that was given `wanted`: never more than fits beside the program itself.
+    pub fn share_of(&self, wanted: usize) -> usize {
+        let room = self.0.bytes.saturating_sub(BASE_BYTES).max(1 << 20);
+        wanted.min(room) / 16 * self.0.share.load(Ordering::Relaxed)
+    }
+
+    fn look(&self, resident: usize) {
+        let share = match resident {
+            r if r >= self.0.bytes => 1,
+            r if r >= self.0.bytes / 10 * 9 => 4,
+            r if r >= self.0.bytes / 10 * 8 => 10,
+            _ => 16,
+        };
+        if self.0.share.swap(share, Ordering::Relaxed) > share {
+            tracing::warn!(resident_bytes = resident, ceiling_bytes = self.0.bytes, "memory is short, queues shrink");
+        }
+    }
+
+    pub fn register(&self, metrics: &Metrics) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(self.0.bytes as i64);
+        metrics.register(|r| {
+            r.register(names::MEMORY_CEILING_BYTES, "Memory that the sidecar keeps below, in bytes", gauge);
+        });
+    }
+
+    /// Looks until it is dropped.
+    pub async fn watch(self) -> anyhow::Result<()> {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            ticks.tick().await;
+            if let Some(resident) = resident_bytes() {
+                self.look(resident);
+            }
+        }
+    }
+}
+
+fn of_limit(limit: Option<usize>) -> usize {
+    limit.map_or(DEFAULT_BYTES, |limit| (limit / 4 * 3).min(DEFAULT_BYTES))
+}
+
+fn limit_from(files: &[&str]) -> Option<usize> {
+    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
+/// The second number of proc_pid_statm(5), in pages of 4 KiB.
+fn resident_bytes() -> Option<usize> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    statm.split_ascii_whitespace().nth(1)?.parse::<usize>().ok().map(|pages| pages * 4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_container_s_limit_sets_the_ceiling() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("write");
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        let (limited, unlimited) = (file("a", "33554432\n"), file("b", "max\n"));
+        let v1 = file("c", "9223372036854771712\n");
+        assert_eq!(of_limit(limit_from(&[&limited])), 24 << 20);
+        for none in [&unlimited, &v1, "/nowhere"] {
+            assert_eq!(of_limit(limit_from(&[none])), DEFAULT_BYTES, "{none}");
+        }
+    }
+
+    #[test]
+    fn queues_shrink_as_memory_gets_short() {
+        let ceiling = Ceiling::new(48 << 20);
+        assert_eq!(ceiling.share_of(8 << 20), 8 << 20);
+        assert_eq!(ceiling.share_of(100 << 20), 32 << 20, "what fits beside the program");
+        ceiling.look(44 << 20);
+        assert_eq!(ceiling.share_of(8 << 20), 2 << 20);
+        ceiling.look(50 << 20);
+        assert_eq!(ceiling.share_of(8 << 20), 512 << 10);
+        ceiling.look(10 << 20);
+        assert_eq!(ceiling.share_of(8 << 20), 8 << 20);
+    }
+}

@@ -1,0 +1,129 @@
+//! Text into JSON strings, bytes that are no UTF-8 included.
+
+/// What stands in place of bytes that are no UTF-8.
+const REPLACEMENT: &str = "\u{fffd}";
+
+/// Appends `bytes` as the inside of a JSON string.
+pub fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    for chunk in bytes.utf8_chunks() {
+        text(chunk.valid(), out);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice(REPLACEMENT.as_bytes());
+        }
+    }
+}
+
+/// Bytes that JSON wants escaped.
+const SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table
+};
+
+fn text(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        if !SPECIAL[usize::from(*byte)] {
+            continue;
+        }
+        out.extend_from_slice(&bytes[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            other => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let (high, low) = (HEX[usize::from(other >> 4)], HEX[usize::from(other & 15)]);
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[copied..]);
+}
+
+/// Appends `bytes` as a JSON string, quotes included.
+pub fn quoted(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    escaped(bytes, out);
+    out.push(b'"');
+}
+
+/// Appends `,"name":`.
+pub fn name(name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// Appends a time as `2024-01-15T10:30:00.000Z` without asking for memory; `millis` before 1970 counts as 0.
+pub fn rfc3339(millis: i64, out: &mut Vec<u8>) {
+    let millis = millis.clamp(0, 253_402_300_799_999) as u64;
+    let (days, of_day) = ((millis / 86_400_000) as i64, millis % 86_400_000);
+    // Days to civil date after Howard Hinnant.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u64;
+    let month = (if month_index < 10 { month_index + 3 } else { month_index - 9 }) as u64;
+    let year = (year_of_era + era * 400 + i64::from(month <= 2)) as u64;
+    let digits = |value: u64, width: u32, out: &mut Vec<u8>| {
+        for place in (0..width).rev() {
+            out.push(b'0' + (value / 10u64.pow(place) % 10) as u8);
+        }
+    };
+    let parts = [
+        (year, 4, b'-'),
+        (month, 2, b'-'),
+        (day, 2, b'T'),
+        (of_day / 3_600_000, 2, b':'),
+        (of_day / 60_000 % 60, 2, b':'),
+        (of_day / 1000 % 60, 2, b'.'),
+        (of_day % 1000, 3, b'Z'),
+    ];
+    for (value, width, end) in parts {
+        digits(value, width, out);
+        out.push(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced_and_the_rest_stays() {
+        let mut out = Vec::new();
+        quoted(b"caf\xff \"\\\n\x01\xc3\xa9", &mut out);
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), "\"caf\u{fffd} \\\"\\\\\\n\\u0001é\"");
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_gets_back_what_was_written(text in "\\PC*[\\x00-\\x1f\"\\\\]{0,3}\\PC*") {
+            let mut out = Vec::new();
+            quoted(text.as_bytes(), &mut out);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("JSON"), text);
+        }
+
+        #[test]
+        fn times_are_written_as_everybody_else_writes_them(millis in 0i64..4_102_444_800_000) {
+            let mut out = Vec::new();
+            rfc3339(millis, &mut out);
+            prop_assert_eq!(String::from_utf8(out).expect("ASCII"), service::logging::rfc3339_millis(millis as u128));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which errors these are: a message with everything that varies taken out of it, counted on `/metrics`.
+//!
+//! `order 4711 not paid by "eve"` and its like are one signature, `order # not paid by "…"`. The first few signatures
+//! of a task have series of their own; what comes later is counted together, so that a message without a pattern does
+//! not cost the platform its store.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use service::metrics::Metrics;
+use telemetry::names::{sidecar as names, without_total};
+
+const SIGNATURES_MAX: usize = 20;
+const LENGTH_MAX: usize = 80;
+const OTHER: &str = "other";
+
+type Label = [(&'static str, String); 1];
+
+pub struct Signatures {
+    family: Family<Label, Counter>,
+    known: Mutex<HashMap<String, Counter>>,
+}
+
+impl Signatures {
+    pub fn register(metrics: &Metrics) -> Self {
+        let family = Family::<Label, Counter>::default();
+        metrics.register(|r| {
+            r.register(
+                without_total(names::LOG_ERROR_SIGNATURES_TOTAL),
+                "Log records of level error by what they say, numbers and names left out",
+                family.clone(),
+            );
+        });
+        Signatures { family, known: Mutex::default() }
+    }
+
+    pub fn count(&self, message: &str) {
+        let signature = signature(message);
+        let mut known = self.known.lock().expect("no one panics holding it");
+        if let Some(counter) = known.get(&signature) {
+            counter.inc();
+            return;
+        }
+        let name = if known.len() < SIGNATURES_MAX { signature.as_str() } else { OTHER };
+        let counter = self.family.get_or_create_owned(&[("signature", name.to_owned())]);
+        counter.inc();
+        if known.len() < SIGNATURES_MAX {
+            known.insert(signature, counter);
+        }
+    }
+}
+
+/// Numbers and what looks like an id become `#`, what is quoted `…`; the first line alone, and not too much of it.
+pub fn signature(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        if out.len() >= LENGTH_MAX {
+            break;
+        }
+        if ['"', '\'', '`'].contains(&first)
+            && let Some(end) = rest[1..].find(first)
+        {
+            out.extend([first, '…', first]);
+            rest = &rest[end + 2..];
+            continue;
+        }
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len()).max(first.len_utf8());
+        let word = &rest[..end];
+        match word.chars().any(|c| c.is_ascii_digit()) {
+            true => out.push('#'),
+            false => out.push_str(word),
+        }
+        rest = &rest[end..];
+    }
+    out.truncate(out.floor_char_boundary(LENGTH_MAX));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_varies_is_left_out() {
+        for (message, expected) in [
+            ("order 4711 not paid by \"eve\"", "order # not paid by \"…\""),
+            ("timeout after 3.5s at 10.0.0.7:5432\nat x", "timeout after #.# at #.#.#.#:#"),
+            ("user 3f2504e0-4f89-11d3-9a0c-0305e82c3301 is gone", "user # is gone"),
+            ("it's over", "it's over"),
+            ("", ""),
+        ] {
+            assert_eq!(signature(message), expected);
+        }
+        assert!(signature(&"é".repeat(300)).len() <= LENGTH_MAX);
+    }
+
+    #[test]
+    fn series_are_bounded() {
+        let metrics = Metrics::new();
+        let signatures = Signatures::register(&metrics);
+        for letter in 'a'..='z' {
+            signatures.count(&letter.to_string().repeat(3));
+            signatures.count(&letter.to_string().repeat(3));
+        }
+        let text = metrics.expose();
+        assert!(text.contains("sidecar_log_error_signatures_total{signature=\"aaa\"} 2\n"), "{text}");
+        assert!(text.contains("sidecar_log_error_signatures_total{signature=\"other\"} 12\n"), "{text}");
+    }
+}
