@@ -288,6 +288,7 @@ pub fn to_nowhere(account: &Account) -> Setup {
             task_id: "t1".into(),
             cluster: None,
             region: None,
+            task: crate::identity::AwsTask::default(),
         },
         account: account.clone(),
         aws: None,

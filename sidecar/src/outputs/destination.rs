@@ -159,6 +159,7 @@ mod tests {
             task_id: "t1".into(),
             cluster: Some("main".into()),
             region: None,
+            task: crate::identity::AwsTask::default(),
         };
         let tag = "app-firelens-t1";
         for (stream, expected) in [

@@ -44,11 +44,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether records may go to such an output.
-    pub fn sends_to(&self, kind: impl Fn(&LogsOutput) -> bool) -> bool {
-        kind(&self.output) || self.routes.rules.iter().any(|rule| kind(&rule.output))
-    }
-
     fn multiline_of(&self, container: &str) -> Rule {
         let named = self.multiline.iter().find(|(name, _)| name.as_deref() == Some(container));
         let others = || self.multiline.iter().find(|(name, _)| name.is_none());

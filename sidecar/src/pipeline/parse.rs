@@ -432,3 +432,6 @@ fn span_id_of(text: &str) -> Option<SpanId> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod logger_tests;
