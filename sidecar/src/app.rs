@@ -110,15 +110,8 @@ impl App {
     /// # Errors
     /// When a part of it failed; it has stopped in order all the same.
     pub async fn run(self, order: Shutdown) -> anyhow::Result<()> {
-        let App {
-            config,
-            listener,
-            otlp_listener,
-            grpc_listener,
-            statsd_sockets,
-            fluent_listeners,
-            firelens_health,
-        } = self;
+        let App { config, listener, otlp_listener, grpc_listener, statsd_sockets, fluent_listeners, firelens_health } =
+            self;
         for problem in &config.problems {
             tracing::error!(problem, "configuration fault, running degraded");
         }

@@ -3,18 +3,18 @@
 //! An output takes from a queue or is asked; it knows no input. What it could not deliver is counted by reason.
 
 pub mod cloudwatch_logs;
-pub mod emf;
 pub mod delivery;
 pub mod destination;
+pub mod emf;
 pub mod encode;
 pub mod exposition;
 pub mod file;
 pub mod forward;
 pub mod otlp;
+pub mod otlp_logs;
 pub mod otlp_metrics;
 pub mod push;
 pub mod remote_write;
-pub mod otlp_logs;
 pub mod retry;
 pub mod sink;
 pub mod spool;

@@ -18,7 +18,7 @@ pub mod partials;
 pub mod queue;
 pub mod red;
 pub mod redact;
-pub mod sample;
 pub mod route;
+pub mod sample;
 pub mod signature;
 pub mod spans;

@@ -13,6 +13,7 @@ mod ci;
 mod demo;
 mod fuzz;
 mod run;
+mod soak;
 mod test;
 mod tools;
 
@@ -43,6 +44,9 @@ enum Command {
     Bench(bench::Options),
     /// Run the fuzz targets of every parser and decoder, each for some minutes.
     Fuzz(fuzz::Options),
+    /// Long runs: the loss matrix of log delivery.
+    #[command(subcommand)]
+    Soak(soak::Soak),
     /// Check that crates depend on each other only along the allowed arrows.
     CheckArrows,
 }
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::Ci => ci::run(),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Soak(soak) => soak::run(&soak),
         Command::CheckArrows => arrows::run(),
     };
     match result {

@@ -52,19 +52,10 @@ fn patterns(text: &str) -> Result<Patterns, String> {
 
 fn choose(s: &mut Settings<'_>, file: &File) -> choose::Config {
     let logs = &file.logs;
-    let mut pattern = |variable: &str, written: &Option<String>| -> Vec<Regex> {
-        let Some(text) = s.optional(variable, written) else { return Vec::new() };
-        match Regex::new(&text) {
-            Ok(regex) => vec![regex],
-            Err(error) => {
-                let why = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
-                s.problems.push(format!("{variable}: {text:?} is no regular expression ({why}), it is not applied"));
-                Vec::new()
-            }
-        }
-    };
-    let include = pattern("SIDECAR_LOG_INCLUDE", &logs.include);
-    let exclude = pattern("SIDECAR_LOG_EXCLUDE", &logs.exclude);
+    let include = s.optional("SIDECAR_LOG_INCLUDE", &file.logs.include);
+    let include = pattern(s, "SIDECAR_LOG_INCLUDE (logs.include)", include);
+    let exclude = s.optional("SIDECAR_LOG_EXCLUDE", &file.logs.exclude);
+    let exclude = pattern(s, "SIDECAR_LOG_EXCLUDE (logs.exclude)", exclude);
     let level_min = s.optional("SIDECAR_LOG_LEVEL_MIN", &logs.level_min);
     let level_min = level_min.and_then(|text| {
         s.parsed("SIDECAR_LOG_LEVEL_MIN (logs.level_min)", &text, "", |word| match word {
@@ -80,6 +71,18 @@ fn choose(s: &mut Settings<'_>, file: &File) -> choose::Config {
         exclude,
         keep: s.parsed("SIDECAR_LOG_KEEP (logs.keep)", &keep, "", |text| by_level(text, 1.0)),
         per_second: s.parsed("SIDECAR_LOG_RATE (logs.rate)", &rate, "", |text| by_level(text, RATE_MAX)),
+    }
+}
+
+fn pattern(s: &mut Settings<'_>, name: &str, text: Option<String>) -> Vec<Regex> {
+    let Some(text) = text else { return Vec::new() };
+    match Regex::new(&text) {
+        Ok(regex) => vec![regex],
+        Err(error) => {
+            let why = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+            s.problems.push(format!("{name}: {text:?} is no regular expression ({why}), it is not applied"));
+            Vec::new()
+        }
     }
 }
 

@@ -40,8 +40,8 @@ use crate::pipeline::account::{Account, DropReason};
 use crate::pipeline::intake::Intake;
 use crate::pipeline::parse::Author;
 use crate::pipeline::queue::{Queue, WhenFull};
-use crate::pipeline::route::Origin;
 use crate::pipeline::red::Red;
+use crate::pipeline::route::Origin;
 use crate::pipeline::sample::Sampler;
 use crate::pipeline::spans::SpanBatch;
 

@@ -3,8 +3,8 @@
 //! In: bodies of PutLogEvents, compressed, each within the service's limits. Out: one signed request each, repeated as
 //! it is until it is stored. A missing stream is made. Events that the service rejects one by one are counted by kind; a
 //! batch that it refuses whole is halved until the event that it does not like stands alone. Log groups belong to the
-//! infrastructure and are made only on request. Control calls go by the SDK, events by a request of our own: the SDK
-//! sends no gzip and holds every event as a string of its own (docs/adr/0010).
+//! infrastructure and are made only on request. Control calls go by the SDK, events by a request of our own
+//! (docs/adr/0010).
 
 mod put;
 

@@ -13,7 +13,7 @@ use super::spool::FrameHead;
 use crate::pipeline::batch::{Batch, Limits};
 use crate::pipeline::parse::write::{escaped, quoted};
 
-/// Log lines repeat themselves: the fastest level already gains the most (measured, docs/adr/0010).
+/// Log lines repeat themselves: the fastest level already gains the most.
 const LEVEL: Compression = Compression::fast();
 /// What is handed to the compressor at a time.
 const CHUNK_BYTES: usize = 32 * 1024;
