@@ -6,7 +6,7 @@
 //! After the order to stop it reads to the end of every stream: the log driver hands over what it still has for seconds
 //! after its container has ended. No shared key, no TLS: bind to loopback.
 
-mod decode;
+pub mod decode;
 mod msgpack;
 
 use std::net::SocketAddr;

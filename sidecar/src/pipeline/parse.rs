@@ -266,7 +266,10 @@ fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Timestamp, out
             None if field.kind == Kind::Null && role.is_some_and(|role| role != Role::Data) => {}
             Some(Role::TraceId) => data.add(INVALID_TRACE_ID, field.value),
             _ if nested.spread == Some(index) => {
-                inner.iter().filter(|f| nested.message != Some(**f)).for_each(|f| data.add(f.key, f.value));
+                for field in inner.iter().filter(|f| !nested.placed.contains(f)) {
+                    let foreign = matches!(role_of(field.key), Some((Role::TraceId, _)));
+                    data.add(if foreign { INVALID_TRACE_ID } else { field.key }, field.value);
+                }
             }
             _ => data.add(field.key, field.value),
         }
@@ -324,13 +327,16 @@ struct Nested<'a> {
     trace_id: Option<TraceId>,
     span_id: Option<SpanId>,
     message: Option<Field<'a>>,
+    /// Of the members that are spread, those that have found their place.
+    placed: Vec<Field<'a>>,
     /// The member whose own members take its place among the data.
     spread: Option<usize>,
 }
 
 impl<'a> Nested<'a> {
     fn of(fields: &[Field<'a>], roles: &Roles, inner: &mut Vec<Field<'a>>) -> Self {
-        let mut found = Nested { level: None, trace_id: None, span_id: None, message: None, spread: None };
+        let mut found =
+            Nested { level: None, trace_id: None, span_id: None, message: None, placed: Vec::new(), spread: None };
         let has = |role: Role| roles.of[role as usize].is_some();
         let mut fields_at = None;
         for (index, field) in fields.iter().enumerate().filter(|(_, f)| f.kind == Kind::Object) {
@@ -350,6 +356,21 @@ impl<'a> Nested<'a> {
         if let Some((index, value)) = fields_at {
             scan::object(value, inner);
             found.message = inner.iter().find(|f| f.key == "message").copied();
+            found.placed.extend(found.message);
+            for field in inner.iter() {
+                let text = field.plain().unwrap_or_default();
+                match role_of(field.key) {
+                    Some((Role::TraceId, _)) if !has(Role::TraceId) && found.trace_id.is_none() => {
+                        found.trace_id = text::trace_id_of(text);
+                        found.placed.extend(found.trace_id.map(|_| *field));
+                    }
+                    Some((Role::SpanId, _)) if !has(Role::SpanId) && found.span_id.is_none() => {
+                        found.span_id = span_id_of(text);
+                        found.placed.extend(found.span_id.map(|_| *field));
+                    }
+                    _ => {}
+                }
+            }
             found.spread = found.message.map(|_| index);
         }
         found

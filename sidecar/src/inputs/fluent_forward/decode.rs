@@ -18,21 +18,21 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// One log event: when, and a record as a MessagePack map.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Event<'a> {
+pub struct Event<'a> {
     /// None where the client says 0: it does not know.
-    pub(super) time: Option<Timestamp>,
+    pub time: Option<Timestamp>,
     record: Reader<'a>,
 }
 
 /// What the message wants beside being taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wants {
+pub struct Wants {
     /// The id to answer with once the events are taken over.
-    pub(super) ack: Option<Vec<u8>>,
+    pub ack: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DecodeError {
+pub enum DecodeError {
     #[error("the message is not what Fluent Forward v1 says")]
     Malformed,
     #[error("compression {0:?} is not supported: send gzip, zstd or none")]
@@ -51,7 +51,7 @@ use DecodeError::Malformed;
 ///
 /// # Errors
 /// Why the message cannot be taken; the events before the fault have been handed out.
-pub(super) fn decode(message: &[u8], mut each: impl FnMut(&[u8], Event<'_>)) -> Result<Wants, DecodeError> {
+pub fn decode(message: &[u8], mut each: impl FnMut(&[u8], Event<'_>)) -> Result<Wants, DecodeError> {
     let mut reader = Reader(message);
     let length = match reader.next().ok_or(Malformed)? {
         Token::Nil => return Ok(Wants::default()),
@@ -210,7 +210,7 @@ impl<'a> Options<'a> {
 
 impl<'a> Event<'a> {
     /// The text under `key`; other kinds of values do not count.
-    pub(super) fn text(&self, key: &str) -> Option<&'a [u8]> {
+    pub fn text(&self, key: &str) -> Option<&'a [u8]> {
         let mut reader = self.record;
         let Some(Token::Map(pairs)) = reader.next() else { return None };
         for _ in 0..pairs {
@@ -226,7 +226,7 @@ impl<'a> Event<'a> {
 
 impl Event<'_> {
     /// The whole record as one JSON object; None where it is nested deeper than any logger nests.
-    pub(super) fn to_json(self) -> Option<String> {
+    pub fn to_json(self) -> Option<String> {
         json(&mut { self.record }, 0).map(|value| value.to_string())
     }
 }
@@ -261,7 +261,7 @@ fn json(reader: &mut Reader<'_>, depth: usize) -> Option<Value> {
 }
 
 /// The answer that tells a client that its message has been taken over: `{"ack": chunk}`.
-pub(super) fn ack(chunk: &[u8]) -> Vec<u8> {
+pub fn ack(chunk: &[u8]) -> Vec<u8> {
     let mut answer = vec![0x81, 0xa3, b'a', b'c', b'k'];
     match u8::try_from(chunk.len()) {
         Ok(length @ 0..=31) => answer.push(0xa0 | length),
