@@ -100,6 +100,7 @@ impl App {
         tasks.spawn("expected", expected::run(expected.clone(), metrics.clone(), shutdown.clone()));
 
         let listen_url = own.url();
+        let leases = state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let notify = notify::Inputs {
             config: config.clone(),
             clock,
@@ -107,6 +108,7 @@ impl App {
             stops: discovery.stops().clone(),
             aws: aws.clone(),
             state: Some(state.clone()),
+            lease: Some(leases.notify),
             listen_url: listen_url.clone(),
         };
         let (outbox, notify) = notify::spawn(notify, &metrics, &mut tasks, &shutdown).map_err(Exit::Config)?;
@@ -121,7 +123,6 @@ impl App {
         };
         let rules = rules::spawn(rules, &metrics, &mut tasks, shutdown.clone()).map_err(|e| Exit::Config(e.into()))?;
 
-        let leases = state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let jobs = JobMetrics::new(&metrics);
         let publish = publish::Inputs {
             config: config.clone(),

@@ -21,6 +21,7 @@ use crate::discovery::{self, StaticConfig, Stops, Targets, relabel};
 use crate::rules::alerting::Notice;
 use crate::scrape::{Authorization, BasicAuth, Scheme};
 use crate::state::State;
+use crate::state::lease::Lease;
 use crate::tls::TlsConfig;
 
 mod alertmanager;
@@ -31,11 +32,13 @@ mod metrics;
 pub(crate) mod queue;
 mod redact;
 mod status;
+mod webhook;
 
 use dispatch::Dispatcher;
 use metrics::NotifyMetrics;
 use queue::{QUEUE_LEN_MAX, Queue};
 pub use status::{AlertmanagerStatus, Delivery, Receipt, Status};
+pub use webhook::WebhookConfig;
 
 /// The `alerting:` block.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -45,6 +48,9 @@ pub struct Config {
     pub alert_relabel_configs: Vec<relabel::Rule>,
     /// Every one of them gets every alert.
     pub alertmanagers: Vec<AlertmanagerConfig>,
+    /// Receivers that are told without Alertmanager; not in Prometheus.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<WebhookConfig>,
     /// What is looked up when an alert fires; not in Prometheus.
     pub evidence: EvidenceConfig,
 }
@@ -124,7 +130,8 @@ impl Config {
     /// # Errors
     /// Names what cannot be used.
     pub fn check(&self) -> Result<(), String> {
-        self.alertmanagers.iter().try_for_each(AlertmanagerConfig::check)
+        self.alertmanagers.iter().try_for_each(AlertmanagerConfig::check)?;
+        self.webhooks.iter().try_for_each(WebhookConfig::check)
     }
 
     pub fn resolve_paths(&mut self, base: &Path) {
@@ -134,6 +141,14 @@ impl Config {
             let secrets = [
                 entry.basic_auth.as_mut().and_then(|auth| auth.password_file.as_mut()),
                 entry.authorization.as_mut().and_then(|auth| auth.credentials_file.as_mut()),
+            ];
+            secrets.into_iter().flatten().for_each(|file| *file = base.join(&*file));
+        }
+        for hook in &mut self.webhooks {
+            hook.tls_config.resolve_paths(base);
+            let secrets = [
+                hook.basic_auth.as_mut().and_then(|auth| auth.password_file.as_mut()),
+                hook.authorization.as_mut().and_then(|auth| auth.credentials_file.as_mut()),
             ];
             secrets.into_iter().flatten().for_each(|file| *file = base.join(&*file));
         }
@@ -188,6 +203,8 @@ pub struct Inputs {
     pub aws: Arc<Aws>,
     /// None: evidence is gathered anew after a restart.
     pub state: Option<State>,
+    /// Of several replicas its holder tells the webhooks; None where there is one only.
+    pub lease: Option<Lease>,
     /// Where this collector listens, for links when `rules.external_url` is absent.
     pub listen_url: Url,
 }

@@ -25,6 +25,7 @@ mod evidence;
 mod history;
 mod published;
 mod scaling;
+mod told;
 
 pub mod lease;
 
@@ -34,6 +35,7 @@ pub use evidence::EvidenceRow;
 pub use history::FiringRow;
 pub use published::Published;
 pub use scaling::ScalingEntry;
+pub use told::ToldRow;
 
 /// A statement that takes longer has failed: the caller's work is more urgent than its memory.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);

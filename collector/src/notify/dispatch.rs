@@ -18,6 +18,7 @@ use super::evidence::{self, GATHER_TIMEOUT};
 use super::metrics::NotifyMetrics;
 use super::queue::{QUEUE_LEN_MAX, Queue};
 use super::status::Status;
+use super::webhook::{Webhook, WebhookConfig};
 use crate::config::Config;
 use crate::discovery::{Targets, relabel};
 use crate::rules::alerting::{Fingerprint, Notice};
@@ -62,6 +63,12 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+struct RunningWebhook {
+    config: WebhookConfig,
+    queue: Arc<Queue>,
+    task: JoinHandle<()>,
+}
+
 /// Owns what is known of each alert.
 pub(super) struct Dispatcher {
     inputs: Inputs,
@@ -73,6 +80,7 @@ pub(super) struct Dispatcher {
     /// What discovery says the Alertmanagers are.
     alertmanagers: Targets,
     senders: Vec<Running>,
+    webhooks: Vec<RunningWebhook>,
     /// Senders of Alertmanagers that a reload removed, on their way out.
     leaving: Vec<JoinHandle<()>>,
     known: HashMap<Fingerprint, Known>,
@@ -101,6 +109,7 @@ impl Dispatcher {
             config,
             alertmanagers,
             senders: Vec::new(),
+            webhooks: Vec::new(),
             leaving: Vec::new(),
             known: HashMap::new(),
             gathering: FuturesUnordered::new(),
@@ -110,6 +119,7 @@ impl Dispatcher {
     /// Runs until the last outbox is gone, then sends what is left.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         self.set_senders();
+        self.set_webhooks();
         let (mut config_alive, mut discovery_alive) = (true, true);
         loop {
             tokio::select! {
@@ -117,6 +127,7 @@ impl Dispatcher {
                     config_alive = changed.is_ok();
                     self.config = self.inputs.config.borrow_and_update().clone();
                     self.set_senders();
+                    self.set_webhooks();
                 }
                 changed = self.alertmanagers.changed(), if discovery_alive => {
                     // Discovery ends at the stop; the Alertmanagers of that moment get what is left.
@@ -226,6 +237,10 @@ impl Dispatcher {
             self.metrics.dropped("queue_full", dropped);
             self.metrics.queued(&name(&running.endpoint.url), running.queue.len());
         }
+        for hook in &self.webhooks {
+            let dropped = hook.queue.push([notice.clone()]);
+            self.metrics.dropped("queue_full", dropped);
+        }
     }
 
     /// None where relabelling drops it.
@@ -302,6 +317,35 @@ impl Dispatcher {
         Ok(Running { endpoint, queue, task: service::task::spawn("alertmanager", sender.run()) })
     }
 
+    /// The same for webhooks: what is configured as before goes on with what it knows.
+    fn set_webhooks(&mut self) {
+        let mut old = std::mem::take(&mut self.webhooks);
+        for config in self.config.alerting.webhooks.clone() {
+            let same = old.iter().position(|running| running.config == config && !running.task.is_finished());
+            let running = same.map(|index| old.swap_remove(index)).unwrap_or_else(|| self.start_webhook(config));
+            self.webhooks.push(running);
+        }
+        for running in old {
+            running.queue.close();
+            self.leaving.push(running.task);
+        }
+    }
+
+    fn start_webhook(&self, config: WebhookConfig) -> RunningWebhook {
+        let queue = Arc::new(Queue::new(QUEUE_LEN_MAX));
+        let hook = Webhook {
+            config: config.clone(),
+            queue: queue.clone(),
+            clock: self.inputs.clock,
+            external_url: self.external_url(),
+            state: self.inputs.state.clone(),
+            lease: self.inputs.lease.clone(),
+            metrics: self.metrics.clone(),
+            status: self.status.clone(),
+        };
+        RunningWebhook { config, queue, task: service::task::spawn("webhook", hook.run()) }
+    }
+
     fn external_url(&self) -> Url {
         self.config.rules.external_url(&self.inputs.listen_url)
     }
@@ -310,6 +354,11 @@ impl Dispatcher {
         let mut tasks = std::mem::take(&mut self.leaving);
         let mut left = Vec::new();
         for running in std::mem::take(&mut self.senders) {
+            running.queue.close();
+            left.push(running.queue);
+            tasks.push(running.task);
+        }
+        for running in std::mem::take(&mut self.webhooks) {
             running.queue.close();
             left.push(running.queue);
             tasks.push(running.task);

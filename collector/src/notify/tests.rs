@@ -103,7 +103,7 @@ impl Stage {
         let stops = Stops::default();
         let (metrics, mut tasks, shutdown) = (Metrics::new(), Tasks::new(), Shutdown::new());
         let aws = Aws::new(&Metrics::new());
-        let inputs = Inputs { config, clock, targets, stops: stops.clone(), aws, state, listen_url };
+        let inputs = Inputs { config, clock, targets, stops: stops.clone(), aws, state, lease: None, listen_url };
         let (outbox, status) = spawn(inputs, &metrics, &mut tasks, &shutdown).expect("built");
         let running = service::task::spawn("stage", tasks.run(shutdown.clone(), Duration::from_secs(5)));
         Stage { outbox, status, metrics, stops, shutdown, running, _config: sender }
@@ -395,4 +395,71 @@ fn what_cannot_be_spoken_to_is_refused_by_name() {
     let error =
         AlertmanagerConfig { tls_config: missing, ..AlertmanagerConfig::default() }.client().expect_err("missing");
     assert_eq!(error.to_string(), "tls_config: failed to read `/nowhere/ca.pem`");
+}
+
+/// A receiver of messages, and where it is.
+async fn hook() -> (Seen, String) {
+    let seen = Seen::default();
+    let take = |Shared(seen): Shared<Seen>, Json(message): Json<Value>| async move {
+        let mut seen = seen.lock().expect("fine");
+        seen.push((String::new(), message));
+        // The first message meets a receiver that is not quite there.
+        if seen.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+    };
+    let router = Router::new().route("/secret-path", post(take)).with_state(seen.clone());
+    (seen, serve(router).await)
+}
+
+async fn messages(seen: &Seen, count: usize) -> Vec<Value> {
+    let wait = async {
+        loop {
+            let messages: Vec<Value> = seen.lock().expect("fine").iter().map(|(_, message)| message.clone()).collect();
+            if messages.len() >= count {
+                return messages;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("messages")
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_once_of_a_firing_and_once_of_its_end_also_over_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = crate::state::Config::default().open(directory.path(), &Metrics::new()).await.expect("opened");
+    let (seen, addr) = hook().await;
+    let hooks =
+        format!("  []\n  webhooks: [{{url: 'http://{addr}/secret-path', group_wait: 50ms, group_by: [alertname]}}]\n");
+    let start = |state: &State| Stage::start_with(&hooks, Vec::new(), Some(state.clone()));
+    let (order, user) = (notice("Down", &[("service", "order")]), notice("Down", &[("service", "user")]));
+
+    let stage = start(&state);
+    stage.outbox.push(vec![order.clone(), user.clone()]);
+    let first = messages(&seen, 2).await;
+    assert_eq!(first[0], first[1], "a receiver that was away is told again");
+    let message = &first[1];
+    assert_eq!(
+        (message["version"].as_str(), message["status"].as_str(), message["groupKey"].as_str()),
+        (Some("4"), Some("firing"), Some("{}:{alertname=\"Down\"}"))
+    );
+    assert_eq!(message["groupLabels"], json!({"alertname": "Down"}));
+    assert_eq!(message["commonAnnotations"], json!({"summary": "it is down"}));
+    assert_eq!(message["alerts"].as_array().map(Vec::len), Some(2));
+    assert_eq!(message["alerts"][0]["endsAt"], "0001-01-01T00:00:00Z");
+    let metrics = stage.stop().await.expose();
+    assert!(
+        metrics.contains(&format!("collector_notifications_sent_total{{alertmanager=\"webhook http://{addr}\"}} 2"))
+    );
+    assert!(!metrics.contains("secret-path"));
+
+    // The next process: one alert goes on, which nobody is told again, the other is over, which is told once.
+    let stage = start(&state);
+    let over = Notice { resolved: true, ends_at: Timestamp(1_700_000_000_500), ..user };
+    stage.outbox.push(vec![order.clone(), over.clone()]);
+    let all = messages(&seen, 3).await;
+    let told: Vec<_> = all[2]["alerts"].as_array().expect("alerts").iter().map(|a| a["status"].clone()).collect();
+    assert_eq!(told, [json!("firing"), json!("resolved")], "one message about the group");
+    stage.outbox.push(vec![order, over]);
+    stage.stop().await;
+    assert_eq!(messages(&seen, 3).await.len(), 3, "and no more");
 }

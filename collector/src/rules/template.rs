@@ -8,7 +8,8 @@
 //! Not done here: HTML escaping (console templates are no part of the suite).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode, Pos};
 use gotmpl::{FuncMap, MissingKey, Value};
@@ -23,6 +24,9 @@ const PRELUDE: &str =
     "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
 /// How often one text may ask for a further query before it is given up.
 const QUERIES_PER_EXPANSION_MAX: usize = 32;
+
+/// How deep `tmpl` may call templates that call `tmpl`: each level takes its share of the stack.
+const NESTED_MAX: usize = 16;
 
 /// The answer of a query that a template asked for.
 pub type QueryAnswer = Result<Vec<(Labels, f64)>, String>;
@@ -53,6 +57,26 @@ struct Compiled {
     template: gotmpl::Template,
     queries: Arc<Mutex<Queries>>,
     globals: Globals,
+}
+
+/// What `tmpl` calls: the text's own templates, by a name that is known only when it runs.
+#[derive(Default)]
+struct Nested {
+    compiled: OnceLock<Weak<Compiled>>,
+    depth: AtomicUsize,
+}
+
+impl Nested {
+    fn expand(&self, name: &str, data: &Value) -> Result<String, String> {
+        let compiled = self.compiled.get().and_then(Weak::upgrade).ok_or("the template is gone")?;
+        let depth = self.depth.fetch_add(1, Ordering::Relaxed);
+        let result = match depth < NESTED_MAX {
+            true => compiled.template.execute_template_to_string(name, data).map_err(|error| error.to_string()),
+            false => Err(format!("template {name:?} calls itself more than {NESTED_MAX} times")),
+        };
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
 }
 
 /// The answers known to the running expansion, and the expression it stopped at.
@@ -89,7 +113,10 @@ impl Template {
         let (mut tree, mut defines) =
             Parser::with_name(Some(name), &source, "{{", "}}").map_err(failed)?.parse().map_err(failed)?;
         let queries = Arc::new(Mutex::new(Queries::default()));
-        let functions = functions::all(globals, &queries);
+        let mut functions = functions::all(globals, &queries);
+        let nested = Arc::new(Nested::default());
+        let templates = nested.clone();
+        functions::add_tmpl(&mut functions, move |name, data| templates.expand(name, data));
         let mut known = Names::of(&functions);
         known.check_list(&tree)?;
         for define in &defines {
@@ -102,10 +129,10 @@ impl Template {
             template = template.add_parse_tree(&define.name, define.body.clone());
         }
         let template = template.add_parse_tree(MAIN, tree);
-        Ok(Template {
-            source: text.to_owned(),
-            compiled: Some(Arc::new(Compiled { template, queries, globals: globals.clone() })),
-        })
+        let compiled = Arc::new(Compiled { template, queries, globals: globals.clone() });
+        // Weak: the functions are part of what they call.
+        drop(nested.compiled.set(Arc::downgrade(&compiled)));
+        Ok(Template { source: text.to_owned(), compiled: Some(compiled) })
     }
 
     /// A text that is not expanded, whatever it looks like.

@@ -34,16 +34,19 @@ pub enum LeaseName {
     Scaling,
     /// Recorded series and `ALERTS` in storage that replicas share.
     RulesWrite,
+    /// Webhook receivers, which nobody deduplicates for.
+    Notify,
 }
 
 impl LeaseName {
-    pub const ALL: [LeaseName; 3] = [LeaseName::Publish, LeaseName::Scaling, LeaseName::RulesWrite];
+    pub const ALL: [LeaseName; 4] = [LeaseName::Publish, LeaseName::Scaling, LeaseName::RulesWrite, LeaseName::Notify];
 
     pub fn as_str(self) -> &'static str {
         match self {
             LeaseName::Publish => "publish",
             LeaseName::Scaling => "scaling",
             LeaseName::RulesWrite => "rules-write",
+            LeaseName::Notify => "notify",
         }
     }
 }
@@ -93,6 +96,7 @@ pub struct Leases {
     pub publish: Lease,
     pub scaling: Lease,
     pub rules_write: Lease,
+    pub notify: Lease,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,6 +129,7 @@ pub fn spawn(state: &State, metrics: &Metrics, tasks: &mut Tasks, shutdown: &Shu
         publish: keep(LeaseName::Publish),
         scaling: keep(LeaseName::Scaling),
         rules_write: keep(LeaseName::RulesWrite),
+        notify: keep(LeaseName::Notify),
     }
 }
 

@@ -135,8 +135,14 @@ fn links(map: &mut FuncMap, globals: &Globals) {
     add(map, "graphLink", 1, |args| Ok(string(graph_link(&as_text(&args[0])))));
     add(map, "tableLink", 1, |args| Ok(string(table_link(&as_text(&args[0])))));
     add(map, "urlQueryEscape", 1, |args| Ok(string(query_escape(&as_text(&args[0])))));
-    // The engine knows no templates by a computed name: say so instead of printing nothing.
-    add(map, "tmpl", 2, |_| Err(failed("tmpl is not supported: call the template by {{template \"name\" .}}".into())));
+}
+
+/// `tmpl NAME DATA`: a template of the same text by a computed name.
+pub(super) fn add_tmpl(
+    map: &mut FuncMap,
+    expand: impl Fn(&str, &Value) -> Result<String, String> + Send + Sync + 'static,
+) {
+    add(map, "tmpl", 2, move |args| expand(&as_text(&args[0]), &args[1]).map(string).map_err(failed));
 }
 
 fn numbers(map: &mut FuncMap) {

@@ -59,6 +59,7 @@ fn prometheus_functions_answer_as_prometheus_does() {
         ("{{ with $x := args 1 \"b\" }}{{ $x.arg1 }}{{ end }}", 1.0, "b"),
         ("{{ printf \"%.2f\" $value }} {{ print $value }}", 1e6, "1000000.00 1e+06"),
         ("{{ define \"d\" }}<{{ . }}>{{ end }}{{ template \"d\" $value }}", 2.0, "<2>"),
+        ("{{ define \"order\" }}<{{ . }}>{{ end }}{{ tmpl $labels.service $value | toUpper }}", 2.0, "<2>"),
     ] {
         assert_eq!(expand(text, value), expected, "{text}");
     }
@@ -73,6 +74,10 @@ fn mistakes_are_found_when_the_template_is_parsed() {
     ] {
         assert_eq!(expand(text, 1.0), expected);
     }
+    let unknown = expand("{{ tmpl $labels.service 1 }}", 1.0);
+    assert!(unknown.starts_with("error: ") && unknown.contains("order"), "{unknown}");
+    let endless = expand("{{ define \"x\" }}{{ tmpl \"x\" . }}{{ end }}{{ tmpl \"x\" 1 }}", 1.0);
+    assert!(endless.contains("calls itself more than 16 times"), "{endless}");
     assert!(expand("{{ $labels.service ", 1.0).starts_with("error: "), "an unclosed action is refused");
 }
 
