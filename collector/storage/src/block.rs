@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::column::{decode_times, decode_values, encode_times, encode_values};
+use crate::column::{append_values, decode_times, decode_values, encode_times, encode_values};
 
 /// Cheap to clone: readers take blocks along and decode them without holding the store.
 #[derive(Clone)]
@@ -52,6 +52,12 @@ impl Block {
 
     pub(crate) fn decode_values(&self) -> Vec<f64> {
         decode_values(&self.values, self.times.count).expect("sealed by us; what is read back has its checksum")
+    }
+
+    /// Decodes behind what `values` has already.
+    pub(crate) fn append_values(&self, values: &mut Vec<f64>, scratch: &mut Vec<u64>) {
+        append_values(&self.values, self.times.count, values, scratch)
+            .expect("sealed by us; what is read back has its checksum");
     }
 
     /// Bytes of this block alone; the times are shared.

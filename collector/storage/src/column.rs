@@ -57,13 +57,21 @@ pub(crate) fn encode_values(values: &[f64]) -> Vec<u8> {
 }
 
 pub(crate) fn decode_values(bytes: &[u8], count: usize) -> Option<Vec<f64>> {
+    let mut values = Vec::new();
+    append_values(bytes, count, &mut values, &mut Vec::new())?;
+    Some(values)
+}
+
+/// Decodes behind what `values` has already; `scratch` is memory to use again.
+pub(crate) fn append_values(bytes: &[u8], count: usize, values: &mut Vec<f64>, scratch: &mut Vec<u64>) -> Option<()> {
     let mut reader = Reader::new(bytes);
     match reader.byte()? {
-        CONSTANT => Some(vec![f64::from_bits(reader.u64()?); count]),
-        WHOLE => Whole::decode(&mut reader, count),
-        FLOATS => gorilla::decode(reader.rest(), count),
-        _ => None,
+        CONSTANT => values.resize(values.len() + count, f64::from_bits(reader.u64()?)),
+        WHOLE => Whole::decode(&mut reader, count, values, scratch)?,
+        FLOATS => values.extend(gorilla::decode(reader.rest(), count)?),
+        _ => return None,
     }
+    Some(())
 }
 
 /// Values as whole numbers times a power of ten, but for a few that are not.
@@ -116,27 +124,29 @@ impl Whole {
         encode_whole(&self.numbers, out);
     }
 
-    fn decode(reader: &mut Reader<'_>, count: usize) -> Option<Vec<f64>> {
+    fn decode(reader: &mut Reader<'_>, count: usize, values: &mut Vec<f64>, scratch: &mut Vec<u64>) -> Option<()> {
         let scale = u32::from(reader.byte()?);
         if scale > SCALE_MAX {
             return None;
         }
         let others_len = reader.varint()?;
-        let mut others = Vec::new();
+        let mut others = Reader::new(reader.rest());
         for _ in 0..others_len {
-            others.push((usize::try_from(reader.varint()?).ok()?, reader.u64()?));
+            (reader.varint()?, reader.u64()?);
         }
-        let divisor = POWERS_OF_TEN[scale as usize];
-        let numbers = decode_whole(reader, count)?;
-        let mut values: Vec<f64> = if scale == 0 {
-            numbers.into_iter().map(|number| number as f64).collect()
-        } else {
-            numbers.into_iter().map(|number| number as f64 / divisor).collect()
-        };
-        for (index, bits) in others {
-            *values.get_mut(index)? = f64::from_bits(bits);
+        let start = values.len();
+        match scale {
+            0 => each_whole(reader, count, scratch, |number| values.push(number as f64))?,
+            _ => {
+                let divisor = POWERS_OF_TEN[scale as usize];
+                each_whole(reader, count, scratch, |number| values.push(number as f64 / divisor))?;
+            }
         }
-        Some(values)
+        for _ in 0..others_len {
+            let (index, bits) = (usize::try_from(others.varint()?).ok()?, others.u64()?);
+            *values.get_mut(start.checked_add(index)?)? = f64::from_bits(bits);
+        }
+        Some(())
     }
 }
 
@@ -203,31 +213,31 @@ fn encode_whole(numbers: &[i64], out: &mut Vec<u8>) {
 
 fn decode_whole(reader: &mut Reader<'_>, count: usize) -> Option<Vec<i64>> {
     let mut numbers = Vec::with_capacity(count.min(1 << 16));
+    each_whole(reader, count, &mut Vec::new(), |number| numbers.push(number))?;
+    Some(numbers)
+}
+
+fn each_whole(reader: &mut Reader<'_>, count: usize, scratch: &mut Vec<u64>, mut each: impl FnMut(i64)) -> Option<()> {
     if count == 0 {
-        return Some(numbers);
+        return Some(());
     }
     let mut number = unzigzag(reader.varint()?);
-    numbers.push(number);
+    each(number);
     if count == 1 {
-        return Some(numbers);
+        return Some(());
     }
     let least = match reader.byte()? {
         FOLDED => None,
         ABOVE => Some(unzigzag(reader.varint()?)),
         _ => return None,
     };
-    let packed = unpack(reader, count - 1)?;
-    match least {
-        Some(least) => numbers.extend(packed.into_iter().map(|above| {
-            number = number.wrapping_add(least.wrapping_add(above as i64));
-            number
-        })),
-        None => numbers.extend(packed.into_iter().map(|folded| {
-            number = number.wrapping_add(unzigzag(folded));
-            number
-        })),
+    unpack(reader, count - 1, scratch)?;
+    for packed in scratch.iter() {
+        let difference = least.map_or_else(|| unzigzag(*packed), |least| least.wrapping_add(*packed as i64));
+        number = number.wrapping_add(difference);
+        each(number);
     }
-    Some(numbers)
+    Some(())
 }
 
 /// Small numbers of either sign become small numbers.

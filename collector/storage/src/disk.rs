@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use recovery::recover;
 
 /// Written at the head of every file; raised when an older reader could not understand what follows.
-pub(crate) const FORMAT_VERSION: u16 = 2;
+pub(crate) const FORMAT_VERSION: u16 = 3;
 
 /// Why a directory could not be opened.
 #[derive(Debug, thiserror::Error)]

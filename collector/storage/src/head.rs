@@ -3,12 +3,13 @@
 mod recovering;
 mod rows;
 
-use telemetry::{Labels, Matcher, Sample, Timestamp};
+use telemetry::{HistogramSample, Labels, Matcher, Sample, Timestamp};
 
 use crate::block::TimeColumns;
 use crate::disk::checkpoint::Entry;
 use crate::disk::log::Log;
 use crate::group::Rows;
+use crate::histograms::{self, Histograms};
 use crate::index::Index;
 use crate::series::{Hot, Insert, OwnHot, Series, place};
 use crate::{AppendReport, Config, Refusal, RefusedCounts};
@@ -23,6 +24,7 @@ pub(crate) struct Head {
     /// None where the number is free.
     pub(crate) groups: Vec<Option<Rows>>,
     pub(crate) columns: TimeColumns,
+    pub(crate) histograms: Histograms,
     pub(crate) samples: usize,
     pub(crate) appended_total: u64,
     pub(crate) refused_total: RefusedCounts,
@@ -38,6 +40,23 @@ impl Head {
         span.check(time)?;
         let id = self.find_or_create(&sample.labels, config)?;
         self.insert(id, time, sample.value, span.lag_max)
+    }
+
+    pub(crate) fn append_histogram(
+        &mut self,
+        sample: &HistogramSample,
+        config: &Config,
+        span: Span,
+    ) -> Result<(), Refusal> {
+        let time = sample.timestamp.0;
+        span.check(time)?;
+        let id = self.find_or_create(&sample.labels, config)?;
+        if self.histograms.insert(id, time, &sample.histogram, span.lag_max)? == Insert::Added
+            && let Some(log) = &mut self.log
+        {
+            log.histogram(id, time, &histograms::encode(&sample.histogram));
+        }
+        Ok(())
     }
 
     fn find_or_create(&mut self, labels: &Labels, config: &Config) -> Result<u32, Refusal> {
@@ -140,9 +159,15 @@ impl Head {
         }
     }
 
-    pub(crate) fn matching<'h>(&'h self, matchers: &[Matcher]) -> impl Iterator<Item = (&'h Labels, &'h Series)> {
+    /// The series that all matchers accept.
+    pub(crate) fn matching<'h>(&'h self, matchers: &[Matcher]) -> impl Iterator<Item = (u32, &'h Labels)> {
         let ids = self.index.select(matchers);
-        ids.into_iter().map(|id| (self.index.labels(id), &self.series[id as usize]))
+        ids.into_iter().map(|id| (id, self.index.labels(id)))
+    }
+
+    pub(crate) fn has_samples(&self, id: u32, start: i64, end: i64) -> bool {
+        let series = &self.series[id as usize];
+        series.has_samples(self.hot(series).0, start, end) || !self.histograms.within(id, start, end).is_empty()
     }
 
     /// What a checkpoint says of a series.
@@ -153,7 +178,9 @@ impl Head {
         let series = &self.series[id as usize];
         let (times, values) = self.hot(series);
         let (times, values) = (times.to_vec(), values.to_vec());
-        Some(Entry { id, labels: self.index.labels(id).clone(), blocks: series.blocks().to_vec(), times, values })
+        let histograms = self.histograms.within(id, i64::MIN, i64::MAX).to_vec();
+        let labels = self.index.labels(id).clone();
+        Some(Entry { id, labels, blocks: series.blocks().to_vec(), times, values, histograms })
     }
 
     /// Closes a batch or row: it is counted, and handed to the operating system.
@@ -177,7 +204,7 @@ impl Head {
         self.expire_samples(oldest);
         let is_dead = |id: &u32| {
             let series = &self.series[*id as usize];
-            series.blocks().is_empty() && matches!(series.hot, Hot::Nowhere)
+            series.blocks().is_empty() && matches!(series.hot, Hot::Nowhere) && !self.histograms.has(*id)
         };
         let dead = if self.ids_pinned { Vec::new() } else { self.index.ids().into_iter().filter(is_dead).collect() };
         if let Some(log) = &mut self.log {
@@ -191,7 +218,8 @@ impl Head {
     }
 
     fn expire_samples(&mut self, oldest: i64) {
-        let Head { series, groups, samples, .. } = self;
+        let Head { series, groups, samples, histograms, .. } = self;
+        histograms.expire(oldest);
         for series in series {
             *samples -= series.expire_blocks(oldest);
             if series.blocks().is_empty() {
@@ -210,6 +238,7 @@ impl Head {
         if let Some(series) = self.series.get_mut(id as usize) {
             let series = std::mem::take(series);
             self.samples -= series.sealed_len() + self.hot(&series).0.len();
+            self.histograms.remove(id);
             self.index.remove(&[id]);
         }
     }

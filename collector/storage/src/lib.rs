@@ -26,9 +26,11 @@ mod disk;
 mod extent;
 mod group;
 mod head;
+mod histograms;
 mod index;
 mod report;
 mod rows;
+mod scan;
 mod series;
 
 use std::io;
@@ -37,13 +39,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use telemetry::{Labels, Matcher, Sample, Timestamp};
+use telemetry::{Histogram, HistogramSample, Labels, Matcher, Sample, Timestamp};
 
 pub use disk::{Checkpoint, OpenError, Recovery};
 pub use extent::Extent;
 pub use group::Group;
 pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
 pub use rows::{NewSeries, Row, RowReport};
+pub use scan::{Columns, SeriesId};
 
 use block::DecodedTimes;
 use disk::Directory;
@@ -84,6 +87,7 @@ impl Default for Config {
 pub struct SeriesData {
     pub labels: Labels,
     pub samples: Vec<(Timestamp, f64)>,
+    pub histograms: Vec<(Timestamp, Arc<Histogram>)>,
 }
 
 /// The store. Cheap to share behind an `Arc`; see the crate's documentation.
@@ -140,6 +144,18 @@ impl Storage {
         report
     }
 
+    /// Stores native histograms. They are in order among themselves; a series may have floats too, at other times.
+    pub fn append_histograms(&self, samples: &[HistogramSample], now: Timestamp) -> AppendReport {
+        let span = Span::new(&self.config, self.oldest_at(now), now);
+        let mut head = self.write();
+        let mut report = AppendReport::default();
+        for sample in samples {
+            report.count(head.append_histogram(sample, &self.config, span));
+        }
+        head.appended(&report);
+        report
+    }
+
     /// A place for the rows of a target, of which about `rows_kept` stay plain numbers: as many as the usual queries
     /// want.
     pub fn group(&self, rows_kept: usize) -> Group {
@@ -161,16 +177,22 @@ impl Storage {
     pub fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<SeriesData> {
         let start = self.clamp(start);
         let head = self.read();
-        let ranges = head
-            .matching(matchers)
-            .map(|(labels, series)| (labels.clone(), series.range(head.hot(series), start, end.0)));
-        let ranges: Vec<(Labels, Range)> = ranges.collect();
+        let part = |(id, labels): (u32, &Labels)| {
+            let series = &head.series[id as usize];
+            let histograms = head.histograms.within(id, start, end.0).iter();
+            let histograms: Vec<_> =
+                histograms.map(|(time, histogram)| (Timestamp(*time), histogram.clone())).collect();
+            (labels.clone(), series.range(head.hot(series), start, end.0), histograms)
+        };
+        let parts: Vec<(Labels, Range, _)> = head.matching(matchers).map(part).collect();
         // Blocks never change: they are decoded while the writer goes on.
         drop(head);
         let mut decoded = DecodedTimes::default();
-        let samples = ranges.into_iter().map(|(labels, range)| (labels, range.into_samples(&mut decoded)));
-        let data = samples.filter(|(_, samples)| !samples.is_empty());
-        data.map(|(labels, samples)| SeriesData { labels, samples }).collect()
+        let data = parts.into_iter().map(|(labels, range, histograms)| {
+            let samples = range.into_samples(&mut decoded);
+            SeriesData { labels, samples, histograms }
+        });
+        data.filter(|series| !series.samples.is_empty() || !series.histograms.is_empty()).collect()
     }
 
     /// Rises when series come or go.
@@ -182,8 +204,8 @@ impl Storage {
     pub fn series_labels(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<Labels> {
         let start = self.clamp(start);
         let head = self.read();
-        let live = head.matching(matchers).filter(|(_, series)| series.has_samples(head.hot(series).0, start, end.0));
-        let mut labels: Vec<Labels> = live.map(|(labels, _)| labels.clone()).collect();
+        let live = head.matching(matchers).filter(|(id, _)| head.has_samples(*id, start, end.0));
+        let mut labels: Vec<Labels> = live.map(|(_, labels)| labels.clone()).collect();
         drop(head);
         labels.sort();
         labels
@@ -194,8 +216,8 @@ impl Storage {
         let start = self.clamp(start);
         let head = self.read();
         let mut names = std::collections::BTreeSet::new();
-        for (labels, series) in head.matching(matchers) {
-            if series.has_samples(head.hot(series).0, start, end.0) {
+        for (id, labels) in head.matching(matchers) {
+            if head.has_samples(id, start, end.0) {
                 for (name, _) in labels.iter() {
                     if !names.contains(name) {
                         names.insert(name.to_owned());
@@ -211,10 +233,10 @@ impl Storage {
         let start = self.clamp(start);
         let head = self.read();
         let mut values = std::collections::BTreeSet::new();
-        for (labels, series) in head.matching(matchers) {
+        for (id, labels) in head.matching(matchers) {
             if let Some(value) = labels.get(name)
                 && !values.contains(value)
-                && series.has_samples(head.hot(series).0, start, end.0)
+                && head.has_samples(id, start, end.0)
             {
                 values.insert(value.to_owned());
             }
@@ -291,6 +313,7 @@ impl Storage {
         Stats {
             series: head.index.len(),
             samples: head.samples,
+            histograms: head.histograms.count,
             appended_total: head.appended_total,
             refused_total: head.refused_total,
             series_created_total: head.index.created_total(),

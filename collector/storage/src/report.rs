@@ -88,6 +88,8 @@ impl AppendReport {
 pub struct Stats {
     pub series: usize,
     pub samples: usize,
+    /// Native histograms.
+    pub histograms: usize,
     pub appended_total: u64,
     pub refused_total: RefusedCounts,
     pub series_created_total: u64,

@@ -104,24 +104,29 @@ pub(super) fn pack(numbers: &[u64], out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn unpack(reader: &mut Reader<'_>, count: usize) -> Option<Vec<u64>> {
+pub(super) fn unpack(reader: &mut Reader<'_>, count: usize, numbers: &mut Vec<u64>) -> Option<()> {
     let width = usize::from(reader.byte()?);
     let exceptions_len = usize::try_from(reader.varint()?).ok()?;
     if width > 64 || exceptions_len > count {
         return None;
     }
-    let mut exceptions = Vec::with_capacity(exceptions_len.min(reader.rest().len()));
-    for _ in 0..exceptions_len {
-        exceptions.push((usize::try_from(reader.varint()?).ok()?, reader.varint()?));
+    // The exceptions stand before the numbers that they change.
+    let mut exceptions = Reader::new(reader.rest());
+    for _ in 0..2 * exceptions_len {
+        reader.varint()?;
     }
     let packed = reader.take(count.checked_mul(width)?.div_ceil(8))?;
-    let mut numbers: Vec<u64> =
-        if width == 0 { vec![0; count] } else { (0..count).map(|i| bits_at(packed, i * width, width)).collect() };
-    for (index, high) in exceptions {
+    numbers.clear();
+    match width {
+        0 => numbers.resize(count, 0),
+        _ => numbers.extend((0..count).map(|i| bits_at(packed, i * width, width))),
+    }
+    for _ in 0..exceptions_len {
+        let (index, high) = (usize::try_from(exceptions.varint()?).ok()?, exceptions.varint()?);
         let shifted = if width < 64 { high.checked_shl(width as u32)? } else { 0 };
         *numbers.get_mut(index)? |= shifted;
     }
-    Some(numbers)
+    Some(())
 }
 
 /// `width` bits (1 to 64) from a bit position that lies within `bytes`.

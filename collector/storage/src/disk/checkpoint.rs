@@ -6,12 +6,13 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 
-use telemetry::Labels;
+use telemetry::{Histogram, Labels};
 
 use super::frame::{Header, RecordWriter, Records};
 use super::{Checkpoint, Directory, OpenError, io_error};
 use crate::block::{Block, TimeColumn, TimeColumns};
 use crate::column::{Reader, decode_times, decode_values, encode_times, encode_values, push_varint, unzigzag, zigzag};
+use crate::histograms;
 use crate::series::Series;
 
 const CHECKPOINT_MAGIC: [u8; 8] = *b"picketcp";
@@ -30,6 +31,7 @@ pub(crate) struct Entry {
     pub(crate) blocks: Vec<Block>,
     pub(crate) times: Vec<i64>,
     pub(crate) values: Vec<f64>,
+    pub(crate) histograms: Vec<(i64, Arc<Histogram>)>,
 }
 
 /// What a checkpoint held.
@@ -37,7 +39,14 @@ pub(crate) struct Restored {
     pub(crate) oldest: i64,
     /// How many series ids were in use or free: the log after the checkpoint may use any of them.
     pub(crate) ids_len: usize,
-    pub(crate) series: Vec<(u32, Labels, Series)>,
+    pub(crate) series: Vec<RestoredSeries>,
+}
+
+pub(crate) struct RestoredSeries {
+    pub(crate) id: u32,
+    pub(crate) labels: Labels,
+    pub(crate) series: Series,
+    pub(crate) histograms: Vec<(i64, Arc<Histogram>)>,
 }
 
 /// The state to write down, a part at a time: appends go on in between.
@@ -103,7 +112,7 @@ struct ColumnNumbers {
 }
 
 fn push_series(payload: &mut Vec<u8>, entry: &Entry, columns: &mut ColumnNumbers) {
-    let Entry { id, labels, blocks, times, values } = entry;
+    let Entry { id, labels, blocks, times, values, histograms } = entry;
     push_varint(payload, u64::from(*id));
     push_bytes(payload, labels.encoded().as_bytes());
     push_varint(payload, times.len() as u64);
@@ -125,6 +134,11 @@ fn push_series(payload: &mut Vec<u8>, entry: &Entry, columns: &mut ColumnNumbers
             }
         }
         push_bytes(payload, &block.values);
+    }
+    push_varint(payload, histograms.len() as u64);
+    for (time, histogram) in histograms {
+        push_varint(payload, zigzag(*time));
+        push_bytes(payload, &histograms::encode(histogram));
     }
 }
 
@@ -168,7 +182,7 @@ fn read_series(
     reader: &mut Reader<'_>,
     columns: &mut TimeColumns,
     numbered: &mut Vec<Arc<TimeColumn>>,
-) -> Option<(u32, Labels, Series)> {
+) -> Option<RestoredSeries> {
     let id = u32::try_from(reader.varint()?).ok()?;
     let labels = Labels::from_encoded(std::str::from_utf8(read_bytes(reader)?).ok()?)?;
     let hot_len = usize::try_from(reader.varint()?).ok()?;
@@ -189,7 +203,13 @@ fn read_series(
         };
         blocks.push(Block { times, values: read_bytes(reader)?.into() });
     }
-    Some((id, labels, Series::from_parts(blocks, times, values)))
+    let histograms_len = reader.varint()?;
+    let mut histograms = Vec::new();
+    for _ in 0..histograms_len {
+        let time = unzigzag(reader.varint()?);
+        histograms.push((time, Arc::new(histograms::decode(read_bytes(reader)?)?)));
+    }
+    Some(RestoredSeries { id, labels, series: Series::from_parts(blocks, times, values), histograms })
 }
 
 fn read_bytes<'b>(reader: &mut Reader<'b>) -> Option<&'b [u8]> {

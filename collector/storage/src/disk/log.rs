@@ -98,6 +98,12 @@ impl Log {
         self.cut();
     }
 
+    pub(crate) fn histogram(&mut self, id: u32, time: i64, encoded: &[u8]) {
+        // The record of its series comes first.
+        self.close_batch();
+        push_record(&mut self.buffer, &record::histogram(id, time, encoded));
+    }
+
     pub(crate) fn expiry(&mut self, oldest: i64, dead: &[u32]) {
         push_record(&mut self.buffer, &record::expiry(oldest, dead));
         self.flush();
@@ -105,6 +111,12 @@ impl Log {
 
     fn cut(&mut self) {
         if self.batch.payload().len() >= RECORD_LEN_TARGET {
+            self.close_batch();
+        }
+    }
+
+    fn close_batch(&mut self) {
+        if !self.batch.is_empty() {
             push_record(&mut self.buffer, self.batch.payload());
             self.batch.clear();
         }
@@ -112,10 +124,7 @@ impl Log {
 
     /// Hands everything to the operating system: from here on it survives the end of this process.
     pub(crate) fn flush(&mut self) {
-        if !self.batch.is_empty() {
-            push_record(&mut self.buffer, self.batch.payload());
-            self.batch.clear();
-        }
+        self.close_batch();
         if !self.gap {
             match (&*self.file).write_all(&self.buffer) {
                 Ok(()) => {

@@ -3,14 +3,16 @@
 //! A sample is written as the difference to the newest one of its series that the same log has, mostly in one to
 //! three bytes; the first as the difference to zero.
 
-use telemetry::Labels;
+use telemetry::{Histogram, Labels};
 
 use crate::column::{Reader, decimals, from_decimals, push_varint, scaled, unzigzag, whole, zigzag};
+use crate::histograms;
 
 const BATCH: u8 = 1;
 const EXPIRY: u8 = 2;
 /// What follows refers to nothing before it: the log was opened again.
 const AFRESH: u8 = 3;
+const HISTOGRAMS: u8 = 4;
 
 // The low bits of an entry's first byte.
 const UNCHANGED: u8 = 0;
@@ -145,6 +147,15 @@ pub(crate) fn expiry(oldest: i64, dead: &[u32]) -> Vec<u8> {
     payload
 }
 
+/// A native histogram of a series that is known.
+pub(crate) fn histogram(id: u32, time: i64, encoded: &[u8]) -> Vec<u8> {
+    let mut payload = vec![HISTOGRAMS];
+    push_varint(&mut payload, u64::from(id));
+    push_varint(&mut payload, zigzag(time));
+    payload.extend_from_slice(encoded);
+    payload
+}
+
 pub(crate) fn afresh() -> [u8; 1] {
     [AFRESH]
 }
@@ -153,6 +164,7 @@ pub(crate) fn afresh() -> [u8; 1] {
 pub(crate) trait Replay {
     fn series(&mut self, id: u32, labels: Labels) -> Option<()>;
     fn sample(&mut self, id: u32, time: i64, value: f64) -> Option<()>;
+    fn histogram(&mut self, id: u32, time: i64, histogram: &Histogram) -> Option<()>;
     fn expire(&mut self, oldest: i64);
     fn remove(&mut self, ids: &[u32]);
 }
@@ -187,6 +199,11 @@ pub(crate) fn replay(payload: &[u8], newest: &mut Newest, state: &mut impl Repla
         AFRESH => {
             newest.0.clear();
             Some(())
+        }
+        HISTOGRAMS => {
+            let id = u32::try_from(reader.varint()?).ok()?;
+            let time = unzigzag(reader.varint()?);
+            state.histogram(id, time, &histograms::decode(reader.rest())?)
         }
         _ => None,
     }
@@ -293,6 +310,10 @@ mod tests {
             self.samples.push((id, time, value.to_bits()));
             Some(())
         }
+        fn histogram(&mut self, id: u32, time: i64, histogram: &Histogram) -> Option<()> {
+            self.samples.push((id, time, histogram.sum.to_bits()));
+            Some(())
+        }
         fn expire(&mut self, oldest: i64) {
             self.expired.push((oldest, Vec::new()));
         }
@@ -340,6 +361,10 @@ mod tests {
         assert_eq!(replay(encoder.payload(), &mut newest, &mut heard), Some(()));
         let values: Vec<_> = heard.samples.iter().map(|(_, time, bits)| (*time, f64::from_bits(*bits))).collect();
         assert_eq!(values, [(1_000, 7.0), (500, 0.25), (2_000, 9.0), (3_000, 11.0)]);
+
+        let whole = histograms::encode(&Histogram { sum: 2.5, ..Histogram::default() });
+        assert_eq!(replay(&histogram(1, 4_000, &whole), &mut newest, &mut heard), Some(()));
+        assert_eq!(heard.samples.last(), Some(&(1, 4_000, 2.5f64.to_bits())));
 
         assert_eq!(replay(&afresh(), &mut newest, &mut heard), Some(()));
         assert_eq!(newest.of(1), Some(&mut 0.0));

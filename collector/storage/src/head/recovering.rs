@@ -1,9 +1,9 @@
 //! The state of a directory, put together again.
 
-use telemetry::Labels;
+use telemetry::{Histogram, Labels};
 
 use crate::block::TimeColumns;
-use crate::disk::checkpoint::Restored;
+use crate::disk::checkpoint::{Restored, RestoredSeries};
 use crate::disk::record::Replay;
 use crate::series::Insert;
 
@@ -14,7 +14,7 @@ impl Head {
     pub(crate) fn restore(restored: Restored, columns: TimeColumns) -> Option<Head> {
         let mut head = Head { columns, ..Head::default() };
         head.index.reserve_ids(restored.ids_len);
-        for (id, labels, series) in restored.series {
+        for RestoredSeries { id, labels, series, histograms } in restored.series {
             if head.index.is_alive(id) {
                 return None;
             }
@@ -22,6 +22,9 @@ impl Head {
             head.make_room(id);
             head.samples += series.sealed_len() + head.hot(&series).0.len();
             head.series[id as usize] = series;
+            if !histograms.is_empty() {
+                head.histograms.restore(id, histograms);
+            }
         }
         Some(head)
     }
@@ -49,6 +52,13 @@ impl Replay for Recovering<'_> {
             self.head.samples += 1;
         }
         Some(())
+    }
+
+    fn histogram(&mut self, id: u32, time: i64, histogram: &Histogram) -> Option<()> {
+        if !self.head.index.is_alive(id) {
+            return None;
+        }
+        self.head.histograms.insert(id, time, histogram, i64::MAX).ok().map(drop)
     }
 
     fn expire(&mut self, oldest: i64) {
