@@ -5,6 +5,7 @@
 pub mod cardinality;
 mod embedded;
 mod remote;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,16 +1,17 @@
-//! Our engine over our storage: the only place where `promql` and `storage` meet.
+//! Our engine over our storage.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use promql::ast::ValueType;
-use promql::{Answer, Engine, EvalError, Limits, Options, Prepared, Series, Source, SourceError, Stop};
+use promql::{Answer, Engine, EvalError, Limits, Options, Prepared, Stop};
 use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::cardinality::Cardinality;
+use super::source::StorageSource;
 use super::{Config, Latest, QueryError, QueryOptions, Window};
 
 /// Prepared queries kept: rules and dashboards ask the same few hundred for ever.
@@ -22,15 +23,6 @@ pub struct Embedded {
     timeout: Duration,
     turns: Semaphore,
     prepared: Mutex<HashMap<Arc<str>, Arc<Prepared>>>,
-}
-
-struct StorageSource(Arc<Storage>);
-
-impl Source for StorageSource {
-    fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Result<Vec<Series>, SourceError> {
-        let series = self.0.select(matchers, start, end);
-        Ok(series.into_iter().map(|s| Series { labels: s.labels, samples: s.samples }).collect())
-    }
 }
 
 impl Embedded {
