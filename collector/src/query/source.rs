@@ -117,7 +117,11 @@ mod tests {
         // Long enough for blocks; each counter gains ten times its number in a minute.
         for round in 0..100i64 {
             let at = Timestamp(round * 15_000);
-            let sample = |i: usize| Sample { labels: labels("c", i), timestamp: at, value: (round * 10 * i as i64) as f64 / 4.0 };
+            let sample = |i: usize| Sample {
+                labels: labels("c", i),
+                timestamp: at,
+                value: (round * 10 * i as i64) as f64 / 4.0,
+            };
             assert_eq!(storage.append(&(1..4).map(sample).collect::<Vec<_>>(), at).appended, 3);
             let histogram = telemetry::Histogram {
                 count: 7.0 * round as f64,

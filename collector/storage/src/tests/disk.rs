@@ -269,3 +269,38 @@ fn a_full_disk_keeps_samples_in_memory_until_a_checkpoint_makes_up_for_it() {
     drop(storage);
     assert!(everything(&open(directory.path()).0) == all);
 }
+
+#[test]
+fn histograms_outlive_a_restart_and_a_checkpoint_and_expire() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut storage, _) = open(directory.path());
+    let labels = series(&[("__name__", "h")]);
+    let histogram = |at: i64| telemetry::HistogramSample {
+        labels: labels.clone(),
+        timestamp: Timestamp(at),
+        histogram: telemetry::Histogram {
+            count: at as f64,
+            sum: 0.5,
+            positive: vec![(3, at as f64)],
+            ..Default::default()
+        },
+    };
+    let held = |storage: &Storage| -> Vec<(i64, f64)> {
+        let found = storage.select(&[], ALWAYS.0, ALWAYS.1);
+        found.iter().flat_map(|s| s.histograms.iter().map(|(at, h)| (at.0, h.positive[0].1))).collect()
+    };
+    for (round, at) in [1_000, 2_000, 3_000].into_iter().enumerate() {
+        let report = storage.append_histograms(&[histogram(at), histogram(at), histogram(at - 500)], Timestamp(at));
+        assert_eq!((report.appended, report.refused.get(Refusal::OutOfOrder)), (2, 1));
+        if round == 1 {
+            storage.checkpoint().unwrap().unwrap();
+        }
+        drop(storage);
+        (storage, _) = open(directory.path());
+    }
+    assert_eq!(held(&storage), [(1_000, 1_000.0), (2_000, 2_000.0), (3_000, 3_000.0)]);
+    storage.expire(Timestamp(2_500) + config().retention);
+    assert_eq!((held(&storage), storage.stats().histograms), (vec![(3_000, 3_000.0)], 1));
+    storage.expire(Timestamp(3_500) + config().retention);
+    assert_eq!(storage.stats().series, 0);
+}
