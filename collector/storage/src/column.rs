@@ -132,7 +132,8 @@ impl Whole {
         let others_len = reader.varint()?;
         let mut others = Reader::new(reader.rest());
         for _ in 0..others_len {
-            (reader.varint()?, reader.u64()?);
+            reader.varint()?;
+            reader.u64()?;
         }
         let start = values.len();
         match scale {
