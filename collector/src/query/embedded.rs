@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use promql::ast::ValueType;
-use promql::{Answer, Engine, EvalError, Limits, Options, Prepared, Stop};
+use promql::{Answer, Engine, EvalError, Limits, Options, Prepared, Source, Stop};
 use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
 use tokio::sync::Semaphore;
