@@ -94,18 +94,29 @@ pub struct StorageConfig {
     /// More series than this are refused and counted; absent, memory is the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub series_max: Option<usize>,
+    /// Exemplars that are kept in memory, the newest over all series; 0 keeps none.
+    pub exemplars_max: usize,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
         // Hours, not days: the samples live in memory, the disk only brings them back after a restart.
-        StorageConfig { retention: Duration::from_secs(6 * 3600), series_max: None }
+        StorageConfig {
+            retention: Duration::from_secs(6 * 3600),
+            series_max: None,
+            exemplars_max: storage::Config::default().exemplars_max,
+        }
     }
 }
 
 impl StorageConfig {
     pub fn build(&self) -> storage::Config {
-        storage::Config { retention: self.retention, series_max: self.series_max, ..storage::Config::default() }
+        storage::Config {
+            retention: self.retention,
+            series_max: self.series_max,
+            exemplars_max: self.exemplars_max,
+            ..storage::Config::default()
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use promql::{Answer, EvalError};
 use serde::{Deserialize, Serialize};
 use service::config::Secret;
 use service::sigv4;
+use storage::Exemplar;
 use telemetry::{Labels, Matcher, Timestamp};
 
 use crate::http_client::{check_one_auth, parse_url, resolve_secrets};
@@ -289,6 +290,21 @@ impl Querier {
         match self {
             Querier::Embedded(engine) => engine.clone().latest(selectors, at).await,
             Querier::Remote(engine) => engine.latest(selectors, at).await,
+        }
+    }
+
+    /// The exemplars within the window of the series that any of the selectors match, by series.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn exemplars(
+        &self,
+        selectors: Vec<Vec<Matcher>>,
+        window: Window,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+        match self {
+            Querier::Embedded(engine) => Ok(engine.clone().exemplars(selectors, window).await),
+            Querier::Remote(engine) => engine.exemplars(selectors, window).await,
         }
     }
 

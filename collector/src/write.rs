@@ -16,7 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
 use service::metrics::Metrics;
-use storage::{AppendReport, Group, Row, RowReport, Storage};
+use storage::{AppendReport, Exemplar, ExemplarRefusal, Group, Kept, Row, RowReport, Storage};
 use telemetry::{Labels, Sample, stale_nan};
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,6 +42,8 @@ enum Batch {
 pub struct WriteHandle {
     queue: mpsc::Sender<Batch>,
     storage: Arc<Storage>,
+    clock: Clock,
+    exemplars: ExemplarMetrics,
 }
 
 /// Hands the rows of one target to the writer.
@@ -113,6 +115,15 @@ impl WriteHandle {
         report.await.map_err(|_| WriteClosed)
     }
 
+    /// Keeps exemplars, each with the labels of its series. Never waits: they have a ring of their own, in which the
+    /// newest take the place of the oldest. What is not kept is counted.
+    pub fn exemplars(&self, exemplars: Vec<(Labels, Exemplar)>) {
+        let now = self.clock.now();
+        for (series, exemplar) in exemplars {
+            self.exemplars.count(self.storage.exemplars().append(&series, exemplar, now));
+        }
+    }
+
     /// A place for the rows of a target, of which about `rows_kept` stay quick to read.
     pub fn rows(&self, rows_kept: usize) -> RowWriter {
         RowWriter { queue: self.queue.clone(), group: Arc::new(Place::new(self.storage.group(rows_kept))) }
@@ -152,6 +163,39 @@ impl WriteMetrics {
     }
 }
 
+/// What became of exemplars.
+#[derive(Clone, Default)]
+struct ExemplarMetrics {
+    appended: Counter,
+    dropped: Family<RefusedLabels, Counter>,
+}
+
+impl ExemplarMetrics {
+    fn register(metrics: &Metrics) -> Self {
+        let own = ExemplarMetrics::default();
+        metrics.register(|r| {
+            r.register("collector_storage_exemplars_appended", "Exemplars kept", own.appended.clone());
+            let help = "Exemplars not kept, by reason; `replaced` were, until newer ones took their place";
+            r.register("collector_storage_exemplars_dropped", help, own.dropped.clone());
+        });
+        own
+    }
+
+    fn count(&self, kept: Result<Kept, ExemplarRefusal>) {
+        let dropped = |reason| _ = self.dropped.get_or_create(&RefusedLabels { reason }).inc();
+        match kept {
+            Ok(Kept::Repeated) => {}
+            Ok(Kept::Added) => _ = self.appended.inc(),
+            Ok(Kept::InPlaceOfOldest) => {
+                self.appended.inc();
+                dropped("replaced");
+            }
+            Ok(Kept::Off) => dropped("switched_off"),
+            Err(refusal) => dropped(refusal.as_str()),
+        }
+    }
+}
+
 /// Owns appends to the storage.
 pub struct Writer {
     queue: mpsc::Receiver<Batch>,
@@ -164,7 +208,8 @@ pub struct Writer {
 impl Writer {
     pub fn new(storage: Arc<Storage>, clock: Clock, metrics: &Metrics) -> (Self, WriteHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
-        let handle = WriteHandle { queue: sender, storage: storage.clone() };
+        let exemplars = ExemplarMetrics::register(metrics);
+        let handle = WriteHandle { queue: sender, storage: storage.clone(), clock, exemplars };
         let metrics = WriteMetrics::register(metrics);
         (Writer { queue, storage, clock, metrics, taps: Taps::default() }, handle)
     }

@@ -2,6 +2,7 @@
 //! What differs is listed in docs/api.md.
 
 mod disabled;
+mod exemplars;
 mod params;
 mod query;
 mod render;
@@ -31,7 +32,7 @@ pub fn router(sources: Sources) -> Router {
     let api = Router::new()
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
-        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/format_query", get(query::format).post(query::format))
         .route("/parse_query", get(query::parse).post(query::parse))
         .route("/series", get(series::series).post(series::series))

@@ -20,7 +20,6 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Sources;
-use crate::query::QueryError;
 use overview::{LastHour, Overview};
 
 /// Any number of open browsers cost one round of queries in this time.
@@ -44,9 +43,11 @@ pub(super) fn router(sources: Sources) -> Router {
         .with_state(Arc::new(shared))
 }
 
-async fn overview(State(shared): State<Arc<Shared>>) -> Result<Json<Arc<Overview>>, Refusal> {
-    let document = shared.overview.get(|| overview::assemble(&shared.sources, &shared.last_hour)).await?;
-    Ok(Json(document))
+async fn overview(State(shared): State<Arc<Shared>>) -> Json<Arc<Overview>> {
+    let assemble =
+        async || Ok::<_, std::convert::Infallible>(overview::assemble(&shared.sources, &shared.last_hour).await);
+    let Ok(document) = shared.overview.get(assemble).await;
+    Json(document)
 }
 
 async fn alerts(State(shared): State<Arc<Shared>>) -> Json<alerts::Page> {
@@ -60,22 +61,6 @@ async fn runbook(Path(name): Path<String>) -> Response {
             let error = format!("there is no runbook `{name}`");
             (StatusCode::NOT_FOUND, Json(serde_json::json!({ "status": "error", "error": error }))).into_response()
         }
-    }
-}
-
-/// A document could not be made; the page shows why and asks again.
-struct Refusal(QueryError);
-
-impl From<QueryError> for Refusal {
-    fn from(error: QueryError) -> Self {
-        Refusal(error)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let body = serde_json::json!({ "status": "error", "error": self.0.to_string() });
-        (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
     }
 }
 

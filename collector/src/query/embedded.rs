@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use promql::ast::ValueType;
 use promql::{Answer, Engine, EvalError, Limits, Options, Prepared, Source, Stop};
-use storage::Storage;
+use storage::{Exemplar, Storage};
 use telemetry::{Labels, Matcher, Timestamp};
 use tokio::sync::Semaphore;
 
@@ -129,6 +129,14 @@ impl Embedded {
             Ok(told.collect())
         })
         .await
+    }
+
+    pub(super) async fn exemplars(
+        self: Arc<Self>,
+        selectors: Vec<Vec<Matcher>>,
+        window: Window,
+    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        self.beside(move |this| this.source.0.exemplars().select(&selectors, window.start, window.end)).await
     }
 
     pub(super) async fn cardinality(self: Arc<Self>, limit: usize) -> Cardinality {

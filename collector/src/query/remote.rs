@@ -12,6 +12,7 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use storage::Exemplar;
 use telemetry::histogram::{CUSTOM_BUCKETS_SCHEMA, IndexedCount};
 use telemetry::{Labels, Matcher, Timestamp};
 use url::Url;
@@ -48,6 +49,27 @@ struct Envelope<T> {
     warnings: Vec<String>,
     #[serde(default)]
     infos: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfSeries {
+    series_labels: Labels,
+    exemplars: Vec<TheirExemplar>,
+}
+
+#[derive(Deserialize)]
+struct TheirExemplar {
+    labels: Labels,
+    value: String,
+    timestamp: f64,
+}
+
+impl TheirExemplar {
+    fn read(self) -> Result<Exemplar, QueryError> {
+        let TheirExemplar { labels, value, timestamp } = self;
+        Ok(Exemplar { labels, value: number(&value)?, timestamp: Timestamp::from_secs_f64(timestamp) })
+    }
 }
 
 #[derive(Deserialize)]
@@ -159,6 +181,27 @@ impl Remote {
             found.extend(last);
         }
         Ok(found.into_iter().map(|(labels, (timestamp, value))| Latest { labels, timestamp, value }).collect())
+    }
+
+    /// One question for each selector; what several find is told once.
+    pub(super) async fn exemplars(
+        &self,
+        selectors: Vec<Vec<Matcher>>,
+        window: Window,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+        let mut found = BTreeMap::new();
+        for matchers in &selectors {
+            let mut form = selection(&[], window);
+            form.push_str(if form.is_empty() { "query=" } else { "&query=" });
+            form.extend(url::form_urlencoded::byte_serialize(selector(matchers).as_bytes()));
+            let answer = self.ask::<Vec<OfSeries>>("api/v1/query_exemplars", form).await?;
+            for OfSeries { series_labels, exemplars } in answer.data.unwrap_or_default() {
+                let exemplars: Result<Vec<Exemplar>, QueryError> =
+                    exemplars.into_iter().map(TheirExemplar::read).collect();
+                found.insert(series_labels, exemplars?);
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     pub(super) async fn series(&self, selectors: Vec<Vec<Matcher>>, window: Window) -> Result<Vec<Labels>, QueryError> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::Row;
-use telemetry::exposition::{Format, KnownSample, Line, ParseError, Receiver, SampleLine};
+use storage::{Exemplar, Row};
+use telemetry::exposition::{ExemplarRef, Format, KnownSample, Line, ParseError, Parser, Receiver, SampleLine};
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, LabelsBuilder, Timestamp};
 
@@ -27,6 +27,8 @@ pub(super) struct Parsed {
     pub(super) kept: usize,
     /// Series that were not known.
     pub(super) added: usize,
+    /// With the labels of their series.
+    pub(super) exemplars: Vec<(Labels, Exemplar)>,
 }
 
 /// Reads a body into a row. On an error the counts say how far it came; nothing of it may be stored.
@@ -97,12 +99,35 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// Keeps what traces a sample came from, if relabelling keeps the sample.
+    fn exemplar(&mut self, number: u32, series: &str, exemplar: &ExemplarRef<'_, '_>) {
+        let target = self.target;
+        let find = || {
+            // The text of a known series is taken apart once more; then its labels are known as well.
+            let line = format!("{series} 0\n");
+            match Parser::new(&line, Format::Prometheus).next_line() {
+                Ok(Some(Line::Sample(line))) => series_labels(target, &line).ok().flatten(),
+                _ => None,
+            }
+        };
+        if let Some(labels) = self.series.labels_of(number, find) {
+            let of_exemplar = exemplar.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let timestamp = exemplar.timestamp.unwrap_or(self.row.time);
+            self.parsed.exemplars.push((labels, Exemplar { labels: of_exemplar, value: exemplar.value, timestamp }));
+        }
+    }
+}
+
 impl Receiver for Reader<'_> {
     type Error = ScrapeError;
 
     #[inline]
     fn known(&mut self, number: u32, sample: &KnownSample<'_, '_>) -> Result<(), ScrapeError> {
         self.sample(number, sample.value, sample.timestamp);
+        if let Some(exemplar) = &sample.exemplar {
+            self.exemplar(number, sample.series, exemplar);
+        }
         Ok(())
     }
 
@@ -117,6 +142,9 @@ impl Receiver for Reader<'_> {
         self.parsed.added += usize::from(labels.is_some());
         let number = self.series.learn(labels);
         self.sample(number, line.value, line.timestamp);
+        if let Some(exemplar) = &line.exemplar {
+            self.exemplar(number, line.series, exemplar);
+        }
         Ok(number)
     }
 

@@ -4,7 +4,7 @@
 //! A line has a number ([`telemetry::exposition::Lines`] finds it), a number has a slot in the target's group of the
 //! store.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use storage::{NewSeries, Row};
 use telemetry::exposition::{Lines, Order};
@@ -32,6 +32,8 @@ pub(super) struct SeriesTable {
     free: Vec<u32>,
     /// The labels of what has no slot.
     unplaced: BTreeMap<u32, Labels>,
+    /// The labels of what has had exemplars.
+    labelled: HashMap<u32, Labels>,
     /// Numbers given in the scrape under way.
     learnt: Vec<u32>,
     /// Numbers whose series stand in [`Row::new`], in this order.
@@ -90,6 +92,16 @@ impl SeriesTable {
         }
     }
 
+    /// The labels of a series with exemplars, worked out by `find` the first time. None where relabelling drops it.
+    pub(super) fn labels_of(&mut self, number: u32, find: impl FnOnce() -> Option<Labels>) -> Option<Labels> {
+        if let Some(labels) = self.labelled.get(&number).or_else(|| self.unplaced.get(&number)) {
+            return Some(labels.clone());
+        }
+        let labels = find()?;
+        self.labelled.insert(number, labels.clone());
+        Some(labels)
+    }
+
     /// Learns a line that was not known; without labels relabelling drops it.
     pub(super) fn learn(&mut self, labels: Option<Labels>) -> u32 {
         let slot = if labels.is_some() { NO_SLOT } else { DROPPED };
@@ -104,6 +116,7 @@ impl SeriesTable {
                 (self.entries.len() - 1) as u32
             }
         };
+        self.labelled.remove(&number);
         if let Some(labels) = labels {
             self.unplaced.insert(number, labels);
         }

@@ -177,7 +177,10 @@ impl TargetTask {
                 report = Report { scraped: parsed.scraped, kept: parsed.kept, added: parsed.added, ..report };
                 match result {
                     Err(error) => error,
-                    Ok(()) => return (Report { up: true, ..report }, None),
+                    Ok(()) => {
+                        self.shared.write.exemplars(parsed.exemplars);
+                        return (Report { up: true, ..report }, None);
+                    }
                 }
             }
         };

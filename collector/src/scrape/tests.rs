@@ -148,6 +148,39 @@ async fn a_scrape_stores_samples_and_its_report_under_the_target_s_labels() {
 }
 
 #[tokio::test]
+async fn exemplars_are_kept_under_the_labels_that_their_series_have_in_the_store() {
+    let body = |of_two: &str| Answer {
+        content_type: "application/openmetrics-text; version=1.0.0",
+        ..Answer::text(&format!(
+            "# TYPE hits counter\nhits_total{{x=\"1\"}} 3 # {{trace_id=\"first\"}} 1\n\
+             hits_total{{x=\"2\"}} 4{of_two}\nhits_total{{x=\"3\"}} 5 # {{trace_id=\"gone\"}} 1\n# EOF\n"
+        ))
+    };
+    let dropping = "  metric_relabel_configs: [{source_labels: [x], regex: '3', action: drop}]";
+    let rig = Rig::start(dropping, body("")).await;
+    rig.scraped().await;
+    let shown = || {
+        let found = rig.storage.exemplars().select(&[vec![]], Timestamp::MIN, Timestamp::MAX);
+        let trace = |e: &storage::Exemplar| e.labels.get("trace_id").unwrap_or_default().to_owned();
+        found.iter().map(|(series, list)| format!("{series} {}", trace(&list[0]))).collect::<Vec<_>>()
+    };
+    let first = r#"hits_total{instance="one", job="test", x="1"} first"#;
+    assert_eq!(shown(), [first]);
+    // A series gets its first exemplar when its line has long been known.
+    rig.answer(body(" # {trace_id=\"second\"} 0.5 1700000000.5"));
+    rig.scraped().await;
+    assert_eq!(shown(), [first, r#"hits_total{instance="one", job="test", x="2"} second"#]);
+    let found = rig.storage.exemplars().select(&[vec![Matcher::equal("x", "2")]], Timestamp::MIN, Timestamp::MAX);
+    assert_eq!(found[0].1.len(), 1, "a target repeats its exemplars");
+    assert_eq!((found[0].1[0].value, found[0].1[0].timestamp), (0.5, Timestamp(1_700_000_000_500)));
+    // What has no time of its own has that of its scrape.
+    rig.answer(body(" # {trace_id=\"late\"} 1 1600000000"));
+    rig.scraped().await;
+    let exposed = rig.metrics.expose();
+    assert!(exposed.contains(r#"collector_storage_exemplars_dropped_total{reason="out_of_order"}"#), "{exposed}");
+}
+
+#[tokio::test]
 async fn a_vanished_series_and_a_failed_scrape_are_marked_stale() {
     let rig = Rig::start("", Answer::text("a 1\nb 2\n")).await;
     rig.scraped().await;

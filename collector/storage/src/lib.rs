@@ -23,6 +23,7 @@
 mod block;
 mod column;
 mod disk;
+mod exemplars;
 mod extent;
 mod group;
 mod head;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use telemetry::{Histogram, HistogramSample, Labels, Matcher, Sample, Timestamp};
 
 pub use disk::{Checkpoint, OpenError, Recovery};
+pub use exemplars::{Exemplar, ExemplarRefusal, Exemplars, Kept};
 pub use extent::Extent;
 pub use group::Group;
 pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
@@ -69,6 +71,8 @@ pub struct Config {
     pub future_tolerance: Duration,
     /// Series that may be active at once; samples of series known already are never refused for this.
     pub series_max: Option<usize>,
+    /// Exemplars that are kept, over all series; 0 keeps none.
+    pub exemplars_max: usize,
 }
 
 impl Default for Config {
@@ -78,6 +82,8 @@ impl Default for Config {
             out_of_order_window: Duration::ZERO,
             future_tolerance: Duration::from_secs(600),
             series_max: None,
+            // As in Prometheus; at a few hundred bytes each some tens of MiB when full.
+            exemplars_max: 100_000,
         }
     }
 }
@@ -99,6 +105,7 @@ pub struct Storage {
     /// None for a store in memory; the lock lets one checkpoint be written at a time.
     directory: Option<Mutex<Directory>>,
     checkpoint_len: AtomicU64,
+    exemplars: Exemplars,
 }
 
 impl Storage {
@@ -121,12 +128,18 @@ impl Storage {
 
     fn over(head: Head, oldest: i64, directory: Option<Directory>, config: Config) -> Self {
         Storage {
+            exemplars: Exemplars::new(config.exemplars_max, config.future_tolerance),
             config,
             head: RwLock::new(head),
             oldest: AtomicI64::new(oldest),
             directory: directory.map(Mutex::new),
             checkpoint_len: AtomicU64::new(0),
         }
+    }
+
+    /// What traces samples came from; in memory only, even where samples are on disk.
+    pub fn exemplars(&self) -> &Exemplars {
+        &self.exemplars
     }
 
     /// Stores a batch. A sample that equals one already stored counts as appended: senders repeat themselves.

@@ -205,6 +205,7 @@ fn configs() -> impl Strategy<Value = Config> {
             out_of_order_window: Duration::from_millis(window),
             future_tolerance: Duration::from_millis(500),
             series_max,
+            ..Config::default()
         },
     )
 }

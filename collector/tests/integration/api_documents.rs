@@ -91,6 +91,39 @@ async fn parameters_come_from_the_form_first_and_only_from_a_form() {
 }
 
 #[tokio::test]
+async fn exemplars_of_a_scrape_are_found_by_expression_and_time() {
+    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 5;
+    let metrics = format!(
+        "# TYPE wait_seconds histogram\nwait_seconds_bucket{{le=\"1\"}} 2 # {{trace_id=\"abc\"}} 0.25 {at}.5\n\
+         wait_seconds_bucket{{le=\"+Inf\"}} 2\n# TYPE hits counter\nhits_total 1 # {{trace_id=\"def\"}} 1 {at}\n# EOF\n"
+    );
+    let rig = Rig::start_scraping(metrics, "", &[]).await;
+    let instance = rig.target.to_string();
+    let query = "query=histogram_quantile(0.9, sum by (le) (rate(wait_seconds_bucket[5m])))";
+    let data = rig.until(&format!("/api/v1/query_exemplars?{query}"), |d| d[0].is_object()).await;
+    let exemplars = json!([{"labels": {"trace_id": "abc"}, "value": "0.25", "timestamp": at as f64 + 0.5}]);
+    assert_eq!(data[0]["exemplars"], exemplars, "{data}");
+    assert_eq!(data[0]["seriesLabels"]["__name__"], "wait_seconds_bucket");
+    assert_eq!(
+        (data[0]["seriesLabels"]["instance"].as_str(), data.as_array().map(Vec::len)),
+        (Some(&*instance), Some(1))
+    );
+    let (_, body) = rig.json("/api/v1/query_exemplars?query=hits_total %2B wait_seconds_bucket").await;
+    assert_eq!(body["data"].as_array().map(Vec::len), Some(2), "{body}");
+    // A collector whose samples are elsewhere asks there.
+    let beside = Rig::start(&format!("query: {{url: 'http://{}'}}", rig.addr)).await;
+    let (_, told) = beside.json("/api/v1/query_exemplars?query=hits_total %2B wait_seconds_bucket").await;
+    assert_eq!(told, body);
+    let (_, body) = rig.json(&format!("/api/v1/query_exemplars?query=hits_total&start={}", at + 1)).await;
+    assert_eq!(body, json!({"status": "success", "data": []}));
+    let (_, body) = rig.json("/api/v1/query_exemplars?query=1").await;
+    assert_eq!(body, json!({"status": "success", "data": []}));
+    let (status, body) = rig.json("/api/v1/query_exemplars?query=up&start=5&end=4").await;
+    let error = "end timestamp must not be before start timestamp";
+    assert_eq!((status.as_u16(), &body["error"]), (400, &json!(error)));
+}
+
+#[tokio::test]
 async fn rules_are_filtered_and_given_by_pages() {
     let rig = Rig::start_with("rule_files: ['*.rules.yml']", &[("a.rules.yml", RULES)]).await;
     rig.until("/api/v1/rules", |d| d["groups"].as_array().is_some_and(|groups| groups.len() == 3)).await;

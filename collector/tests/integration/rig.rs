@@ -37,8 +37,10 @@ impl Rig {
         let shutdown = Shutdown::new();
         let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
         let target = listener.local_addr().expect("bound");
-        let router = Router::new()
-            .route("/metrics", get(move || async move { ([("content-type", "text/plain")], metrics.clone()) }));
+        let is_open = metrics.ends_with("# EOF\n");
+        let kind = if is_open { "application/openmetrics-text; version=1.0.0" } else { "text/plain" };
+        let answer = move || async move { ([("content-type", kind)], metrics.clone()) };
+        let router = Router::new().route("/metrics", get(answer));
         service::task::spawn("target", service::http::serve(listener, router, shutdown.clone()));
 
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -160,3 +160,39 @@ async fn every_question_of_the_dashboards_is_answered() {
     }
     shutdown.request();
 }
+
+#[tokio::test]
+async fn an_overview_that_cannot_ask_everything_says_so_and_shows_the_rest() {
+    // A limit that the questions over time break as soon as there are a few samples, and the others keep.
+    let rules = "groups: [{name: g, rules: [{alert: Always, expr: vector(1)}]}]";
+    let shutdown = Shutdown::new();
+    let more = format!(
+        "- {{job_name: order, static_configs: [{{targets: ['{}'], labels: {{service: order, environment: demo}}}}]}}\n\
+         rule_files: ['*.rules.yml']\nquery: {{samples_max: 5}}",
+        failing_service(&shutdown).await
+    );
+    let rig = Rig::start_with(&more, &[("a.rules.yml", rules)]).await;
+    rig.until("/api/v1/alerts", |data| data["alerts"][0]["state"] == "firing").await;
+    let wait = async {
+        loop {
+            let (status, page) = rig.json("/api/ui/v1/overview").await;
+            assert_eq!(status, reqwest::StatusCode::OK, "{page}");
+            let errors = page["missing"].as_array().map(Vec::len).unwrap_or_default();
+            if errors > 0 && page["services"][0].is_object() && page["alerts"][0].is_object() {
+                return page;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let page = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("something is missing");
+    let error = page["missing"][0]["error"].as_str().expect("a text");
+    assert!(error.contains("too many samples"), "{page}");
+    assert_ne!(page["verdict"]["state"], "ok", "{page}");
+    assert!(page["targets"]["total"].as_u64().is_some_and(|total| total == 3), "{page}");
+    assert_eq!(
+        (&page["services"][0]["service"], &page["services"][0]["tasks_up"]),
+        (&"order".into(), &1.into()),
+        "{page}"
+    );
+    shutdown.request();
+}

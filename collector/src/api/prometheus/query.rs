@@ -1,9 +1,8 @@
-//! `query`, `query_range`, `query_exemplars`, `format_query`, `parse_query`.
+//! `query`, `query_range`, `format_query`, `parse_query`.
 
 use axum::extract::State;
 use promql::{Answer, Value};
 use serde_json::value::RawValue;
-use telemetry::Timestamp;
 
 use super::params::{Params, truncate};
 use super::{ApiError, ApiResult, Success, render, tree};
@@ -57,17 +56,6 @@ fn options(params: &Params) -> Result<QueryOptions, ApiError> {
         lookback: lookback.filter(|lookback| !lookback.is_zero()),
         step_stats: params.get("stats") == Some("all"),
     })
-}
-
-/// Exemplars are not kept: the answer is an empty list, for which Grafana asks by default.
-pub(super) async fn exemplars(State(_): State<Sources>, params: Params) -> ApiResult<[(); 0]> {
-    let start = params.time("start")?.unwrap_or(Timestamp::MIN);
-    let end = params.time("end")?.unwrap_or(Timestamp::MAX);
-    if end < start {
-        return Err(ApiError::BadData("end timestamp must not be before start timestamp".to_owned()));
-    }
-    promql::parse(params.query()).map_err(|e| ApiError::BadData(e.to_string()))?;
-    Ok(Success::new([]))
 }
 
 pub(super) async fn format(params: Params) -> ApiResult<String> {

@@ -1,5 +1,6 @@
 //! The first page: is anything broken, where, since when, and what changed?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashboards::expr::Scope;
@@ -11,7 +12,7 @@ use super::Cached;
 use super::alerts::{self, Alert};
 use super::changes::{self, Change, Resolved, TaskCounts};
 use super::operations::{self, CloudWatch, Scaling};
-use super::services::{self, BY, FiringFor, History, Service, State};
+use super::services::{self, BY, FiringFor, History, Missing, Service, State};
 use crate::api::Sources;
 use crate::query::QueryError;
 use crate::scrape::TargetHealth;
@@ -42,6 +43,8 @@ pub(super) struct Overview {
     changes: Vec<Change>,
     window: Window,
     charts: Vec<Chart>,
+    /// What could not be asked; its figures are not known, the others are.
+    missing: Vec<Missing>,
 }
 
 /// One sentence, and how bad it is.
@@ -95,13 +98,16 @@ struct Threshold {
 }
 
 /// What is asked over the whole hour.
+#[derive(Default)]
 pub(super) struct LastHour {
     errors: History,
     tasks: TaskCounts,
 }
 
 /// Asks the stages and makes the document.
-pub(super) async fn assemble(sources: &Sources, last_hour: &Cached<LastHour>) -> Result<Overview, QueryError> {
+///
+/// A query that fails takes its figures with it and nothing else.
+pub(super) async fn assemble(sources: &Sources, last_hour: &Cached<LastHour>) -> Overview {
     let now = sources.clock.now();
     let scrape_interval = sources.config.borrow().global.scrape_interval;
     let rate = telemetry::duration::format((scrape_interval * RATE_SCRAPES).max(RATE_WINDOW_MIN));
@@ -109,21 +115,28 @@ pub(super) async fn assemble(sources: &Sources, last_hour: &Cached<LastHour>) ->
 
     let scaling = operations::scaling(sources);
     let cloudwatch = operations::cloudwatch(sources);
-    let mut facts = services::facts(querier, now, &rate).await?;
+    let (mut facts, mut missing) = services::facts(querier, now, &rate).await;
     for target in scaling.iter().flat_map(|scaling| &scaling.targets) {
         let of_service = facts.iter_mut().filter(|(key, _)| key.service == target.service);
         of_service.for_each(|(_, facts)| facts.tasks_least = target.actual.map(|bounds| bounds.min));
     }
     let window = window(now, sources.started, scrape_interval);
-    let hour = last_hour.get(async || ask_last_hour(sources, now, &window, &rate).await).await?;
+    let hour = last_hour.get(async || ask_last_hour(sources, now, &window, &rate).await).await;
+    let hour = hour.unwrap_or_else(|error| {
+        missing.push(Missing::new("the last hour", &error));
+        Arc::default()
+    });
     let (firing, pending): (Vec<Alert>, Vec<Alert>) =
         alerts::active(&sources.rules, &sources.notify).into_iter().partition(Alert::is_firing);
     let firing_for: Vec<FiringFor> = firing.iter().map(Alert::firing_for).collect();
-    let services = services::rows(facts, &firing_for, &hour.errors);
+    let mut services = services::rows(facts, &firing_for, &hour.errors);
+    if !missing.is_empty() {
+        services::doubt(&mut services);
+    }
     let targets = sources.scrape.snapshot();
-    Ok(Overview {
+    Overview {
         at: now,
-        verdict: verdict(&services, &firing_for),
+        verdict: verdict(&services, &firing_for, &missing),
         objective: Objective { error_ratio: ERROR_RATIO_MAX, p95_seconds: P95_SECONDS_MAX },
         alerts: firing,
         pending: pending.len(),
@@ -138,7 +151,8 @@ pub(super) async fn assemble(sources: &Sources, last_hour: &Cached<LastHour>) ->
         window,
         charts: charts(&rate),
         services,
-    })
+        missing,
+    }
 }
 
 async fn ask_last_hour(sources: &Sources, now: Timestamp, window: &Window, rate: &str) -> Result<LastHour, QueryError> {
@@ -187,7 +201,7 @@ fn window(now: Timestamp, since: Timestamp, scrape_interval: Duration) -> Window
 }
 
 /// The page in one sentence. Alerts of no service that is shown count as well.
-fn verdict(services: &[Service], firing: &[FiringFor]) -> Verdict {
+fn verdict(services: &[Service], firing: &[FiringFor], missing: &[Missing]) -> Verdict {
     let count = |state: State| services.iter().filter(|service| service.state == state).count();
     let (critical, warning, unknown) = (count(State::Critical), count(State::Warning), count(State::Unknown));
     let total = services.len();
@@ -195,7 +209,7 @@ fn verdict(services: &[Service], firing: &[FiringFor]) -> Verdict {
         State::Critical
     } else if warning > 0 || !firing.is_empty() {
         State::Warning
-    } else if unknown > 0 || total == 0 {
+    } else if unknown > 0 || total == 0 || !missing.is_empty() {
         State::Unknown
     } else {
         State::Ok
@@ -210,6 +224,8 @@ fn verdict(services: &[Service], firing: &[FiringFor]) -> Verdict {
     } else if !firing.is_empty() {
         let noun = if firing.len() == 1 { "alert fires" } else { "alerts fire" };
         format!("The services are well, {} {noun}", firing.len())
+    } else if !missing.is_empty() {
+        "Not everything could be asked: whether all is well is not known".to_owned()
     } else if total == 0 {
         "No service has been found yet".to_owned()
     } else if unknown > 0 {
@@ -246,7 +262,7 @@ mod tests {
         use State::{Critical, Ok, Unknown, Warning};
         let say = |states: &[State]| {
             let services: Vec<Service> = states.iter().copied().map(service).collect();
-            let Verdict { state, sentence } = verdict(&services, &[]);
+            let Verdict { state, sentence } = verdict(&services, &[], &[]);
             format!("{state:?}: {sentence}")
         };
         assert_eq!(say(&[]), "Unknown: No service has been found yet");
@@ -260,11 +276,23 @@ mod tests {
     #[test]
     fn an_alert_that_belongs_to_no_service_spoils_the_verdict() {
         let alert = FiringFor { key: services::ServiceKey::default(), name: "RuleFails".into(), critical: true };
-        let verdict = verdict(&[service(State::Ok)], &[alert]);
+        let verdict = verdict(&[service(State::Ok)], &[alert], &[]);
         assert_eq!(
             (verdict.state, verdict.sentence.as_str()),
             (State::Critical, "The services are well, 1 alert fires")
         );
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_never_called_well() {
+        let missing = [Missing::new("error ratios", &"query timed out")];
+        let Verdict { state, sentence } = verdict(&[service(State::Unknown)], &[], &missing);
+        assert_eq!(
+            (state, sentence.as_str()),
+            (State::Unknown, "Not everything could be asked: whether all is well is not known")
+        );
+        let failing = [service(State::Critical), service(State::Unknown)];
+        assert_eq!(verdict(&failing, &[], &missing).sentence, "1 of 2 services is failing", "what is known counts");
     }
 
     #[test]

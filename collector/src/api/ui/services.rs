@@ -154,27 +154,51 @@ pub(super) async fn facts(
     querier: &Querier,
     now: Timestamp,
     window: &str,
-) -> Result<BTreeMap<ServiceKey, Facts>, QueryError> {
+) -> (BTreeMap<ServiceKey, Facts>, Vec<Missing>) {
     let scope = Scope { matchers: "", by: BY, window };
     let mut services: BTreeMap<ServiceKey, Facts> = BTreeMap::new();
     let remembered = format!(r#"count by ({BY}) (max_over_time(up{{service!=""}}[{}s]))"#, REMEMBERED.as_secs());
-    for (key, _) in values(querier.instant(&remembered, now).await?) {
-        services.entry(key).or_default();
+    let mut missing = Vec::new();
+    match querier.instant(&remembered, now).await {
+        Ok(answer) => values(answer).for_each(|(key, _)| _ = services.entry(key).or_default()),
+        Err(error) => missing.push(Missing::new("services of the last hour", &error)),
     }
     type Put = fn(&mut Facts, f64);
-    let questions: [(String, Put); 5] = [
-        (scope.tasks_up(), |facts, value| facts.tasks_up = Some(value as u32)),
-        (scope.tasks_known(), |facts, value| facts.tasks_known = Some(value as u32)),
-        (scope.request_rate(), |facts, value| facts.requests_per_second = Some(value)),
-        (scope.error_ratio(), |facts, value| facts.error_ratio = Some(value)),
-        (scope.duration_quantile(0.95), |facts, value| facts.p95_seconds = Some(value)),
+    let questions: [(&str, String, Put); 5] = [
+        ("tasks that are up", scope.tasks_up(), |facts, value| facts.tasks_up = Some(value as u32)),
+        ("tasks", scope.tasks_known(), |facts, value| facts.tasks_known = Some(value as u32)),
+        ("request rates", scope.request_rate(), |facts, value| facts.requests_per_second = Some(value)),
+        ("error ratios", scope.error_ratio(), |facts, value| facts.error_ratio = Some(value)),
+        ("latencies", scope.duration_quantile(0.95), |facts, value| facts.p95_seconds = Some(value)),
     ];
-    for (question, put) in questions {
-        for (key, value) in values(querier.instant(&question, now).await?) {
-            put(services.entry(key).or_default(), value);
+    for (what, question, put) in questions {
+        match querier.instant(&question, now).await {
+            Ok(answer) => values(answer).for_each(|(key, value)| put(services.entry(key).or_default(), value)),
+            Err(error) => missing.push(Missing::new(what, &error)),
         }
     }
-    Ok(services)
+    (services, missing)
+}
+
+/// Figures that the page has not, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Missing {
+    what: &'static str,
+    error: String,
+}
+
+impl Missing {
+    pub(super) fn new(what: &'static str, error: &dyn std::fmt::Display) -> Self {
+        Missing { what, error: error.to_string() }
+    }
+}
+
+/// Where something could not be asked, nobody knows whether a service is well.
+pub(super) fn doubt(rows: &mut [Service]) {
+    for row in rows.iter_mut().filter(|row| row.state == State::Ok) {
+        row.state = State::Unknown;
+        row.reason = "not everything could be asked".to_owned();
+    }
 }
 
 /// The rows, worst first.

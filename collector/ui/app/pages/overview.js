@@ -32,6 +32,7 @@ export default function Overview() {
   const stale = feed.stale.value;
   return html`
     <${Verdict} data=${data} updatedAt=${feed.updatedAt.value} stale=${stale} />
+    <${Missing} missing=${data.missing ?? []} />
     <div class=${stale ? 'grid overview stale' : 'grid overview'}>
       <${Services} services=${data.services} objective=${data.objective} window=${data.window} />
       <div class="side">
@@ -59,6 +60,15 @@ function Verdict({ data, updatedAt, stale }) {
   return html`<section class=${`verdict ${verdict.state}`} aria-label="Verdict">
     <h1><span role="status"><${Glyph} state=${verdict.state} /> ${verdict.sentence}</span></h1>
     <p>${facts.filter(Boolean).join(' · ')} · <span class=${stale ? 'state warning' : 'muted'}>${stale ? '◆ ' : ''}updated ${span(now.value - updatedAt)} ago</span></p>
+  </section>`;
+}
+
+// What could not be asked: the rest of the page holds all the same.
+function Missing({ missing }) {
+  if (missing.length === 0) return null;
+  return html`<section class="panel missing" role="alert">
+    <p><span class="state warning">◆ Not known at the moment:</span></p>
+    <ul>${missing.map(({ what, error }) => html`<li key=${what}>${what}: ${error}</li>`)}</ul>
   </section>`;
 }
 

@@ -35,6 +35,8 @@ pub trait Receiver {
 /// What a line says behind its series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownSample<'a, 'p> {
+    /// The series' text, only where there is an exemplar: whoever keeps exemplars wants to know whose they are.
+    pub series: &'p str,
     pub value: f64,
     pub timestamp: Option<Timestamp>,
     pub exemplar: Option<ExemplarRef<'a, 'p>>,
@@ -172,12 +174,16 @@ impl<'b> Reading<'_, 'b> {
             match plain_value(&self.body[value_at..]) {
                 Some((value, length)) => {
                     self.at = value_at + length + 1;
-                    receiver.known(known.number, &KnownSample { value, timestamp: None, exemplar: None })?;
+                    receiver
+                        .known(known.number, &KnownSample { series: "", value, timestamp: None, exemplar: None })?;
                 }
                 None => {
                     let parser = parser(&mut self.parser, self.body, self.format)?;
                     parser.seek(value_at);
-                    let sample = parser.behind_series()?;
+                    let mut sample = parser.behind_series()?;
+                    if sample.exemplar.is_some() {
+                        sample.series = std::str::from_utf8(self.old.series(known)).unwrap_or_default();
+                    }
                     receiver.known(known.number, &sample)?;
                     self.at = parser.next_position();
                 }
@@ -218,8 +224,9 @@ impl<'b> Reading<'_, 'b> {
             let new = self.new.get_or_insert_with(|| New::from(self.old, self.next));
             let number = match new.find(self.old, sample.series) {
                 Some(line) => {
-                    let SampleLine { value, timestamp, exemplar, .. } = &sample;
-                    let known = KnownSample { value: *value, timestamp: *timestamp, exemplar: exemplar.clone() };
+                    let SampleLine { series, value, timestamp, exemplar, .. } = &sample;
+                    let known =
+                        KnownSample { series, value: *value, timestamp: *timestamp, exemplar: exemplar.clone() };
                     let number = self.old.lines[line].number;
                     receiver.known(number, &known)?;
                     self.next = line + 1;

@@ -284,7 +284,7 @@ impl<'a> Parser<'a> {
         let RawSample { value, timestamp, exemplar } = self.finish(raw)?;
         let labels = &*self.exemplar_labels;
         let exemplar = exemplar.map(|(value, timestamp)| ExemplarRef { labels, value, timestamp });
-        Ok(KnownSample { value, timestamp, exemplar })
+        Ok(KnownSample { series: "", value, timestamp, exemplar })
     }
 
     fn finish(&mut self, raw: RawSample<&'a str>) -> Result<RawSample<Timestamp>, ParseError> {
