@@ -5,6 +5,7 @@
 //! over mutations of them, the same ones every time.
 
 mod join;
+mod logs;
 mod promql;
 mod sidecar;
 mod telemetry;
@@ -20,7 +21,7 @@ pub struct Target {
 
 /// All targets, by area.
 pub fn targets() -> impl Iterator<Item = &'static Target> {
-    let areas: [&'static [Target]; 4] = [join::TARGETS, promql::TARGETS, sidecar::TARGETS, telemetry::TARGETS];
+    let areas: [&'static [Target]; 5] = [join::TARGETS, logs::TARGETS, promql::TARGETS, sidecar::TARGETS, telemetry::TARGETS];
     areas.into_iter().flatten()
 }
 
