@@ -6,6 +6,7 @@
 pub mod ecs;
 pub mod file;
 pub mod fixed;
+pub mod http;
 pub mod relabel;
 mod source;
 mod target;
@@ -99,7 +100,7 @@ pub struct Dropped {
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
     pub pool: Arc<str>,
-    /// `static`, `file`, `ecs`.
+    /// `static`, `file`, `http`, `ecs`.
     pub kind: &'static str,
     /// Targets it knows, before relabelling.
     pub found: usize,
@@ -330,8 +331,9 @@ impl Driver {
 fn source_configs(job: &scrape::Config) -> impl Iterator<Item = SourceConfig> {
     let fixed = job.static_configs.iter().cloned().map(SourceConfig::Fixed);
     let files = job.file_sd_configs.iter().cloned().map(SourceConfig::File);
+    let http = job.http_sd_configs.iter().cloned().map(SourceConfig::Http);
     let ecs = job.aws_sd_configs.iter().cloned().map(SourceConfig::Ecs);
-    fixed.chain(files).chain(ecs)
+    fixed.chain(files).chain(http).chain(ecs)
 }
 
 #[cfg(test)]

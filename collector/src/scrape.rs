@@ -31,7 +31,7 @@ use telemetry::exposition::MetricKind;
 use telemetry::{Labels, Timestamp};
 
 use crate::clock::Clock;
-use crate::discovery::{Target, Targets, ecs, file, fixed, relabel};
+use crate::discovery::{Target, Targets, ecs, file, fixed, http, relabel};
 use crate::write::WriteHandle;
 
 pub use crate::http_client::Auth;
@@ -90,6 +90,8 @@ pub struct Config {
     pub static_configs: Vec<fixed::Config>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_sd_configs: Vec<file::Config>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_sd_configs: Vec<http::Config>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aws_sd_configs: Vec<ecs::Config>,
     /// Of targets, before they are scraped.
@@ -182,6 +184,7 @@ impl Config {
             label_value_length_limit: 0,
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
+            http_sd_configs: Vec::new(),
             aws_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
@@ -205,11 +208,13 @@ impl Config {
         }
         let named = |why: String| format!("job {job:?}: {why}");
         self.file_sd_configs.iter().try_for_each(|f| f.check().map_err(named))?;
+        self.http_sd_configs.iter().try_for_each(|h| h.check().map_err(named))?;
         self.aws_sd_configs.iter().try_for_each(|a| a.check().map_err(named))
     }
 
     pub fn resolve_paths(&mut self, base: &Path) {
         self.file_sd_configs.iter_mut().for_each(|f| f.resolve_paths(base));
+        self.http_sd_configs.iter_mut().for_each(|h| h.resolve_paths(base));
         let secrets = [
             self.basic_auth.as_mut().and_then(|a| a.password_file.as_mut()),
             self.authorization.as_mut().and_then(|a| a.credentials_file.as_mut()),

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::ecs::{self, EcsSource, Known};
 use super::file::{self, FileSource};
+use super::http::{self, HttpSource};
 use super::{TargetGroup, fixed};
 use crate::aws::Aws;
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 pub(super) enum SourceConfig {
     Fixed(fixed::Config),
     File(file::Config),
+    Http(http::Config),
     Ecs(ecs::Config),
 }
 
@@ -25,6 +27,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Fixed(_) => "static",
             SourceConfig::File(_) => "file",
+            SourceConfig::Http(_) => "http",
             SourceConfig::Ecs(_) => "ecs",
         }
     }
@@ -92,6 +95,10 @@ impl Source {
             SourceConfig::File(files) => {
                 let source = FileSource::new(files.clone(), publisher);
                 service::task::spawn("discovery-file", source.run(stop.clone()));
+            }
+            SourceConfig::Http(http) => {
+                let source = HttpSource::new(http.clone(), publisher);
+                service::task::spawn("discovery-http", source.run(stop.clone()));
             }
             SourceConfig::Ecs(ecs) => {
                 let source = EcsSource::new(ecs.clone(), aws.clone(), publisher, known.clone());

@@ -7,6 +7,7 @@ mod aws;
 mod config;
 mod ecs;
 mod ecs_fleet;
+mod http_sd;
 mod moto;
 mod otlp;
 mod our_rules;
