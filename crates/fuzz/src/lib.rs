@@ -21,7 +21,8 @@ pub struct Target {
 
 /// All targets, by area.
 pub fn targets() -> impl Iterator<Item = &'static Target> {
-    let areas: [&'static [Target]; 5] = [join::TARGETS, logs::TARGETS, promql::TARGETS, sidecar::TARGETS, telemetry::TARGETS];
+    let areas: [&'static [Target]; 5] =
+        [join::TARGETS, logs::TARGETS, promql::TARGETS, sidecar::TARGETS, telemetry::TARGETS];
     areas.into_iter().flatten()
 }
 
