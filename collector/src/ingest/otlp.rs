@@ -142,10 +142,7 @@ async fn receive(ingest: &Inner, request: Request) -> Result<Response, Refused> 
         let body = if compressed { gunzip(&body, limit)? } else { body.into() };
         decode(&body, encoding).map_err(|e| Refused::new(StatusCode::BAD_REQUEST, "malformed", e.to_string()))
     };
-    let decoded = match tokio::task::spawn_blocking(reading).await {
-        Ok(decoded) => decoded?,
-        Err(join) => std::panic::resume_unwind(join.into_panic()),
-    };
+    let decoded = service::task::beside(reading).await?;
     let output = ingest.otlp.translate(&decoded);
     let mut rejected = Vec::new();
     let mut count = 0;

@@ -66,10 +66,7 @@ async fn receive(ingest: &Inner, message: Message, request: Request) -> Result<O
     let decoded = if body.len() < BESIDE_BYTES_MIN {
         decode(message, &body, &limits)
     } else {
-        match tokio::task::spawn_blocking(move || decode(message, &body, &limits)).await {
-            Ok(decoded) => decoded,
-            Err(join) => std::panic::resume_unwind(join.into_panic()),
-        }
+        service::task::beside(move || decode(message, &body, &limits)).await
     };
     let decoded = decoded.map_err(|error| match error.is_too_large() {
         true => Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string()),

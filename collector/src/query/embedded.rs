@@ -207,11 +207,7 @@ impl Embedded {
         T: Send + 'static,
         F: FnOnce(&Embedded) -> T + Send + 'static,
     {
-        match tokio::task::spawn_blocking(move || work(&self)).await {
-            Ok(result) => result,
-            // Blocking work is never cancelled, so it panicked; whoever asked shall know.
-            Err(join) => std::panic::resume_unwind(join.into_panic()),
-        }
+        service::task::beside(move || work(&self)).await
     }
 }
 

@@ -55,7 +55,7 @@ impl Upkeep {
             let checkpoint = if storage.checkpoint_due() { storage.checkpoint() } else { Ok(None) };
             (storage.stats(), checkpoint)
         };
-        let (stats, checkpoint) = beside(work).await;
+        let (stats, checkpoint) = service::task::beside(work).await;
         match checkpoint {
             Ok(Some(done)) => tracing::debug!(series = done.series, bytes = done.bytes, "checkpoint written"),
             Ok(None) => {}
@@ -72,7 +72,7 @@ impl Upkeep {
 
     async fn sync(&mut self) {
         let storage = self.storage.clone();
-        let result = beside(move || storage.sync()).await;
+        let result = service::task::beside(move || storage.sync()).await;
         self.note(result.err().map(|error| error.to_string()));
     }
 
@@ -86,12 +86,5 @@ impl Upkeep {
             _ => {}
         }
         self.failure = failure;
-    }
-}
-
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(join) => std::panic::resume_unwind(join.into_panic()),
     }
 }

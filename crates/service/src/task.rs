@@ -19,6 +19,20 @@ where
     tokio::spawn(future.instrument(tracing::info_span!("task", task = name)))
 }
 
+/// Runs what computes or waits for a disk beside the tasks that serve sockets. A panic in it goes on here.
+pub async fn beside<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(join) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
+        // The runtime ends before the work began, and whoever waits here ends with it.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// The long-lived tasks of a program. One that fails or panics takes the program down in order.
 #[derive(Default)]
 pub struct Tasks {

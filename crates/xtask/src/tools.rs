@@ -147,8 +147,12 @@ pub(crate) fn python_environment() -> anyhow::Result<PathBuf> {
     let made = || -> anyhow::Result<()> {
         step("making target/python", command("python3").args(["-m", "venv"]).arg(&dir))?;
         eprintln!("installing into target/python: {}", PYTHON_PACKAGES.join(" "));
-        let mut pip = command(dir.join("bin/pip"));
-        quiet("pip install", pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
+        // Not bin/pip: its first line names the place where the environment was made, which may have moved since.
+        let mut pip = command(dir.join("bin/python"));
+        quiet(
+            "pip install",
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES),
+        )?;
         std::fs::write(&stamp, &wanted)?;
         Ok(())
     };

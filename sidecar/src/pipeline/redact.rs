@@ -228,6 +228,8 @@ fn value_after(text: &str, from: usize, quoted_key: bool) -> (usize, usize, bool
         start += 1;
     }
     match bytes.get(start) {
+        // In a line of JSON a bare quote behind text ends the string that the text stands in: the value is empty.
+        Some(b'"') if !quoted_key && text.starts_with('{') => (start, start, true),
         Some(b'"') => (start + 1, string_end(bytes, start + 1), true),
         Some(b'{' | b'[') if quoted_key => (start, nested_end(bytes, start), false),
         _ if quoted_key => (start, run(bytes, start, |b| matches!(b, b',' | b'}' | b']' | b' ')), false),
@@ -307,6 +309,13 @@ mod tests {
         ] {
             assert_eq!(redact(text, Patterns::default()).map(|(text, _)| text).as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn an_empty_value_at_the_end_of_a_json_string_does_not_reach_into_the_next() {
+        let line = r#"{"message":"ERROR password=","service":"order","password": "x"}"#;
+        let struck = r#"{"message":"ERROR password=","service":"order","password": "[redacted]"}"#;
+        assert_eq!(redact(line, Patterns::default()), Some((struck.to_owned(), 1)));
     }
 
     #[test]
