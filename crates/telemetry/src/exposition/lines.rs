@@ -171,6 +171,11 @@ impl<'b> Reading<'_, 'b> {
                 return Ok(());
             }
             let value_at = self.at + before_value.len();
+            // A name without labels was here; one with labels behind a blank may begin alike.
+            let behind = &self.body[value_at..];
+            if matches!(behind.first(), Some(b' ' | b'\t' | b'{')) && behind.trim_ascii_start().starts_with(b"{") {
+                return Ok(());
+            }
             match plain_value(&self.body[value_at..]) {
                 Some((value, length)) => {
                     self.at = value_at + length + 1;

@@ -110,6 +110,18 @@ fn a_wrong_line_is_named_and_the_body_before_stays_known() {
 }
 
 #[test]
+fn labels_behind_a_blank_are_another_series_than_the_bare_name() {
+    for bodies in [["a 1\n", "a { x = \"1\" , }  1\n"], ["a { x = \"1\" }  1\n", "a 1\n"]] {
+        let (mut lines, mut heard) = (Lines::default(), Heard::default());
+        let numbers = bodies.map(|body| {
+            assert_eq!(read(&mut lines, &mut heard, body), Ok(Order::Other), "{body:?}");
+            heard.samples[0].0
+        });
+        assert_ne!(numbers[0], numbers[1]);
+    }
+}
+
+#[test]
 fn open_metrics_needs_its_end_each_time_and_keeps_exemplars() {
     let (mut lines, mut heard) = (Lines::default(), Heard::default());
     let body = "# TYPE a counter\na_total 1 # {trace_id=\"x\"} 0.5\nb 2 1.5\n# EOF\n";
