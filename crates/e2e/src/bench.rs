@@ -42,6 +42,12 @@ pub struct Options {
     /// Measure the way of an alert alone.
     #[arg(long)]
     pub alerts_only: bool,
+    /// How often the way of an alert is measured for each interval, with other phases each time.
+    #[arg(long, default_value_t = 3)]
+    pub alert_rounds: u32,
+    /// Seconds between scrapes and between evaluations where the way of an alert is measured.
+    #[arg(long, value_delimiter = ',', default_values_t = [15, 1])]
+    pub alert_intervals: Vec<u64>,
     #[arg(long, hide = true)]
     pub bin_dir: PathBuf,
     /// Where data and logs go.

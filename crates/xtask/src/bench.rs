@@ -5,7 +5,7 @@ use crate::tools::{PROMETHEUS, ensure};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Options of the measurement: --targets, --series, --interval, --window, --rounds, --alerts-only.
+    /// Options of the measurement: --targets, --series, --interval, --window, --rounds, --alerts-only, --alert-rounds, --alert-intervals.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
