@@ -65,7 +65,8 @@ async fn a_failing_service_is_the_verdict_of_the_overview() {
                  \x20 - alert: HighErrorRate\n\
                  \x20   expr: sum by (environment, service) (rate(http_requests_total{status=\"500\"}[10s])) > 0\n\
                  \x20   labels: {severity: critical}\n\
-                 \x20   annotations: {summary: 'order fails', runbook_url: '{{ $externalURL }}/runbooks/HighErrorRate'}\n";
+                 \x20   annotations: {summary: 'order fails', runbook_url: '{{ $externalURL }}/runbooks/HighErrorRate'}\n\
+                 \x20 - {alert: Watchdog, expr: vector(1), labels: {severity: none}}\n";
     let more = format!("{}\nrule_files: ['*.rules.yml']", job(service));
     let rig = Rig::start_with(&more, &[("a.rules.yml", rules)]).await;
 
@@ -86,6 +87,11 @@ async fn a_failing_service_is_the_verdict_of_the_overview() {
     assert!(row["reason"].as_str().expect("text").starts_with("errors 10%, objective 5%"), "{row}");
     // The service, the rig's own target, the collector itself.
     assert_eq!(overview["targets"]["total"], 3);
+    assert_eq!(
+        overview["alerts"].as_array().map(Vec::len),
+        Some(1),
+        "a dead man's switch is nothing wrong: {overview:#}"
+    );
     let alert = &overview["alerts"][0];
     assert_eq!(
         (&alert["name"], &alert["severity"], &alert["service"]),
@@ -112,6 +118,7 @@ async fn a_failing_service_is_the_verdict_of_the_overview() {
         (&alerts["rules"][0]["name"], &alerts["alerts"][0]["state"]),
         (&"HighErrorRate".into(), &"firing".into())
     );
+    assert_eq!(alerts["alerts"][1]["name"], "Watchdog");
     shutdown.request();
 }
 

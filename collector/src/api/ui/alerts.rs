@@ -13,6 +13,8 @@ use crate::rules::group::RuleHealth;
 use crate::rules::{self, AlertStatus};
 
 const CRITICAL: &str = "critical";
+/// The severity of alerts that fire on purpose: a dead man's switch.
+const NONE: &str = "none";
 
 /// The page of alerts.
 #[derive(Debug, Serialize)]
@@ -46,6 +48,9 @@ struct Evidence {
     logs: Vec<String>,
     trace_id: Option<String>,
     task: Option<String>,
+    image_digest: Option<String>,
+    deployment: Option<String>,
+    stops: Option<String>,
     error: Option<String>,
 }
 
@@ -147,6 +152,11 @@ impl Alert {
         self.state == AlertState::Firing
     }
 
+    /// Fires on purpose: nothing is wrong while it does.
+    pub(super) fn is_on_purpose(&self) -> bool {
+        self.severity == NONE
+    }
+
     /// For the table of services.
     pub(super) fn firing_for(&self) -> FiringFor {
         let key = ServiceKey {
@@ -174,10 +184,12 @@ impl Evidence {
             logs,
             trace_id: get(evidence::TRACE_ID),
             task: get(evidence::TASK),
+            image_digest: get(evidence::IMAGE_DIGEST),
+            deployment: get(evidence::DEPLOYMENT),
+            stops: get(evidence::STOPS),
             error: get(evidence::ERROR),
         };
-        let empty = found.logs.is_empty() && found.trace_id.is_none() && found.error.is_none();
-        (!empty).then_some(found)
+        (labels.iter().next().is_some()).then_some(found)
     }
 }
 
@@ -260,6 +272,13 @@ mod tests {
         ]);
         let found = Evidence::read(&labels).unwrap();
         assert_eq!((found.logs.len(), found.task.as_deref(), found.error), (2, Some("a1b2"), None));
+        let stopped =
+            Labels::from_pairs([(evidence::STOPS, "a1b2 OutOfMemory"), (evidence::IMAGE_DIGEST, "sha256:0a")]);
+        let found = Evidence::read(&stopped).unwrap();
+        assert_eq!(
+            (found.stops.as_deref(), found.image_digest.as_deref(), found.deployment),
+            (Some("a1b2 OutOfMemory"), Some("sha256:0a"), None)
+        );
         let failed = Evidence::read(&Labels::from_pairs([(evidence::ERROR, "no answer")])).unwrap();
         assert_eq!((failed.logs.len(), failed.error.as_deref()), (0, Some("no answer")));
         assert_eq!(Evidence::read(&Labels::empty()), None);

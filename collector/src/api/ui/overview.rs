@@ -126,8 +126,9 @@ pub(super) async fn assemble(sources: &Sources, last_hour: &Cached<LastHour>) ->
         missing.push(Missing::new("the last hour", &error));
         Arc::default()
     });
-    let (firing, pending): (Vec<Alert>, Vec<Alert>) =
-        alerts::active(&sources.rules, &sources.notify).into_iter().partition(Alert::is_firing);
+    let mut active = alerts::active(&sources.rules, &sources.notify);
+    active.retain(|alert| !alert.is_on_purpose());
+    let (firing, pending): (Vec<Alert>, Vec<Alert>) = active.into_iter().partition(Alert::is_firing);
     let firing_for: Vec<FiringFor> = firing.iter().map(Alert::firing_for).collect();
     let mut services = services::rows(facts, &firing_for, &hour.errors);
     if !missing.is_empty() {

@@ -38,16 +38,17 @@ function Labels({ labels }) {
   return html`<p class="labels">${rest.map(([name, value]) => html`<code key=${name}>${name}=${value}</code> `)}</p>`;
 }
 
-/** The offending task's last error lines, or why they could not be had. */
+/** The offending task's last error lines, or why they could not be had, and what ECS says of it. */
 function Evidence({ evidence }) {
   if (!evidence) return null;
-  const { logs, trace_id: trace, task, error } = evidence;
+  const { logs, trace_id: trace, task, image_digest: image, deployment, stops, error } = evidence;
   return html`<div class="evidence">
     ${logs.length > 0
       ? html`<p class="muted">Last error lines${task ? html` of task <code>${task.slice(0, 8)}</code>` : null}</p>
           <pre tabindex="0" aria-label="Last error lines">${logs.map((line) => html`<${LogLine} line=${line} />`)}</pre>`
       : null}
     ${trace ? html`<p class="trace"><span class="muted">Trace</span> <code>${trace}</code> <${Copy} text=${trace} /></p>` : null}
+    ${[['Deployment', deployment], ['Stopped', stops], ['Image', image]].map(([what, text]) => (text ? html`<p key=${what} class="trace"><span class="muted">${what}</span> <code>${text}</code></p>` : null))}
     ${error ? html`<p class="muted"><span aria-hidden="true">○</span> No log lines: ${error}</p>` : null}
   </div>`;
 }

@@ -20,14 +20,14 @@ export default function Alerts() {
   useEffect(() => feed.stop, []);
   const data = feed.data.value;
   useEffect(() => {
-    if (data) firing.value = data.alerts.filter(({ state }) => state === 'firing').length;
+    if (data) firing.value = data.alerts.filter((alert) => alert.state === 'firing' && !onPurpose(alert)).length;
   }, [data]);
   if (!data) {
     const error = feed.error.value;
     return html`<h1 class="away">Alerts</h1>${error ? html`<${Failure} error=${error} retry=${feed.refresh} />` : html`<${Skeleton} height=${64} />`}`;
   }
-  const of = (state) => data.alerts.filter((alert) => alert.state === state);
-  const [fires, pends] = [of('firing'), of('pending')];
+  const of = (state) => data.alerts.filter((alert) => alert.state === state && !onPurpose(alert));
+  const [fires, pends, purposes] = [of('firing'), of('pending'), data.alerts.filter(onPurpose)];
   const stale = feed.stale.value;
   return html`
     <section class=${`verdict ${fires.length > 0 ? worst(fires) : 'ok'}`} aria-label="Verdict">
@@ -38,10 +38,14 @@ export default function Alerts() {
       <div class="row">
         <${List} title="Firing" alerts=${fires} empty="Nothing is firing." />
         ${pends.length > 0 ? html`<${List} title="Pending" alerts=${pends} />` : null}
+        ${purposes.length > 0 ? html`<${List} title="Firing on purpose" alerts=${purposes} />` : null}
         <${Rules} rules=${data.rules} />
       </div>
     </div>`;
 }
+
+/** A dead man's switch: nothing is wrong while it fires. */
+const onPurpose = ({ severity }) => severity === 'none';
 
 const worst = (alerts) => (alerts.some(({ severity }) => severity === 'critical') ? 'critical' : 'warning');
 
