@@ -65,6 +65,7 @@ impl App {
             StateError::Url(_) => Exit::Config(e.into()),
             other => Exit::Failure(other.into()),
         })?;
+        let leases = state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let storage = Arc::new(open_storage(&options.data, &settings.storage)?);
         let (mut writer, write) = Writer::new(storage.clone(), clock, &metrics);
         let remotes = remote_write::Inputs {
@@ -72,6 +73,7 @@ impl App {
             external_labels: &settings.global.external_labels,
             data: &options.data,
             clock,
+            rules_write: state.is_shared().then_some(leases.rules_write),
         };
         writer.send_on(remote_write::spawn(&mut tasks, remotes, &metrics, &shutdown)?);
         tasks.spawn("write", writer.run());
@@ -100,7 +102,6 @@ impl App {
         tasks.spawn("expected", expected::run(expected.clone(), metrics.clone(), shutdown.clone()));
 
         let listen_url = own.url();
-        let leases = state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let notify = notify::Inputs {
             config: config.clone(),
             clock,
@@ -114,6 +115,7 @@ impl App {
         let (outbox, notify) = notify::spawn(notify, &metrics, &mut tasks, &shutdown).map_err(Exit::Config)?;
         let rules = rules::Inputs {
             config: config.clone(),
+            repeated: reload.repeated(),
             clock,
             querier: querier.clone(),
             write,

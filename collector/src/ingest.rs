@@ -30,7 +30,7 @@ use telemetry::Sample;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::Clock;
-use crate::write::WriteHandle;
+use crate::write::{Origin, WriteHandle};
 
 /// How long a request waits for its turn before it is sent away.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
@@ -221,7 +221,7 @@ impl Inner {
             return Ok(Stored::default());
         }
         let stopping = |_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the collector is stopping");
-        let report = self.write.write(samples).await.map_err(stopping)?;
+        let report = self.write.write(samples, Origin::Outside).await.map_err(stopping)?;
         self.metrics.stored(protocol, report.appended);
         self.metrics.refused_by_storage(protocol, &report.refused);
         let reasons = report.refused.iter().map(|(reason, count)| format!("{count} {}", reason.as_str())).collect();

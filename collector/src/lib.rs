@@ -1,7 +1,9 @@
 //! The central service, as a list of its stages in the order in which data meets them; `app` joins them.
 
 pub mod clock;
+
 pub mod config;
+pub mod phase;
 
 pub mod file_changes;
 

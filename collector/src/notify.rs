@@ -75,6 +75,8 @@ pub struct AlertmanagerConfig {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub file_sd_configs: Vec<discovery::file::Config>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http_sd_configs: Vec<discovery::http::Config>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aws_sd_configs: Vec<discovery::ecs::Config>,
     /// Of what discovery finds; `__metrics_path__` is the path of the API.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -97,6 +99,7 @@ impl Default for AlertmanagerConfig {
             authorization: None,
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
+            http_sd_configs: Vec::new(),
             aws_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             alert_relabel_configs: Vec::new(),
@@ -138,6 +141,7 @@ impl Config {
         for entry in &mut self.alertmanagers {
             entry.tls_config.resolve_paths(base);
             entry.file_sd_configs.iter_mut().for_each(|files| files.resolve_paths(base));
+            entry.http_sd_configs.iter_mut().for_each(|http| http.resolve_paths(base));
             let secrets = [
                 entry.basic_auth.as_mut().and_then(|auth| auth.password_file.as_mut()),
                 entry.authorization.as_mut().and_then(|auth| auth.credentials_file.as_mut()),

@@ -1,6 +1,7 @@
 //! Follows the configuration file: on a change of the file, on SIGHUP, on `POST /-/reload`.
 //!
-//! A file that is not usable leaves the running configuration as it is, and says so.
+//! The rule files that it names belong to it. A file that is not usable leaves the running configuration and its
+//! rules as they are, and says so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
-use service::config::ConfigError;
 use service::metrics::Metrics;
 use telemetry::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigWatch};
 use crate::file_changes::FileChanges;
+use crate::rules;
 use crate::scrape::OwnTarget;
 
 /// More than one at a time would load the same file twice.
@@ -30,6 +31,7 @@ type Answer = oneshot::Sender<Result<(), String>>;
 pub struct ReloadHandle {
     requests: mpsc::Sender<Answer>,
     last: Arc<ArcSwap<LastReload>>,
+    repeated: watch::Receiver<u64>,
 }
 
 /// How the last reload went, and since when the running configuration runs.
@@ -42,6 +44,11 @@ pub struct LastReload {
 impl ReloadHandle {
     pub fn last(&self) -> LastReload {
         **self.last.load()
+    }
+
+    /// Counts the reloads that found the configuration as it was: what it names may have changed all the same.
+    pub fn repeated(&self) -> watch::Receiver<u64> {
+        self.repeated.clone()
     }
 
     /// # Errors
@@ -59,6 +66,7 @@ pub struct Reloader {
     path: PathBuf,
     own: OwnTarget,
     config: watch::Sender<Arc<Config>>,
+    repeated: watch::Sender<u64>,
     requests: mpsc::Receiver<Answer>,
     hangup: Signal,
     clock: Clock,
@@ -91,9 +99,11 @@ impl Reloader {
         let (config, watch) = watch::channel(Arc::new(config));
         let hangup = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
         let last = Arc::new(ArcSwap::from_pointee(LastReload { successful: true, at: clock.now() }));
-        let handle = ReloadHandle { requests: sender, last: last.clone() };
+        let (repeated, repeats) = watch::channel(0);
+        let handle = ReloadHandle { requests: sender, last: last.clone(), repeated: repeats };
         let path = path.to_owned();
-        let reloader = Reloader { path, own, config, requests, hangup, clock, last, successful, reloaded_seconds };
+        let reloader =
+            Reloader { path, own, config, repeated, requests, hangup, clock, last, successful, reloaded_seconds };
         Ok((reloader, handle, watch))
     }
 
@@ -120,13 +130,13 @@ impl Reloader {
     }
 
     fn reload(&self) -> Result<(), String> {
-        match Config::load(&self.path) {
+        match load(&self.path) {
             Ok(mut config) => {
                 self.own.add_to(&mut config.scrape_configs);
                 self.adopt(config);
                 Ok(())
             }
-            Err(error) => Err(self.refuse(&error)),
+            Err(error) => Err(self.refuse(error)),
         }
     }
 
@@ -145,18 +155,28 @@ impl Reloader {
         });
         if changed {
             tracing::info!(path = %self.path.display(), "configuration reloaded");
+        } else {
+            self.repeated.send_modify(|count| *count += 1);
         }
         if changed && !needs_restart.is_empty() {
             tracing::warn!(blocks = needs_restart.join(", "), "these blocks take effect after a restart only");
         }
     }
 
-    fn refuse(&self, error: &ConfigError) -> String {
+    fn refuse(&self, message: String) -> String {
         self.successful.set(0);
         self.last.store(Arc::new(LastReload { successful: false, ..**self.last.load() }));
-        let cause = std::error::Error::source(error).map(|c| format!(": {c}")).unwrap_or_default();
-        let message = format!("{error}{cause}");
         tracing::error!(error = message, "configuration not reloaded, the old one goes on");
         message
     }
+}
+
+/// The configuration, if it and its rule files can be used.
+fn load(path: &Path) -> Result<Config, String> {
+    let config = Config::load(path).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
+        format!("{error}{cause}")
+    })?;
+    rules::check(&config).map_err(|error| error.to_string())?;
+    Ok(config)
 }

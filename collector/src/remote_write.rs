@@ -1,6 +1,7 @@
 //! Sends on what is stored: to Amazon Managed Prometheus, Mimir, VictoriaMetrics, another Prometheus.
 //!
-//! In: the samples of every batch that was written, recording rules' included. Out: remote write 1.0, or 2.0 where
+//! In: the samples of every batch that was written, recording rules' included; of several replicas on one database one
+//! alone sends those, the holder of a lease. Out: remote write 1.0, or 2.0 where
 //! `protobuf_message` says so. A batch is relabelled, encoded once and appended to a log on disk; the sender posts
 //! what the log holds, oldest first, one request at a time, so that each series stays in order. The log survives a
 //! restart; a kill costs at most what `batch_send_deadline` had gathered. It is bounded: when a server is away for
@@ -28,8 +29,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clock::Clock;
 use crate::http_client::{self, HttpClient};
+use crate::state::lease::Lease;
 
-pub use config::{Config, ProtobufMessage, QueueConfig};
+pub use config::{Config, ProtobufMessage, QueueConfig, RecordedSeries};
 
 use batch::Batcher;
 use log::Log;
@@ -51,6 +53,8 @@ pub struct Inputs<'a> {
     /// The data directory; the logs lie in `remote_write/` below it.
     pub data: &'a Path,
     pub clock: Clock,
+    /// Whose holder sends what the rules recorded; None where there is one replica only.
+    pub rules_write: Option<Lease>,
 }
 
 /// Starts a batcher and a sender for each server.
@@ -85,7 +89,11 @@ pub fn spawn(tasks: &mut Tasks, inputs: Inputs<'_>, metrics: &Metrics, shutdown:
         .with_context(|| format!("remote_write {:?}", config.shown_name()))?;
         let sender = Sender::new(config, url, client, shared, series.clone(), inputs.clock, shutdown.clone());
         tasks.spawn("remote-write-send", sender.run());
-        taps.push(Tap { queue, series });
+        let only_held = match config.recorded_series {
+            RecordedSeries::LeaseHolder => inputs.rules_write.clone(),
+            RecordedSeries::EveryReplica => None,
+        };
+        taps.push(Tap { queue, series, only_held });
     }
     Ok(Taps(taps))
 }
@@ -110,6 +118,8 @@ pub struct Taps(Vec<Tap>);
 struct Tap {
     queue: mpsc::Sender<Arc<Vec<Sample>>>,
     series: RemoteSeries,
+    /// Recorded samples go by here only while this is ours.
+    only_held: Option<Lease>,
 }
 
 impl Taps {
@@ -119,11 +129,24 @@ impl Taps {
 
     /// Never waits: a queue that is full drops the batch and counts it.
     pub fn samples(&self, samples: Vec<Sample>) {
+        self.hand_on(samples, |_| true);
+    }
+
+    /// The same for what rules recorded, which one of several replicas sends.
+    pub fn recorded(&self, samples: Vec<Sample>) {
+        self.hand_on(samples, |tap| tap.only_held.as_ref().is_none_or(Lease::is_held));
+    }
+
+    fn hand_on(&self, samples: Vec<Sample>, is_ours: impl Fn(&Tap) -> bool) {
         if self.0.is_empty() || samples.is_empty() {
             return;
         }
         let samples = Arc::new(samples);
         for tap in &self.0 {
+            if !is_ours(tap) {
+                tap.series.left(samples.len() as u64);
+                continue;
+            }
             tap.series.taken(&samples);
             if tap.queue.try_send(samples.clone()).is_err() {
                 tap.series.dropped("queue_full", samples.len() as u64);

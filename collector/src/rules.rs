@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use service::metrics::Metrics;
 use service::{Shutdown, Tasks};
 use telemetry::{Labels, Timestamp};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -22,7 +23,7 @@ use crate::file_changes::FileChanges;
 use crate::notify::Outbox;
 use crate::query::Querier;
 use crate::state::State;
-use crate::write::WriteHandle;
+use crate::write::{Origin, WriteHandle};
 
 pub mod file;
 pub mod template;
@@ -44,7 +45,7 @@ pub mod tools;
 pub mod unit_test;
 
 use file::{GroupSpec, NameValidation, RuleFileError};
-use group::{Group, GroupTiming};
+use group::{Grid, Group, GroupTiming};
 use live::{GroupTask, Live};
 use metrics::RuleMetrics;
 use restore::Memory;
@@ -124,6 +125,8 @@ impl From<ExternalUrl> for String {
 /// The handles that the stage needs.
 pub struct Inputs {
     pub config: ConfigWatch,
+    /// Counts the reloads that found the configuration as it was.
+    pub repeated: watch::Receiver<u64>,
     pub clock: Clock,
     pub querier: Querier,
     pub write: WriteHandle,
@@ -157,6 +160,7 @@ pub fn spawn(inputs: Inputs, metrics: &Metrics, tasks: &mut Tasks, shutdown: Shu
     status.reloaded(Reload { at: inputs.clock.now(), error: None });
     let manager = Manager {
         config,
+        repeated: inputs.repeated,
         live: Live { querier: inputs.querier, write: inputs.write },
         clock: inputs.clock,
         outbox: inputs.outbox,
@@ -186,6 +190,14 @@ struct Wanted {
     groups: BTreeMap<(String, String), (GroupSpec, GroupTiming)>,
     rule_files: Vec<PathBuf>,
     settings: Config,
+    /// Groups begin behind the scrapes.
+    scrape_interval: Duration,
+}
+
+impl Wanted {
+    fn grid(&self, spec: &GroupSpec, timing: &GroupTiming) -> Grid {
+        Grid::new(spec, timing.interval, self.scrape_interval)
+    }
 }
 
 fn wanted(config: &WholeConfig, listen_url: &Url) -> Result<Wanted, RulesError> {
@@ -213,7 +225,8 @@ fn wanted(config: &WholeConfig, listen_url: &Url) -> Result<Wanted, RulesError> 
     if !problems.is_empty() {
         return Err(RuleFileError(problems).into());
     }
-    Ok(Wanted { groups, rule_files: config.rule_files.clone(), settings: config.rules.clone() })
+    let (rule_files, settings) = (config.rule_files.clone(), config.rules.clone());
+    Ok(Wanted { groups, rule_files, settings, scrape_interval: config.global.scrape_interval })
 }
 
 /// Checks the rule files that a configuration names.
@@ -240,6 +253,7 @@ pub fn alert_names(config: &WholeConfig) -> Result<BTreeSet<String>, RulesError>
 struct Running {
     spec: GroupSpec,
     timing: GroupTiming,
+    grid: Grid,
     stop: Shutdown,
     task: JoinHandle<Group>,
 }
@@ -247,6 +261,7 @@ struct Running {
 /// Starts, replaces and stops groups.
 struct Manager {
     config: ConfigWatch,
+    repeated: watch::Receiver<u64>,
     live: Live,
     clock: Clock,
     outbox: Outbox,
@@ -279,6 +294,8 @@ impl Manager {
                         break;
                     }
                 }
+                // Whoever asks for a reload need not wait for what the kernel says of the files.
+                Ok(()) = self.repeated.changed() => {}
                 // The directory may hold other files, logs for one.
                 () = changes.changed() => if paths::state(&patterns) == seen { continue },
                 _ = poll.tick() => if paths::state(&patterns) == seen { continue },
@@ -317,7 +334,8 @@ impl Manager {
 
     async fn apply(&mut self, wanted: Wanted, first: bool) {
         let unchanged = |running: &Running, (spec, timing): &(GroupSpec, GroupTiming)| {
-            running.spec == *spec && running.timing == *timing && !running.task.is_finished()
+            let same = running.spec == *spec && running.timing == *timing && running.grid == wanted.grid(spec, timing);
+            same && !running.task.is_finished()
         };
         let outdated: Vec<_> = self
             .running
@@ -336,12 +354,12 @@ impl Manager {
         }
         let rules = wanted.groups.values().map(|(spec, _)| spec.rules.len()).sum();
         self.metrics.loaded(wanted.groups.len(), rules);
-        for (key, (spec, timing)) in wanted.groups {
-            if self.running.contains_key(&key) {
+        for (key, (spec, timing)) in &wanted.groups {
+            if self.running.contains_key(key) {
                 continue;
             }
-            let mut group = Group::new(spec.clone(), timing);
-            match (old.remove(&key), &self.memory) {
+            let mut group = Group::new(spec.clone(), *timing);
+            match (old.remove(key), &self.memory) {
                 (Some(old), _) => {
                     let gone = group.take_over(old);
                     self.orphan(gone, timing.interval);
@@ -350,8 +368,8 @@ impl Manager {
                 (None, _) => {}
             }
             self.status.publish(&group);
-            let running = self.start(group);
-            self.running.insert(key, running);
+            let running = self.start(group, wanted.grid(spec, timing));
+            self.running.insert(key.clone(), running);
         }
         for ((file, name), group) in old {
             self.status.remove(&file, &name);
@@ -360,10 +378,10 @@ impl Manager {
         }
     }
 
-    fn start(&self, group: Group) -> Running {
+    fn start(&self, group: Group, grid: Grid) -> Running {
         let (spec, timing, stop) = (group.spec.clone(), group.timing, Shutdown::new());
         let task = GroupTask {
-            grid: group::Grid::new(&spec, timing.interval),
+            grid,
             group,
             live: self.live.clone(),
             clock: self.clock,
@@ -373,7 +391,7 @@ impl Manager {
             metrics: self.metrics.clone(),
             stop: stop.clone(),
         };
-        Running { spec, timing, stop, task: service::task::spawn("rule group", task.run()) }
+        Running { spec, timing, grid, stop, task: service::task::spawn("rule group", task.run()) }
     }
 
     /// Series that nobody writes any more end after two intervals, unless another rule took them over.
@@ -391,7 +409,7 @@ impl Manager {
         let written = self.status.written();
         let orphans = due.into_iter().flat_map(|(_, series)| series);
         let ended: Vec<_> = orphans.filter(|labels| !written.iter().any(|set| set.contains(labels))).collect();
-        if self.live.write.write(group::stale_markers(&ended, now)).await.is_err() {
+        if self.live.write.write(group::stale_markers(&ended, now), Origin::Rules).await.is_err() {
             tracing::debug!("the writer has stopped before the series of old rules were ended");
         }
     }

@@ -137,6 +137,11 @@ impl Config {
 }
 
 impl State {
+    /// Whether other replicas can be on this database.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.db, Db::Postgres(_))
+    }
+
     /// Runs one call under the timeout and counts its failure.
     async fn call<T>(
         &self,

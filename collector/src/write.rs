@@ -32,8 +32,15 @@ const QUEUE_LEN_MAX: usize = 64;
 #[error("the writer has stopped")]
 pub struct WriteClosed;
 
+/// Where samples come from: what rules recorded is sent on by one replica alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Outside,
+    Rules,
+}
+
 enum Batch {
-    Samples { samples: Vec<Sample>, done: oneshot::Sender<AppendReport> },
+    Samples { samples: Vec<Sample>, origin: Origin, done: oneshot::Sender<AppendReport> },
     Row { group: Arc<Place>, row: Row, done: oneshot::Sender<(Row, RowReport)> },
 }
 
@@ -109,9 +116,9 @@ impl WriteHandle {
     ///
     /// # Errors
     /// When the writer has ended.
-    pub async fn write(&self, samples: Vec<Sample>) -> Result<AppendReport, WriteClosed> {
+    pub async fn write(&self, samples: Vec<Sample>, origin: Origin) -> Result<AppendReport, WriteClosed> {
         let (done, report) = oneshot::channel();
-        self.queue.send(Batch::Samples { samples, done }).await.map_err(|_| WriteClosed)?;
+        self.queue.send(Batch::Samples { samples, origin, done }).await.map_err(|_| WriteClosed)?;
         report.await.map_err(|_| WriteClosed)
     }
 
@@ -239,11 +246,14 @@ impl Writer {
     fn append(&self, batch: Batch) {
         let now = self.clock.now();
         match batch {
-            Batch::Samples { samples, done } => {
+            Batch::Samples { samples, origin, done } => {
                 let report = self.storage.append(&samples, now);
                 self.count(&report);
                 // With what was refused: nobody knows which those are, and the receiver refuses them, too.
-                self.taps.samples(samples);
+                match origin {
+                    Origin::Outside => self.taps.samples(samples),
+                    Origin::Rules => self.taps.recorded(samples),
+                }
                 let _ = done.send(report);
             }
             Batch::Row { group, row, done } => {

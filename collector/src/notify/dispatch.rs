@@ -230,16 +230,19 @@ impl Dispatcher {
     fn send(&self, notice: &Notice) {
         let Some(notice) = self.finished(notice) else { return };
         for running in &self.senders {
-            let Some(notice) = self.relabelled(notice.clone(), &running.endpoint.settings.alert_relabel_configs) else {
-                continue;
-            };
-            let dropped = running.queue.push([notice]);
-            self.metrics.dropped("queue_full", dropped);
-            self.metrics.queued(&name(&running.endpoint.url), running.queue.len());
+            self.hand(running, notice.clone());
         }
         for hook in &self.webhooks {
             let dropped = hook.queue.push([notice.clone()]);
             self.metrics.dropped("queue_full", dropped);
+        }
+    }
+
+    fn hand(&self, running: &Running, notice: Notice) {
+        if let Some(notice) = self.relabelled(notice, &running.endpoint.settings.alert_relabel_configs) {
+            let dropped = running.queue.push([notice]);
+            self.metrics.dropped("queue_full", dropped);
+            self.metrics.queued(&name(&running.endpoint.url), running.queue.len());
         }
     }
 
@@ -284,7 +287,7 @@ impl Dispatcher {
         let mut old = std::mem::take(&mut self.senders);
         for endpoint in endpoints {
             let same = old.iter().position(|running| running.endpoint == endpoint);
-            match same.map(|index| old.swap_remove(index)).map_or_else(|| self.start(endpoint), Ok) {
+            match same.map(|index| old.swap_remove(index)).map_or_else(|| self.introduce(endpoint), Ok) {
                 Ok(running) => self.senders.push(running),
                 Err(error) => {
                     let error = format!("{error:#}");
@@ -299,6 +302,18 @@ impl Dispatcher {
         self.leaving.retain(|task| !task.is_finished());
         self.metrics.alertmanagers(self.senders.len());
         self.status.set_alertmanagers(self.senders.iter().map(|running| name(&running.endpoint.url)));
+    }
+
+    /// A sender that begins with what fires already: whoever is found late, or comes new, need not wait for a resend.
+    fn introduce(&self, endpoint: Endpoint) -> anyhow::Result<Running> {
+        let running = self.start(endpoint)?;
+        let now = self.inputs.clock.now();
+        for known in self.known.values().filter(|known| !known.notice.resolved && known.notice.ends_at > now) {
+            if let Some(notice) = self.finished(&known.notice) {
+                self.hand(&running, notice);
+            }
+        }
+        Ok(running)
     }
 
     fn start(&self, endpoint: Endpoint) -> anyhow::Result<Running> {

@@ -376,12 +376,38 @@ async fn alertmanagers_come_from_files_and_each_entry_has_its_own_labels_and_cre
     stage.stop().await;
 }
 
+#[tokio::test]
+async fn an_alertmanager_that_a_servers_list_names_late_is_told_what_fires_already() {
+    let (fake, addr) = FakeAlertmanager::start().await;
+    let listed = Arc::new(Mutex::new(json!([])));
+    let list = listed.clone();
+    let answer = move || async move { Json(list.lock().expect("fine").clone()) };
+    let server = serve(Router::new().route("/list", get(answer))).await;
+    let entry = format!(
+        "  - path_prefix: am\n    http_sd_configs: [{{url: 'http://{server}/list', refresh_interval: 20ms}}]\n"
+    );
+    let stage = Stage::start_with(&entry, Vec::new(), None);
+    let resolved = Notice { resolved: true, ..notice("Over", &[]) };
+    stage.outbox.push(vec![notice("Down", &[]), resolved, notice("Muted", &[("mute", "yes")])]);
+    // The alerts have been taken while the list named nobody.
+    while stage.outbox.0.queue.len() > 0 {
+        tokio::task::yield_now().await;
+    }
+    *listed.lock().expect("fine") = json!([{"targets": [addr]}]);
+    let requests = fake.requests(1).await;
+    let names: Vec<_> = requests[0].iter().map(|alert| alert["labels"]["alertname"].clone()).collect();
+    assert_eq!(names, ["Down"]);
+    assert_eq!(stage.status.alertmanagers().into_keys().collect::<Vec<_>>(), [format!("http://{addr}/am")]);
+    stage.stop().await;
+}
+
 #[test]
 fn what_cannot_be_spoken_to_is_refused_by_name() {
     for (entry, expected) in [
         ("static_configs: [{targets: ['http://x']}]", "alertmanager target \"http://x\" is not HOST:PORT"),
         ("tls_config: {cert_file: a.pem}", "tls_config: cert_file needs key_file beside it"),
         ("timeout: 0s", "alertmanagers: timeout cannot be 0"),
+        ("http_sd_configs: [{url: 'ftp://x'}]", "http_sd_configs: url \"ftp://x\" is not http or https"),
         (
             "{basic_auth: {username: u}, authorization: {credentials: c}}",
             "alertmanagers: at most one of basic_auth and authorization must be configured",
@@ -432,7 +458,8 @@ async fn a_webhook_is_told_once_of_a_firing_and_once_of_its_end_also_over_a_rest
         "    []\n  webhooks: [{{url: 'http://{addr}/secret-path', group_wait: 50ms, group_by: [alertname]}}]\n"
     );
     let start = |state: &State| Stage::start_with(&hooks, Vec::new(), Some(state.clone()));
-    let (order, user) = (notice("Down", &[("service", "order")]), notice("Down", &[("service", "user")]));
+    // Of no service: no evidence comes between the first message and the second.
+    let (order, user) = (notice("Down", &[("queue", "order")]), notice("Down", &[("queue", "user")]));
 
     let stage = start(&state);
     stage.outbox.push(vec![order.clone(), user.clone()]);

@@ -45,6 +45,9 @@ pub struct Config {
     /// Of series, external labels included, before they are sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub write_relabel_configs: Vec<relabel::Rule>,
+    /// Which of several replicas send what the rules recorded; not in Prometheus.
+    #[serde(default)]
+    pub recorded_series: RecordedSeries,
     #[serde(default)]
     pub queue_config: QueueConfig,
     /// Of the log on disk. What a server that is away has not taken by then is dropped, oldest first.
@@ -59,6 +62,17 @@ pub enum ProtobufMessage {
     V1,
     #[serde(rename = "io.prometheus.write.v2.Request")]
     V2,
+}
+
+/// The `recorded_series` key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordedSeries {
+    /// The holder of the lease `rules-write`: the replicas' rules give the same series at the same times.
+    #[default]
+    LeaseHolder,
+    /// Every replica: for servers that choose one replica by its external labels (`cluster`, `__replica__`).
+    EveryReplica,
 }
 
 impl From<ProtobufMessage> for Message {

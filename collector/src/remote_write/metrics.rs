@@ -34,6 +34,7 @@ pub(super) struct RemoteMetrics {
     failed: Family<RemoteLabels, Counter>,
     retried: Family<RemoteLabels, Counter>,
     dropped: Family<DroppedLabels, Counter>,
+    left: Family<RemoteLabels, Counter>,
     bytes: Family<RemoteLabels, Counter>,
     pending: Family<RemoteLabels, Gauge>,
     log_bytes: Family<RemoteLabels, Gauge>,
@@ -55,6 +56,7 @@ impl RemoteMetrics {
             failed: Family::default(),
             retried: Family::default(),
             dropped: Family::default(),
+            left: Family::default(),
             bytes: Family::default(),
             pending: Family::default(),
             log_bytes: Family::default(),
@@ -70,6 +72,8 @@ impl RemoteMetrics {
             r.register("samples_failed", "Samples refused for good by remote storage", own.failed.clone());
             r.register("samples_retried", "Samples of requests that are sent again", own.retried.clone());
             r.register("samples_dropped", "Samples dropped before they were sent, by reason", own.dropped.clone());
+            let help = "Recorded samples that were left to the replica that holds the lease";
+            r.register("samples_left_to_holder", help, own.left.clone());
             r.register("bytes", "Bytes of request bodies sent, compressed", own.bytes.clone());
             r.register("samples_pending", "Samples in the log that wait to be sent", own.pending.clone());
             r.register("log_bytes", "Length of the log on disk", own.log_bytes.clone());
@@ -142,6 +146,10 @@ impl RemoteSeries {
     pub(super) fn dropped(&self, reason: &'static str, samples: u64) {
         let RemoteLabels { remote_name, url } = self.0.labels.clone();
         self.0.metrics.dropped.get_or_create(&DroppedLabels { remote_name, url, reason }).inc_by(samples);
+    }
+
+    pub(super) fn left(&self, samples: u64) {
+        self.0.metrics.left.get_or_create(&self.0.labels).inc_by(samples);
     }
 
     pub(super) fn pending(&self, samples: u64) {

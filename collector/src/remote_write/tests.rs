@@ -102,7 +102,7 @@ fn start(config: &Config, data: &Path, external_labels: &Labels) -> Stage {
     let (mut tasks, metrics, shutdown) = (Tasks::new(), Metrics::new(), Shutdown::new());
     let configs = std::slice::from_ref(config);
     Config::check_all(configs).unwrap();
-    let inputs = Inputs { configs, external_labels, data, clock: Clock::System };
+    let inputs = Inputs { configs, external_labels, data, clock: Clock::System, rules_write: None };
     let taps = spawn(&mut tasks, inputs, &metrics, &shutdown).unwrap();
     Stage { taps, tasks, metrics, shutdown }
 }

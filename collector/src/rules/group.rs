@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -17,6 +17,7 @@ use super::alerting::{ActiveAlerts, Alert, Notice, Observed, Timing, alert_label
 use super::file::{GroupSpec, RuleKind, RuleSpec};
 use super::template::{Data, Expansion, QueryAnswer, Template};
 use super::{order, recording};
+use crate::phase;
 
 /// Rules of one group that are evaluated at the same time, as Prometheus' --rules.max-concurrent-rule-evals.
 const CONCURRENT_MAX: usize = 4;
@@ -115,37 +116,43 @@ impl Group {
         self.rules.iter().flat_map(|rule| rule.alerts.iter().map(move |alert| (rule, alert)))
     }
 
-    /// Evaluates every rule as of `at`; a rule that fails keeps its state and does not stop the others.
+    /// Evaluates every rule as of `at` and gives the notices in the order of the rules.
     pub async fn evaluate(&mut self, backend: &impl Backend, at: Timestamp) -> Outcome {
+        let told = Mutex::new(BTreeMap::new());
+        let tell = |rule, notices| drop(told.lock().expect("no one panics holding it").insert(rule, notices));
+        let failures = self.evaluate_and_tell(backend, at, &tell).await;
+        let told = told.into_inner().expect("no one panicked holding it");
+        Outcome { notices: told.into_values().flatten().collect(), failures }
+    }
+
+    /// Evaluates every rule as of `at`; a rule that fails keeps its state and does not stop the others. What is due
+    /// is told with the rule's number as soon as the rule knows it: before its samples are stored, and while other
+    /// rules are still to come. Returns what [`Outcome::failures`] says.
+    pub async fn evaluate_and_tell(
+        &mut self,
+        backend: &impl Backend,
+        at: Timestamp,
+        tell: &(impl Fn(usize, Vec<Notice>) + Sync),
+    ) -> Vec<(String, String)> {
         let started = Instant::now();
-        let mut outcome = Outcome::default();
-        let mut notices: Vec<Vec<Notice>> = self.rules.iter().map(|_| Vec::new()).collect();
         for turn in 0..=self.turns.iter().copied().max().unwrap_or(0) {
             let mut due = Vec::new();
             for (index, rule) in self.rules.iter_mut().enumerate() {
                 if self.turns[index] == turn {
-                    due.push(numbered(index, rule.take_turn(backend, at, &self.timing, self.spec.limit)));
+                    let tell = move |notices| tell(index, notices);
+                    due.push(rule.take_turn(backend, at, &self.timing, self.spec.limit, tell));
                 }
             }
-            let mut results = futures::stream::iter(due).buffer_unordered(CONCURRENT_MAX);
-            while let Some((index, found)) = results.next().await {
-                notices[index] = found;
-            }
-        }
-        outcome.notices = notices.into_iter().flatten().collect();
-        for rule in &self.rules {
-            if let RuleHealth::Failed(why) = &rule.health {
-                outcome.failures.push((rule.spec.name().to_owned(), why.clone()));
-            }
+            futures::stream::iter(due).buffer_unordered(CONCURRENT_MAX).collect::<()>().await;
         }
         self.last_evaluation = Some(at);
         self.evaluation_time = started.elapsed();
-        outcome
+        let failed = |rule: &Rule| match &rule.health {
+            RuleHealth::Failed(why) => Some((rule.spec.name().to_owned(), why.clone())),
+            _ => None,
+        };
+        self.rules.iter().filter_map(failed).collect()
     }
-}
-
-async fn numbered<T>(number: usize, work: impl Future<Output = T>) -> (usize, T) {
-    (number, work.await)
 }
 
 /// A rule's identity within its group: name, labels, and a number where several are alike.
@@ -182,17 +189,13 @@ impl Rule {
         at: Timestamp,
         timing: &GroupTiming,
         limit: usize,
-    ) -> Vec<Notice> {
+        tell: impl Fn(Vec<Notice>) + Send,
+    ) {
         let began = Instant::now();
-        let result = self.evaluate(backend, at, timing, limit).await;
+        let result = self.evaluate(backend, at, timing, limit, tell).await;
         self.last_evaluation = Some(at);
         self.evaluation_time = began.elapsed();
-        let (health, notices) = match result {
-            Ok(notices) => (RuleHealth::Ok, notices),
-            Err(why) => (RuleHealth::Failed(why), Vec::new()),
-        };
-        self.health = health;
-        notices
+        self.health = result.map_or_else(RuleHealth::Failed, |()| RuleHealth::Ok);
     }
 
     async fn evaluate(
@@ -201,14 +204,14 @@ impl Rule {
         at: Timestamp,
         timing: &GroupTiming,
         limit: usize,
-    ) -> Result<Vec<Notice>, String> {
+        tell: impl Fn(Vec<Notice>) + Send,
+    ) -> Result<(), String> {
         let asked_at = at - timing.query_offset;
         let result = backend.instant(&self.spec.expr, asked_at).await?;
-        let (samples, notices) = match &self.spec.kind {
+        let samples = match &self.spec.kind {
             RuleKind::Record { name } => {
                 let labels = literal(&self.spec.labels);
-                let samples = recording::samples(name, &labels, &result, asked_at, limit).map_err(|e| e.to_string())?;
-                (samples, Vec::new())
+                recording::samples(name, &labels, &result, asked_at, limit).map_err(|e| e.to_string())?
             }
             RuleKind::Alert { name, hold, keep_firing_for, annotations, .. } => {
                 let mut observed = Vec::with_capacity(result.len());
@@ -220,15 +223,15 @@ impl Rule {
                 }
                 let timings = Timing { hold: *hold, keep_firing_for: *keep_firing_for };
                 self.alerts.advance(at, timings, limit, observed).map_err(|e| e.to_string())?;
-                let notices = self.alerts.take_due(at, timing.resend_delay, timing.interval, &self.spec.expr);
-                (self.alerts.samples(asked_at), notices)
+                // Before anything is stored: a page waits for no disk.
+                tell(self.alerts.take_due(at, timing.resend_delay, timing.interval, &self.spec.expr));
+                self.alerts.samples(asked_at)
             }
         };
-        // What could not be stored must not keep a page from going out.
         if let Err(why) = backend.write(self.with_stale_markers(samples, asked_at)).await {
             tracing::warn!(rule = self.spec.name(), error = why, "failed to store the samples of a rule");
         }
-        Ok(notices)
+        Ok(())
     }
 
     /// Adds an end to every series that was written last time and is not now.
@@ -288,11 +291,12 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The offset spreads the groups over the interval; it depends on the group's name and file alone.
-    pub fn new(spec: &GroupSpec, interval: Duration) -> Self {
+    /// The offset spreads the groups behind the scrapes; it depends on the group's name and file and on these alone.
+    pub fn new(spec: &GroupSpec, interval: Duration, scrape_interval: Duration) -> Self {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let hash = xxhash_rust::xxh3::xxh3_64(format!("{}\u{ff}{}", spec.name, spec.file).as_bytes());
-        Grid { interval_ms, offset_ms: (hash % interval_ms.unsigned_abs()) as i64 }
+        let offset = phase::of_rules(hash, interval, scrape_interval);
+        Grid { interval_ms, offset_ms: i64::try_from(offset.as_millis()).unwrap_or(0) }
     }
 
     /// The first point after `at`.

@@ -12,7 +12,7 @@ use super::template::QueryAnswer;
 use crate::clock::Clock;
 use crate::notify::Outbox;
 use crate::query::Querier;
-use crate::write::WriteHandle;
+use crate::write::{Origin, WriteHandle};
 
 /// The running collector as a group sees it.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ impl Backend for Live {
         if samples.is_empty() {
             return Ok(());
         }
-        self.write.write(samples).await.map(drop).map_err(|error| error.to_string())
+        self.write.write(samples, Origin::Rules).await.map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -85,16 +85,17 @@ impl GroupTask {
 
     async fn evaluate(&mut self, at: Timestamp) {
         let failing_before = self.failing();
-        let outcome = self.group.evaluate(&self.live, at).await;
+        let outbox = self.outbox.clone();
+        let tell = |_, notices| outbox.push(notices);
+        let failures = self.group.evaluate_and_tell(&self.live, at, &tell).await;
         let group = &self.group;
-        self.metrics.evaluated(group, outcome.failures.len());
-        for (rule, error) in &outcome.failures {
+        self.metrics.evaluated(group, failures.len());
+        for (rule, error) in &failures {
             // Once when a rule begins to fail: its health and the counter show the rest.
             if !failing_before.contains(rule) {
                 tracing::warn!(group = group.spec.name, rule, error, "rule failed");
             }
         }
-        self.outbox.push(outcome.notices);
         if let Some(memory) = &self.memory {
             memory.offer(group);
         }

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::StorageConfig;
 use crate::notify::queue::Queue;
 use crate::query::Embedded;
-use crate::write::Writer;
+use crate::write::{Origin, Writer};
 
 const RULES: &str = r#"
 groups:
@@ -52,6 +52,7 @@ impl Stage {
         let (outbox, queue) = Outbox::with_queue();
         let inputs = Inputs {
             config: receiver,
+            repeated: watch::channel(0).1,
             clock,
             querier: querier.clone(),
             write: write.clone(),
@@ -68,7 +69,7 @@ impl Stage {
     async fn failing(&self, value: f64) {
         let labels = Labels::from_pairs([("__name__", "failing"), ("service", "order")]);
         let sample = Sample { labels, timestamp: self.clock.now(), value };
-        self.write.write(vec![sample]).await.expect("the writer runs");
+        self.write.write(vec![sample], Origin::Outside).await.expect("the writer runs");
     }
 
     async fn seconds(&self, seconds: u64) {

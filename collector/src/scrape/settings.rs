@@ -12,6 +12,7 @@ use super::{Config, Scheme, ScrapeProtocol};
 use crate::config::Global;
 use crate::discovery::{Target, relabel};
 use crate::http_client::Auth;
+use crate::phase;
 
 /// Everything about a job that its targets share.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,9 +89,8 @@ pub(super) fn phase_seed(external_labels: &Labels) -> u64 {
     xxh3_64(format!("{}{external_labels}", hostname.trim()).as_bytes())
 }
 
-/// Where in the interval a target is scraped: the same after every restart, spread over the interval.
+/// Where in the interval a target is scraped: the same after every restart.
 pub(super) fn phase(target: &Target, seed: u64) -> Duration {
-    let interval_ms = u64::try_from(target.scrape_interval.as_millis()).unwrap_or(u64::MAX).max(1);
     let hash = xxh3_64(format!("{}{}", target.labels, target.scrape_url).as_bytes());
-    Duration::from_millis((hash ^ seed) % interval_ms)
+    phase::of_scrapes(hash ^ seed, target.scrape_interval)
 }

@@ -11,6 +11,7 @@ use service::{Shutdown, Tasks};
 use telemetry::{Labels, Timestamp};
 
 use crate::postgres::Postgres;
+use crate::rig::Rig;
 
 async fn open(url: &str) -> State {
     Config { url: Some(url.to_owned()) }.open(Path::new("/nowhere"), &Metrics::new()).await.expect("a good URL")
@@ -159,4 +160,64 @@ async fn a_postgres_that_is_away_keeps_nobody_from_starting_and_is_used_when_it_
     let error = format!("{:#}", anyhow::Error::from(state.load_group("g").await.expect_err("away")));
     assert!(!error.contains("hunter2"), "{error}");
     assert!(metrics.expose().contains("collector_state_errors_total{operation=\"load alerts\"} 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_the_holder_alone_sends_what_rules_recorded_and_the_other_goes_on_for_it() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let receiver = Rig::start("").await;
+    let start = async |replica: &str| {
+        // The first server is told by the holder, the second by everybody.
+        let entry = |name: &str, more: &str| {
+            format!(
+                "{{name: {name}, url: 'http://{}/api/v1/write', queue_config: {{batch_send_deadline: 50ms}}, {more}, \
+                 write_relabel_configs: [{{target_label: replica, replacement: {replica}}}, {{target_label: way, \
+                 replacement: {name}}}]}}",
+                receiver.addr
+            )
+        };
+        let (one, every) = (entry("one", "remote_timeout: 5s"), entry("every", "recorded_series: every_replica"));
+        let more = format!("rule_files: [r.yml]\nstate: {{url: '{}'}}\nremote_write: [{one}, {every}]", postgres.url());
+        let rules = "groups: [{name: g, rules: [{record: 'jobs:sum', expr: 'sum(jobs_total)'}]}]";
+        Rig::start_with(&more, &[("r.yml", rules)]).await
+    };
+    let (a, b) = tokio::join!(start("a"), start("b"));
+    let replicas = async |query: &str| -> BTreeSet<String> {
+        let (_, answer) = receiver.json(&format!("/api/v1/query?query={query}")).await;
+        let result = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        result.iter().filter_map(|series| Some(series["metric"]["replica"].as_str()?.to_owned())).collect()
+    };
+    let both = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+    let until = async |query: &str, expected: &BTreeSet<String>| {
+        let wait = async {
+            while replicas(query).await != *expected {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        assert!(waited.is_ok(), "{query}: {:?}, not {expected:?}", replicas(query).await);
+    };
+    until("jobs_total{way=%22one%22}", &both).await;
+    until("jobs:sum{way=%22every%22}", &both).await;
+    let recorded = "jobs:sum{way=%22one%22}";
+    let left = async |rig: &Rig| {
+        let metrics = rig.get("/metrics").send().await.expect("an answer").text().await.expect("text");
+        let line = metrics.lines().find(|line| {
+            line.starts_with("prometheus_remote_storage_samples_left_to_holder_total") && line.contains("\"one\"")
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    // Whoever does not hold the lease has left several evaluations to the other.
+    let holds_a = loop {
+        let (of_a, of_b) = (left(&a).await, left(&b).await);
+        if of_a.max(of_b) >= 5.0 && !replicas(recorded).await.is_empty() {
+            break of_b > of_a;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let (holder, other, names) = if holds_a { (a, b, ["a", "b"]) } else { (b, a, ["b", "a"]) };
+    assert_eq!(replicas(recorded).await, BTreeSet::from([names[0].to_owned()]));
+    drop(holder);
+    until(recorded, &both).await;
+    drop(other);
 }

@@ -44,7 +44,7 @@ enum Command {
     Bench(bench::Options),
     /// Run the fuzz targets of every parser and decoder, each for some minutes.
     Fuzz(fuzz::Options),
-    /// Long runs: the loss matrix of log delivery.
+    /// Long runs: the loss matrix of log delivery, Alertmanager away for five minutes.
     #[command(subcommand)]
     Soak(soak::Soak),
     /// Check that crates depend on each other only along the allowed arrows.

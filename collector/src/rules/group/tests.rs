@@ -101,6 +101,28 @@ async fn rules_run_in_order_at_the_offset_and_vanished_series_end() {
 }
 
 #[tokio::test]
+async fn an_alert_is_told_before_its_samples_are_stored_and_the_next_rule_is_asked() {
+    let backend = Scripted::default();
+    backend.answer("up == 0", Ok(vec![series(&[("s", "a")], 0.0)]));
+    // It reads what the rule above it writes, so that it has to wait for it.
+    let mut group = group(vec![alert("Down", "up == 0", &[], &[]), record("firing", "ALERTS")]);
+    let tell = |rule, notices: Vec<Notice>| {
+        backend.log.lock().expect("fine").push(format!("tell {rule} {}", notices[0].labels));
+    };
+    group.evaluate_and_tell(&backend, minute(1), &tell).await;
+    assert_eq!(
+        backend.take_log(),
+        [
+            "ask up == 0 @50",
+            r#"tell 0 {alertname="Down", s="a"}"#,
+            r#"write ALERTS{alertname="Down", alertstate="firing", s="a"} 1 @50"#,
+            r#"write ALERTS_FOR_STATE{alertname="Down", s="a"} 60 @50"#,
+            "ask ALERTS @50",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_failing_rule_keeps_its_state_and_the_others_go_on() {
     let backend = Scripted::default();
     backend.answer("up == 0", Ok(vec![series(&[("s", "a")], 0.0)]));
@@ -169,12 +191,12 @@ fn alike_rules_have_keys_of_their_own() {
 #[test]
 fn the_grid_is_aligned_and_missed_points_are_counted() {
     let interval = Duration::from_secs(15);
-    let grid = Grid::new(&spec(Vec::new()), interval);
+    let grid = Grid::new(&spec(Vec::new()), interval, interval);
     let first = grid.after(Timestamp(1_700_000_000_000));
     assert!(first > Timestamp(1_700_000_000_000) && first <= Timestamp(1_700_000_015_000));
     assert_eq!(grid.after(first), first + interval, "strictly after");
     assert_eq!(grid.after(Timestamp(first.as_millis() - 1)), first);
-    assert_eq!(Grid::new(&spec(Vec::new()), interval), grid, "the same in every replica");
+    assert_eq!(Grid::new(&spec(Vec::new()), interval, interval), grid, "the same in every replica");
     let after = |millis| grid.next(first, Timestamp(first.as_millis() + millis));
     assert_eq!(after(3), (first + interval, 0));
     assert_eq!(after(14_999), (first + interval, 0));
