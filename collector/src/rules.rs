@@ -354,21 +354,28 @@ impl Manager {
         }
         let rules = wanted.groups.values().map(|(spec, _)| spec.rules.len()).sum();
         self.metrics.loaded(wanted.groups.len(), rules);
+        let mut new = Vec::new();
         for (key, (spec, timing)) in &wanted.groups {
             if self.running.contains_key(key) {
                 continue;
             }
             let mut group = Group::new(spec.clone(), *timing);
-            match (old.remove(key), &self.memory) {
-                (Some(old), _) => {
-                    let gone = group.take_over(old);
-                    self.orphan(gone, timing.interval);
-                }
-                (None, Some(memory)) if first => memory.restore(&mut group, &wanted.settings, self.clock.now()).await,
-                (None, _) => {}
+            if let Some(old) = old.remove(key) {
+                let gone = group.take_over(old);
+                self.orphan(gone, timing.interval);
             }
+            new.push((key, group));
+        }
+        if let Some(memory) = self.memory.as_ref().filter(|_| first) {
+            let now = self.clock.now();
+            // Side by side: where the database does not answer, alerting waits for one timeout, not for each group's.
+            let restore = new.iter_mut().map(|(_, group)| memory.restore(group, &wanted.settings, now));
+            futures::future::join_all(restore).await;
+        }
+        for (key, group) in new {
             self.status.publish(&group);
-            let running = self.start(group, wanted.grid(spec, timing));
+            let grid = wanted.grid(&group.spec, &group.timing);
+            let running = self.start(group, grid);
             self.running.insert(key.clone(), running);
         }
         for ((file, name), group) in old {

@@ -15,7 +15,7 @@ mod routes;
 mod tls;
 mod world;
 
-use world::{World, free_port};
+use world::{RULES, World, free_port};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alerts_of_one_name_are_one_notification_and_its_end_is_another() {
@@ -136,6 +136,30 @@ async fn what_fired_while_alertmanager_was_away_is_told_when_it_is_back() {
     world.until_told("Failing", (1, 0)).await;
     world.says(&[("failing", "order", 0)]);
     world.until_told("Failing", (1, 1)).await;
+}
+
+/// A database that takes connections and never answers is worse than one that refuses them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_does_not_answer_delays_alerts_by_one_timeout_whatever_the_number_of_groups() {
+    let Some(world) = World::new().await else { return };
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("port 0");
+    let mut rules = RULES.to_owned();
+    for group in 0..40 {
+        rules += &format!("  - {{name: g{group}, rules: [{{record: 'g:{group}', expr: '1'}}]}}\n");
+    }
+    std::fs::write(world.dir.path().join("it.rules.yml"), rules).expect("written");
+    let alertmanager = world.alertmanager(free_port(), &[]).await;
+    world.says(&[("failing", "order", 1)]);
+    let address = silent.local_addr().expect("bound");
+    let state = format!("state: {{url: 'postgres://collector@{address}/picket'}}");
+    let collector = world.collector("c", &[alertmanager.port], &state).await;
+    let ready = Instant::now();
+    world.until_told("Failing", (1, 0)).await;
+    assert!(ready.elapsed() < std::time::Duration::from_secs(20), "told after {:?}", ready.elapsed());
+    world.says(&[("failing", "order", 0)]);
+    world.until_told("Failing", (1, 1)).await;
+    let failed = "collector_state_errors_total{operation=\"load alerts\"}";
+    assert!(world.metric(&collector, failed).await >= 41.0, "it was asked for every group, and did not answer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
