@@ -100,6 +100,9 @@ pub fn anchored(pattern: &str) -> Result<Regex, RegexError> {
 fn compile(pattern: &str) -> Result<(String, Regex), RegexError> {
     let error = |source| RegexError { pattern: pattern.to_owned(), source: Box::new(source) };
     let translated = re2::translate(pattern).map_err(|reason| error(regex::Error::Syntax(reason)))?;
+    // By itself first: `a)|(b` has a meaning only inside of somebody else's parentheses.
+    let alone = regex_syntax::ast::parse::Parser::new().parse(&translated);
+    alone.map_err(|reason| error(regex::Error::Syntax(reason.to_string())))?;
     let regex = Regex::new(&format!("^(?s:{translated})$")).map_err(error)?;
     Ok((translated, regex))
 }

@@ -103,6 +103,8 @@ fn what_re2_refuses_is_refused() {
         "(?=a)",
         r"\é",
         "[[:nope:]]",
+        "a)|(b",
+        "a)(?i)|(b",
     ] {
         let error = Matcher::new("l", MatchOp::Regex, pattern);
         assert!(error.is_err(), "{pattern:?} is no RE2 pattern");
