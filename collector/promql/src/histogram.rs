@@ -9,27 +9,13 @@ mod trim;
 use std::fmt;
 
 pub use arithmetic::{Combined, IncompatibleSchemas};
+pub use telemetry::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, IndexedCount};
 pub use trim::Keep;
 
 use crate::text::format_general;
 
-/// Whether the counts may have started anew since the sample before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CounterResetHint {
-    #[default]
-    Unknown,
-    CounterReset,
-    NotCounterReset,
-    Gauge,
-}
-
-/// The schema of histograms with custom bucket bounds.
-pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
-
-/// A bucket's index and its count.
-pub type IndexedCount = (i32, f64);
-
-/// A histogram with float counts.
+/// A histogram with float counts, as the engine reckons with it: what the wire formats carry, without what they
+/// demand. In the middle of an expression counts may be negative and custom buckets may have been dropped.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
     pub counter_reset_hint: CounterResetHint,

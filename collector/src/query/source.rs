@@ -5,10 +5,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use promql::histogram::{CounterResetHint, Histogram};
+use promql::histogram::Histogram;
 use promql::{Columns, ExtraColumns, PointSeries, Selected, Series, SeriesId, Snapshot, Source, SourceError};
 use storage::Storage;
-use telemetry::histogram::CounterResetHint as Hint;
 use telemetry::{Labels, Matcher, Timestamp};
 
 pub(super) struct StorageSource(pub(super) Arc<Storage>);
@@ -81,12 +80,7 @@ impl Snapshot for StorageSnapshot<'_> {
 /// A histogram as the engine knows it.
 fn converted(histogram: &telemetry::Histogram) -> Histogram {
     Histogram {
-        counter_reset_hint: match histogram.counter_reset_hint {
-            Hint::Unknown => CounterResetHint::Unknown,
-            Hint::CounterReset => CounterResetHint::CounterReset,
-            Hint::NotCounterReset => CounterResetHint::NotCounterReset,
-            Hint::Gauge => CounterResetHint::Gauge,
-        },
+        counter_reset_hint: histogram.counter_reset_hint,
         schema: histogram.schema,
         zero_threshold: histogram.zero_threshold,
         zero_count: histogram.zero_count,

@@ -5,6 +5,7 @@
 mod columns;
 mod differential;
 mod parse_errors;
+mod parsers;
 mod robustness;
 mod scripts;
 mod statistics;
