@@ -117,6 +117,9 @@ pub struct Config {
     pub samples_max: usize,
     /// Queries that are evaluated at the same time; further ones wait, and their waiting counts as time.
     pub concurrency_max: usize,
+    /// Threads that one range query over many series may use; answers do not depend on it. As many as there are
+    /// processors, at most 4, where it is not set.
+    pub threads_max: usize,
     /// Ask this Prometheus API instead of the samples here; the path of its `api/v1/query` without that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -141,6 +144,7 @@ impl Default for Config {
             timeout: Duration::from_secs(120),
             samples_max: 50_000_000,
             concurrency_max: 20,
+            threads_max: std::thread::available_parallelism().map_or(1, |processors| processors.get().min(4)),
             url: None,
             headers: BTreeMap::new(),
             basic_auth: None,
@@ -158,6 +162,7 @@ impl Config {
         match () {
             () if self.timeout.is_zero() => Err("query: timeout cannot be 0".to_owned()),
             () if self.concurrency_max == 0 => Err("query: concurrency_max cannot be 0".to_owned()),
+            () if self.threads_max == 0 => Err("query: threads_max cannot be 0; 1 uses one thread".to_owned()),
             () => self.check_remote().map_err(|why| format!("query: {why}")),
         }
     }

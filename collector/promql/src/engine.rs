@@ -57,6 +57,9 @@ pub struct Options<'a> {
     pub type_labels: bool,
     /// Count samples for each step ([`Stats::steps`](crate::Stats)).
     pub step_stats: bool,
+    /// How many threads functions over ranges may use at the same time, where series and steps are many; the answer
+    /// does not depend on it. 0 and 1 are the caller's thread alone.
+    pub threads: usize,
     /// A clock that only rises, for [`Stats::timings`](crate::Stats); its zero is anywhere.
     pub clock: Option<&'a (dyn Fn() -> Duration + Sync)>,
 }

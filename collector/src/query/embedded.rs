@@ -21,6 +21,7 @@ pub struct Embedded {
     engine: Engine,
     source: StorageSource,
     timeout: Duration,
+    threads: usize,
     turns: Semaphore,
     prepared: Mutex<HashMap<Arc<str>, Arc<Prepared>>>,
 }
@@ -32,6 +33,7 @@ impl Embedded {
             engine: Engine::new(limits),
             source: StorageSource(storage),
             timeout: config.timeout,
+            threads: config.threads_max,
             turns: Semaphore::new(config.concurrency_max),
             prepared: Mutex::default(),
         }
@@ -187,7 +189,7 @@ impl Embedded {
             }
             let QueryOptions { lookback, step_stats, .. } = asked;
             let (stop, clock) = (Some(&stop as _), Some(&clock as _));
-            work(this, Options { stop, clock, lookback, step_stats, ..Options::default() })
+            work(this, Options { stop, clock, lookback, step_stats, threads: this.threads, ..Options::default() })
         });
         let evaluated = evaluated.await;
         drop(waiting);

@@ -11,8 +11,10 @@ mod join;
 mod kernel;
 mod map;
 pub(crate) mod memory;
+mod pairs;
 mod rows;
 mod scan;
+mod shards;
 mod topk;
 
 use std::sync::Arc;

@@ -91,6 +91,58 @@ fn columns_give_what_the_general_way_gives() {
     assert!(answered > 3000, "only {answered} answers");
 }
 
+/// Enough series for many shards; resets, holes and staleness markers among them.
+fn many(random: &mut Random, series: usize) -> Vec<PointSeries> {
+    let one = |i: usize| {
+        let labels = telemetry::Labels::from_pairs([
+            ("__name__", if i.is_multiple_of(7) { "c" } else { "c_total" }),
+            ("job", ["api", "web", "db"][i % 3]),
+            ("instance", &i.to_string()),
+        ]);
+        let mut floats = Vec::new();
+        let mut value = 0.0;
+        for k in 0..120 {
+            let ts = Timestamp::from_millis(k * 15_000 + (i % 11) as i64 * 1000);
+            value += random.below(10) as f64 / 7.0;
+            match random.below(50) {
+                0 => value = 0.0,
+                1 => floats.push((ts, telemetry::stale_nan())),
+                2 => continue,
+                _ => floats.push((ts, value)),
+            }
+        }
+        PointSeries { labels, floats, ..PointSeries::default() }
+    };
+    (0..series).map(one).collect()
+}
+
+#[test]
+fn threads_change_neither_answers_nor_statistics() {
+    let mut random = Random(0x5eed_0c02);
+    let table = SeriesTable::new(many(&mut random, 5000));
+    let engine = Engine::default();
+    for query in [
+        "sum by (job) (rate(c_total[5m]))",
+        "avg(increase({job=~'.+'}[3m]))",
+        "topk by (job) (2, max_over_time(c_total[2m] offset 1m))",
+        "stddev(last_over_time(c_total{job='api'}[1m]) - rate(c_total[10m] @ 900))",
+    ] {
+        let prepared = Prepared::new(parse(query).unwrap());
+        let answer = |threads: usize, max_samples: usize| {
+            let options = Options { step_stats: true, threads, ..Options::default() };
+            let (start, end) = (Timestamp::from_millis(300_000), Timestamp::from_millis(1_700_000));
+            let engine = Engine::new(Limits { max_samples, ..engine.limits().clone() });
+            engine.range_prepared(&prepared, &table, start, end, Duration::from_secs(7), options)
+        };
+        let alone = answer(1, 50_000_000).unwrap();
+        assert!(alone.stats.samples > 0, "{query}");
+        for threads in [2, 3, 16] {
+            same(query, answer(threads, 50_000_000), Ok::<_, promql::EvalError>(alone.clone()));
+        }
+        same(query, answer(2, 1000), answer(1, 1000));
+    }
+}
+
 /// Series without samples in the window are counted where samples are copied.
 fn without_series(mut answer: promql::Answer) -> promql::Answer {
     answer.stats.series = 0;

@@ -6,43 +6,27 @@ use telemetry::{Labels, Timestamp};
 
 use super::kernel::{Function, Kernel, has_nan, never_falls};
 use super::memory::key;
-use super::{ABSENT, Consumer, Fast, Quit, Shape, computed, count, is_absent};
+use super::pairs::{OVER_PAIRS, Pairs, Work};
+use super::shards::{Job, Slide};
+use super::{ABSENT, Consumer, Fast, Quit, Shape, count, is_absent};
 use crate::ast::*;
 use crate::engine::EvalError;
-use crate::eval::over_time::{RangeCall, Slice};
 use crate::eval::select::pinned;
-use crate::eval::{Cell, Evaluator, Grid, Window};
+use crate::eval::{Evaluator, Grid, Window};
 use crate::source::Columns;
 
 /// Series that are read before the query looks whether it should stop.
 const SERIES_BETWEEN_STOP_CHECKS: usize = 4096;
 
-/// Functions without a form for columns that look at floats alone.
-const OVER_PAIRS: [&str; 13] = [
-    "changes",
-    "deriv",
-    "double_exponential_smoothing",
-    "mad_over_time",
-    "predict_linear",
-    "quantile_over_time",
-    "resets",
-    "stddev_over_time",
-    "stdvar_over_time",
-    "ts_of_first_over_time",
-    "ts_of_last_over_time",
-    "ts_of_max_over_time",
-    "ts_of_min_over_time",
-];
-
 /// The samples of a series without staleness markers; copied only where there are some.
 #[derive(Default)]
-struct Clean {
+pub(super) struct Clean {
     times: Vec<i64>,
     values: Vec<f64>,
 }
 
 impl Clean {
-    fn of<'c>(&'c mut self, columns: &Columns<'c>, rising: bool) -> (&'c [i64], &'c [f64]) {
+    pub(super) fn of<'c>(&'c mut self, columns: &Columns<'c>, rising: bool) -> (&'c [i64], &'c [f64]) {
         let (times, values) = (columns.times, columns.values);
         if (rising && values.len() > 1) || !has_nan(values) || !values.iter().any(|value| is_absent(*value)) {
             return (times, values);
@@ -74,11 +58,11 @@ impl Meter {
     }
 }
 
-fn has_histograms(columns: &Columns<'_>) -> bool {
+pub(super) fn has_histograms(columns: &Columns<'_>) -> bool {
     columns.extra.is_some_and(|extra| !extra.histograms.is_empty())
 }
 
-fn has_starts(columns: &Columns<'_>) -> bool {
+pub(super) fn has_starts(columns: &Columns<'_>) -> bool {
     columns.extra.is_some_and(|extra| !extra.float_starts.is_empty())
 }
 
@@ -209,88 +193,109 @@ impl Evaluator<'_> {
         window: Window,
         consumer: &mut dyn Consumer,
     ) -> Fast<Vec<usize>> {
-        let (name, steps, range_ms) = (n.function.name, window.steps(), matrix.range_ms);
+        let (name, range_ms) = (n.function.name, matrix.range_ms);
         let (at, offset_ms) = (pinned(matrix.selector.at), matrix.selector.offset_ms);
-        let end_of = |ts: i64| at.unwrap_or(ts).saturating_sub(offset_ms);
-        let span = (end_of(window.start).saturating_sub(range_ms), end_of(window.last()));
+        let slide = Slide { window, range_ms, offset_ms, at };
         let heeds_starts =
             self.options.start_timestamps && matches!(name, "rate" | "increase" | "irate" | "resets" | "delta");
-        let counts_up = matches!(name, "rate" | "increase");
-        let mut work = match Function::of(name) {
+        let work = match Function::of(name) {
+            Some(function) if self.options.threads > 1 && slide.shard_rows(shape.rows.len()).is_some() => {
+                let job = Job { snapshot: self.snapshot()?, slide, function, heeds_starts };
+                return self.slide_in_shards(n, shape, &job, consumer);
+            }
             Some(function) => Work::Columns(Kernel::new(function, range_ms)),
-            None => Work::Pairs(Pairs {
-                call: RangeCall { name, span: n.args[0].span(), scalars: vec![0.0; scalars.len()] },
-                pairs: Vec::new(),
-                labels: Labels::empty(),
-            }),
+            None => Work::Pairs(Pairs::new(n, scalars.len())),
         };
-        let (mut meter, mut clean) = (self.meter(), Clean::default());
-        let (mut counts, mut seen_at, mut read_at) = (vec![0; steps], vec![0_u64; steps], vec![0_u64; steps]);
+        self.slide_in_order(n, shape, scalars, (slide, work, heeds_starts), consumer)
+    }
+
+    /// On this thread, row by row.
+    fn slide_in_order(
+        &mut self,
+        n: &Call,
+        shape: &Shape,
+        scalars: &[Grid],
+        (slide, mut work, heeds_starts): (Slide, Work<'_>, bool),
+        consumer: &mut dyn Consumer,
+    ) -> Fast<Vec<usize>> {
+        let steps = slide.window.steps();
+        let mut clean = Clean::default();
+        let mut sums = Sums::new(self.meter(), steps);
+        let (mut seen_at, mut read_at) = (vec![0_u64; steps], vec![0_u64; steps]);
         let mut row_values = vec![ABSENT; steps];
-        let mut any_found = false;
-        self.scan_rows(shape, span, &mut |this, row, columns| {
+        self.scan_rows(shape, slide.span(), &mut |this, row, columns| {
             if heeds_starts && has_starts(&columns) {
                 return Err(Quit::General);
             }
             let rising = never_falls(columns.values);
             let (times, values) = clean.of(&columns, rising);
             work.take(times, values);
-            let (mut low, mut high, mut found) = (0, 0, 0);
-            for step in 0..steps {
-                let end = end_of(window.at(step));
-                let start = end.saturating_sub(range_ms);
-                let seen = high;
-                if steps == 1 {
-                    high = times.len();
-                } else {
-                    while times.get(high).is_some_and(|ts| *ts <= end) {
-                        high += 1;
-                    }
-                    while low < high && times[low] <= start {
-                        low += 1;
-                    }
-                }
-                meter.touch(high - low)?;
+            let mut found = 0;
+            let last = slide.each(times, |step, samples, fresh, edges| {
+                sums.meter.touch(samples.len())?;
                 row_values[step] = ABSENT;
-                if low == high {
-                    continue;
+                if samples.is_empty() {
+                    return Ok(());
                 }
-                seen_at[step] += (high - low) as u64;
-                read_at[step] += (high - seen.max(low).min(high)) as u64;
+                seen_at[step] += samples.len() as u64;
+                read_at[step] += fresh as u64;
                 row_values[step] = match &mut work {
-                    Work::Columns(kernel) => kernel.value(&times[low..high], &values[low..high], (start, end), rising),
+                    Work::Columns(kernel) => kernel.value(&times[samples.clone()], &values[samples], edges, rising),
                     Work::Pairs(pairs) => {
-                        for (value, grid) in pairs.call.scalars.iter_mut().zip(scalars) {
-                            *value = grid.scalar_at(step);
-                        }
-                        pairs.value(this, low..high, (start, end), (range_ms, window.at(step)))?
+                        pairs.set_scalars(scalars, step);
+                        pairs.value(this, samples, edges, (slide.range_ms, slide.window.at(step)))?
                     }
                 };
                 found += usize::from(!is_absent(row_values[step]));
-            }
-            meter.live += found;
-            meter.touch(high - low)?;
-            if found > 0 {
-                any_found = true;
-                count(&mut counts, &row_values);
-                if counts_up && shape.rows.metric().is_none() {
-                    this.note_non_counter_row(n, shape, row)?;
-                }
-                consumer.row(row, &row_values);
-            }
-            Ok(())
+                Ok(())
+            })?;
+            sums.take(this, n, shape, (row, found, last), &row_values, consumer)
         })?;
+        self.book(n, shape, sums, (&seen_at, &read_at))
+    }
+
+    /// On as many threads as the query may have, as many shards at a time.
+    fn slide_in_shards(
+        &mut self,
+        n: &Call,
+        shape: &Shape,
+        job: &Job<'_>,
+        consumer: &mut dyn Consumer,
+    ) -> Fast<Vec<usize>> {
+        let (ids, steps) = (shape.rows.ids(), job.slide.window.steps());
+        let shard_rows = job.slide.shard_rows(ids.len()).unwrap_or(ids.len());
+        let mut sums = Sums::new(self.meter(), steps);
+        let (mut seen_at, mut read_at) = (vec![0_u64; steps], vec![0_u64; steps]);
+        let at_once = shard_rows * self.options.threads;
+        for (turn, ids) in ids.chunks(at_once).enumerate() {
+            self.check_stop()?;
+            for shard in job.run(turn * at_once, ids, shard_rows)? {
+                self.stats.series += shard.entries.len() as u64;
+                seen_at.iter_mut().zip(&shard.seen).for_each(|(sum, samples)| *sum += samples);
+                read_at.iter_mut().zip(&shard.read).for_each(|(sum, samples)| *sum += samples);
+                for (entry, values) in shard.entries.iter().zip(shard.values.chunks_exact(steps)) {
+                    sums.meter.touch(entry.window_max)?;
+                    let row = (entry.row, entry.found, entry.window_last);
+                    sums.take(self, n, shape, row, values, consumer)?;
+                }
+            }
+        }
+        self.book(n, shape, sums, (&seen_at, &read_at))
+    }
+
+    /// Notes and statistics when all rows have been seen; how many values there were at each step.
+    fn book(&mut self, n: &Call, shape: &Shape, sums: Sums, at: (&[u64], &[u64])) -> Fast<Vec<usize>> {
         if let Some(metric) = shape.rows.metric()
-            && counts_up
-            && any_found
+            && counts_up(n)
+            && sums.any_found
         {
             self.note_non_counter_name(n, metric);
         }
-        self.read_meter(&meter);
-        for (step, (samples, read)) in seen_at.into_iter().zip(read_at).enumerate() {
-            self.tally.count(step, samples, read);
+        self.read_meter(&sums.meter);
+        for (step, (samples, read)) in at.0.iter().zip(at.1).enumerate() {
+            self.tally.count(step, *samples, *read);
         }
-        Ok(counts)
+        Ok(sums.counts)
     }
 
     fn note_non_counter_row(&mut self, n: &Call, shape: &Shape, row: usize) -> Fast<()> {
@@ -302,42 +307,43 @@ impl Evaluator<'_> {
     }
 }
 
-/// How the windows are worked on.
-enum Work<'n> {
-    Columns(Kernel),
-    Pairs(Pairs<'n>),
+/// Whether the function expects a counter.
+fn counts_up(n: &Call) -> bool {
+    matches!(n.function.name, "rate" | "increase")
 }
 
-impl Work<'_> {
-    fn take(&mut self, times: &[i64], values: &[f64]) {
-        if let Work::Pairs(pairs) = self {
-            let pair = |(time, value): (&i64, &f64)| (Timestamp::from_millis(*time), *value);
-            pairs.pairs.clear();
-            pairs.pairs.extend(times.iter().zip(values).map(pair));
-        }
+/// What the rows of a range function have come to.
+struct Sums {
+    meter: Meter,
+    counts: Vec<usize>,
+    any_found: bool,
+}
+
+impl Sums {
+    fn new(meter: Meter, steps: usize) -> Self {
+        Sums { meter, counts: vec![0; steps], any_found: false }
     }
-}
 
-/// A function that the general way has, over samples put together.
-struct Pairs<'n> {
-    call: RangeCall<'n>,
-    pairs: Vec<(Timestamp, f64)>,
-    labels: Labels,
-}
-
-impl Pairs<'_> {
-    fn value(
-        &self,
+    /// Books a row with so many values, whose last window had so many samples, and hands it on.
+    fn take(
+        &mut self,
         evaluator: &mut Evaluator<'_>,
-        samples: std::ops::Range<usize>,
-        edges: (i64, i64),
-        (range_ms, ts): (i64, i64),
-    ) -> Fast<f64> {
-        let slice = Slice::of_floats(&self.pairs[samples], edges, range_ms, ts, &self.labels);
-        match evaluator.range_function(&self.call, &slice)? {
-            Some(Cell::Float(value)) => Ok(computed(value)),
-            Some(Cell::Histogram(_)) => Err(Quit::General),
-            None => Ok(ABSENT),
+        n: &Call,
+        shape: &Shape,
+        (row, found, window_last): (usize, usize, usize),
+        values: &[f64],
+        consumer: &mut dyn Consumer,
+    ) -> Fast<()> {
+        self.meter.live += found;
+        self.meter.touch(window_last)?;
+        if found > 0 {
+            self.any_found = true;
+            count(&mut self.counts, values);
+            if counts_up(n) && shape.rows.metric().is_none() {
+                evaluator.note_non_counter_row(n, shape, row)?;
+            }
+            consumer.row(row, values);
         }
+        Ok(())
     }
 }
