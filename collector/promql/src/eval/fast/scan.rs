@@ -49,6 +49,7 @@ struct Meter {
 }
 
 impl Meter {
+    #[inline(always)]
     fn touch(&mut self, samples: usize) -> Fast<()> {
         self.peak = self.peak.max(self.live + samples);
         if self.peak > self.limit {
@@ -325,6 +326,7 @@ impl Sums {
     }
 
     /// Books a row with so many values, whose last window had so many samples, and hands it on.
+    #[inline(always)]
     fn take(
         &mut self,
         evaluator: &mut Evaluator<'_>,

@@ -36,26 +36,29 @@ impl Slide {
 
     /// Visits all steps with the indexes of the window's samples, how many of them the step before did not have, and
     /// the window's edges; returns how many samples the last window had.
+    #[inline(always)]
     pub(super) fn each(
         &self,
         times: &[i64],
         mut visit: impl FnMut(usize, Range<usize>, usize, (i64, i64)) -> Fast<()>,
     ) -> Fast<usize> {
         let steps = self.window.steps();
+        if steps == 1 {
+            // The span that was read is the window.
+            let end = self.end_of(self.window.start);
+            visit(0, 0..times.len(), times.len(), (end.saturating_sub(self.range_ms), end))?;
+            return Ok(times.len());
+        }
         let (mut low, mut high) = (0, 0);
         for step in 0..steps {
             let end = self.end_of(self.window.at(step));
             let start = end.saturating_sub(self.range_ms);
             let seen = high;
-            if steps == 1 {
-                high = times.len();
-            } else {
-                while times.get(high).is_some_and(|ts| *ts <= end) {
-                    high += 1;
-                }
-                while low < high && times[low] <= start {
-                    low += 1;
-                }
+            while times.get(high).is_some_and(|ts| *ts <= end) {
+                high += 1;
+            }
+            while low < high && times[low] <= start {
+                low += 1;
             }
             visit(step, low..high, high - seen.max(low).min(high), (start, end))?;
         }
