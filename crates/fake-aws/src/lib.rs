@@ -3,13 +3,15 @@
 //! In: a topology file, and AWS API calls (AWS JSON for ECS, Application Auto Scaling and CloudWatch Logs; Smithy RPC
 //! v2 CBOR and AWS JSON for CloudWatch). Out: answers on the wire as the SDKs read them, and for ECS real processes:
 //! a service's tasks run, crash, are replaced, scaled and stopped. Promises paging, `failures[]`, throttling and
-//! validation as AWS documents them. Does not check signatures, does not isolate, keeps nothing after its end.
+//! validation as AWS documents them, and with `credentials` in the topology checks every signature. Does not isolate,
+//! keeps nothing after its end.
 //!
 //! # Topology
 //! ```yaml
 //! region: us-east-1          # calls signed for another region are refused, as AWS does
 //! account: "000000000000"
 //! environment: demo          # the label in the service discovery file
+//! credentials: { AKID: secret } # optional: calls that are not signed with one of these are refused
 //! network: "127.0"           # tasks get 127.0.N.M: N per service, M per task
 //! page_size_max: 100         # optional: smaller pages than AWS' own
 //! start_delay: 500ms         # optional: time in PROVISIONING
@@ -74,6 +76,7 @@ use service::{Shutdown, Tasks};
 use tokio::time::Instant;
 
 pub use crate::ecs::{Health, TaskStatus, TaskView};
+pub use crate::logs::StoredStream;
 pub use crate::throttle::{Calls, Fault, FaultKind};
 use crate::topology::Topology;
 use crate::wire::{Api, AwsError};
@@ -114,6 +117,7 @@ impl Killer {
 /// The account behind the APIs.
 struct Account {
     region: String,
+    secrets: wire::signature::Secrets,
     ecs: Arc<ecs::Ecs>,
     autoscaling: Arc<autoscaling::AutoScaling>,
     cloudwatch: cloudwatch::CloudWatch,
@@ -143,6 +147,7 @@ impl FakeAws {
         let autoscaling = autoscaling::AutoScaling::new(&options.topology, ecs.clone());
         let account = Arc::new(Account {
             region: options.topology.region.clone(),
+            secrets: options.topology.credentials.clone(),
             cloudwatch: cloudwatch::CloudWatch::new(&options.topology),
             autoscaling: autoscaling.clone(),
             logs: logs::Logs::new(&options.topology),
@@ -185,6 +190,11 @@ impl FakeAws {
     /// Kills one container's process, as a crash would; false when it does not run.
     pub fn kill(&self, task_id: &str, container: &str) -> bool {
         self.account.ecs.kill(task_id, container)
+    }
+
+    /// What CloudWatch Logs holds of a stream; None where there is no such stream.
+    pub fn log_stream(&self, group: &str, stream: &str) -> Option<StoredStream> {
+        self.account.logs.stored(group, stream)
     }
 
     /// Lets the next calls fail.
@@ -244,7 +254,8 @@ async fn call(
         Err(response) => return *response,
     };
     let (api, operation, protocol) = (call.api, call.operation.clone(), call.protocol);
-    match account.call(call) {
+    let signed = wire::signature::check(&account.secrets, &method, &uri, &headers, &body, jiff::Timestamp::now());
+    match signed.and_then(|()| account.call(call)) {
         Ok(output) => {
             tracing::debug!(api = api.name(), operation, "answered");
             wire::answer(protocol, &output)

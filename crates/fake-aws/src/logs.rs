@@ -1,6 +1,7 @@
 //! CloudWatch Logs: groups, streams, events, with the limits of PutLogEvents as they are since 2025.
 
 mod filter;
+mod put;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,15 +15,6 @@ use crate::wire::page::page;
 use crate::wire::{AwsError, input};
 use filter::Filter;
 
-const BATCH_BYTES_MAX: usize = 1_048_576;
-const BATCH_EVENTS_MAX: usize = 10_000;
-/// Counted for each event beside its bytes.
-const EVENT_OVERHEAD_BYTES: usize = 26;
-const EVENT_BYTES_MAX: usize = BATCH_BYTES_MAX - EVENT_OVERHEAD_BYTES;
-const HOUR_MS: i64 = 3_600_000;
-const SPAN_MS_MAX: i64 = 24 * HOUR_MS;
-const TOO_OLD_MS: i64 = 14 * 24 * HOUR_MS;
-const TOO_NEW_MS: i64 = 2 * HOUR_MS;
 const GROUP_NAME_MAX: usize = 512;
 const DESCRIBE_PAGE: usize = 50;
 const EVENTS_PAGE: usize = 10_000;
@@ -49,6 +41,8 @@ struct Stream {
     events: Vec<Event>,
     last_ingestion: i64,
     bytes: usize,
+    /// What the last batch said of who wrote it.
+    entity: Option<Value>,
 }
 
 #[derive(Clone)]
@@ -58,26 +52,21 @@ struct Event {
     ingested_at: i64,
 }
 
+/// A log stream, for tests to look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredStream {
+    /// In the order in which they came.
+    pub messages: Vec<String>,
+    /// What the last batch that named one said of who wrote it.
+    pub entity: Option<Value>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NameInput {
     log_group_name: String,
     log_stream_name: Option<String>,
     retention_in_days: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PutInput {
-    log_group_name: String,
-    log_stream_name: String,
-    log_events: Vec<InputEvent>,
-}
-
-#[derive(Deserialize)]
-struct InputEvent {
-    timestamp: i64,
-    message: String,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +112,14 @@ impl Logs {
         }
     }
 
+    /// What was stored in a stream; None where there is no such stream.
+    pub(crate) fn stored(&self, group: &str, stream: &str) -> Option<StoredStream> {
+        let groups = self.lock();
+        let stream = groups.get(group)?.streams.get(stream)?;
+        let messages = stream.events.iter().map(|event| event.message.clone()).collect();
+        Some(StoredStream { messages, entity: stream.entity.clone() })
+    }
+
     fn create_group(&self, create: &NameInput) -> Result<Value, AwsError> {
         let name = &create.log_group_name;
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_/#".contains(&b);
@@ -163,41 +160,6 @@ impl Logs {
         let mut groups = self.lock();
         groups.get_mut(&put.log_group_name).ok_or_else(|| missing("group"))?.retention_days = Some(days);
         Ok(json!({}))
-    }
-
-    fn put(&self, put: PutInput) -> Result<Value, AwsError> {
-        check_batch(&put.log_events)?;
-        let mut groups = self.lock();
-        let group = groups.get_mut(&put.log_group_name).ok_or_else(|| missing("group"))?;
-        let retention_ms = group.retention_days.map(|days| days * 24 * HOUR_MS);
-        let stream = group.streams.get_mut(&put.log_stream_name).ok_or_else(|| missing("stream"))?;
-        let now = now_ms();
-        let times: Vec<i64> = put.log_events.iter().map(|e| e.timestamp).collect();
-        // The batch is in order, so what is too old stands in front and what is too new at the end.
-        let too_old = times.partition_point(|t| *t < now - TOO_OLD_MS);
-        let expired = retention_ms.map_or(0, |kept| times.partition_point(|t| *t < now - kept));
-        let too_new = times.partition_point(|t| *t <= now + TOO_NEW_MS);
-        let good = too_old.max(expired)..too_new;
-        for event in put.log_events.into_iter().take(good.end).skip(good.start) {
-            stream.bytes += event.message.len() + EVENT_OVERHEAD_BYTES;
-            stream.events.push(Event { timestamp: event.timestamp, message: event.message, ingested_at: now });
-        }
-        stream.last_ingestion = now;
-        let mut rejected = json!({});
-        if too_new < times.len() {
-            rejected["tooNewLogEventStartIndex"] = json!(too_new);
-        }
-        if too_old > 0 {
-            rejected["tooOldLogEventEndIndex"] = json!(too_old);
-        }
-        if expired > 0 {
-            rejected["expiredLogEventEndIndex"] = json!(expired);
-        }
-        let mut answer = json!({"nextSequenceToken": format!("{:056}", stream.events.len())});
-        if rejected != json!({}) {
-            answer["rejectedLogEventsInfo"] = rejected;
-        }
-        Ok(answer)
     }
 
     fn describe_groups(&self, read: &ReadInput) -> Result<Value, AwsError> {
@@ -334,40 +296,6 @@ impl Logs {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Group>> {
         self.groups.lock().expect("no one panics holding it")
     }
-}
-
-/// What refuses the whole batch.
-fn check_batch(events: &[InputEvent]) -> Result<(), AwsError> {
-    if !(1..=BATCH_EVENTS_MAX).contains(&events.len()) {
-        return Err(invalid(format!("A batch has 1 to {BATCH_EVENTS_MAX} log events, this has {}", events.len())));
-    }
-    if let Some(empty) = events.iter().position(|e| e.message.is_empty()) {
-        return Err(constraint(
-            &format!("logEvents.{}.member.message", empty + 1),
-            "",
-            "Member must have length greater than or equal to 1",
-        ));
-    }
-    if let Some(large) = events.iter().find(|e| e.message.len() > EVENT_BYTES_MAX) {
-        return Err(invalid(format!(
-            "Log event too large: {} bytes exceeds limit of {EVENT_BYTES_MAX}",
-            large.message.len()
-        )));
-    }
-    let bytes: usize = events.iter().map(|e| e.message.len() + EVENT_OVERHEAD_BYTES).sum();
-    if bytes > BATCH_BYTES_MAX {
-        return Err(invalid(format!("Upload too large: {bytes} bytes exceeds limit of {BATCH_BYTES_MAX}")));
-    }
-    if events.windows(2).any(|pair| pair[0].timestamp > pair[1].timestamp) {
-        return Err(invalid("Log events in a single PutLogEvents request must be in chronological order."));
-    }
-    let span = events[events.len() - 1].timestamp - events[0].timestamp;
-    if span > SPAN_MS_MAX {
-        return Err(invalid(
-            "The batch of log events in a single PutLogEvents request cannot span more than 24 hours.",
-        ));
-    }
-    Ok(())
 }
 
 /// The stream's events of the asked time, in its order.

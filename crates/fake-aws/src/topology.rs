@@ -32,6 +32,9 @@ pub struct Topology {
     /// First two octets of the tasks' addresses: `127.0` gives 127.0.N.M, N per service, M per task.
     #[serde(default = "network")]
     pub network: String,
+    /// Secrets by access key. Where there are some, every call must be signed with one of them.
+    #[serde(default)]
+    pub credentials: BTreeMap<String, String>,
     /// Caps every page, so that a small account has several.
     #[serde(default)]
     pub page_size_max: Option<usize>,

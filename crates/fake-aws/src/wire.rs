@@ -5,6 +5,7 @@
 
 pub(crate) mod cbor;
 pub(crate) mod page;
+pub(crate) mod signature;
 
 use std::io::Read;
 
@@ -161,7 +162,7 @@ fn unpack(headers: &HeaderMap, body: &Bytes) -> Result<Vec<u8>, AwsError> {
     Ok(plain)
 }
 
-/// `AWS4-HMAC-SHA256 Credential=KEY/20261120/eu-west-1/ecs/aws4_request, …`; the signature itself is not checked.
+/// `AWS4-HMAC-SHA256 Credential=KEY/20261120/eu-west-1/ecs/aws4_request, …`; [`signature::check`] looks at the rest.
 fn region(headers: &HeaderMap) -> Result<String, AwsError> {
     let missing = || AwsError::new("MissingAuthenticationTokenException", "Missing Authentication Token");
     let header = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(missing)?;

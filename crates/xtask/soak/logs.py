@@ -6,12 +6,16 @@ keys in random order, an empty option map, lines of more than 16 KiB in pieces, 
 10 MiB that drops what is new) writes to the sidecar; the sidecar writes to fake-aws, through a proxy that can refuse,
 delay and swallow; then every record that was handed to the driver is looked for among the stored events.
 """
-import argparse, collections, http.client, http.server, json, os, random, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time
+import argparse, array, collections, ctypes, datetime, fcntl, hashlib, hmac, http.client, http.server, itertools, json, os, random, re
+import shutil, signal, socket, struct, subprocess, sys, tempfile, termios, threading, time, urllib.request
 
+JOINED = 8
 GROUP, TASK = "/soak/order", "bae32def0ab64f06818e8862e58f8d6d"
 TAG = f"app-firelens-{TASK}"
+# What a case may come to: the memory ceiling's default, and the time from the driver's end to the sidecar's.
+RSS_MIB_MAX, DRAIN_S_MAX = 48, 6
 RING_BYTES, PIECE_BYTES, LINGER_S = 10 << 20, 16 << 10, 5.0
-AUTH = {"authorization": "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/logs/aws4_request, SignedHeaders=host, Signature=0"}
+KEY, SECRET, REGION = "id", "secret", "us-east-1"
 random.seed(7)
 WORDS = "order payment retry timeout accepted customer inventory shipment refund session gateway latency queue worker".split()
 
@@ -28,6 +32,43 @@ def until(what, holds, seconds=15):
         if time.monotonic() > end:
             raise RuntimeError(f"never: {what}")
         time.sleep(0.02)
+
+
+def signed(host, target, body):
+    """Headers of a call to CloudWatch Logs: the fake one computes every signature again."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    date, scope = now.strftime("%Y%m%dT%H%M%SZ"), f"{now:%Y%m%d}/{REGION}/logs/aws4_request"
+    names = "host;x-amz-date;x-amz-target"
+    canonical = f"POST\n/\n\nhost:{host}\nx-amz-date:{date}\nx-amz-target:{target}\n\n{names}\n{hashlib.sha256(body).hexdigest()}"
+    key = ("AWS4" + SECRET).encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    return {"content-type": "application/x-amz-json-1.1", "x-amz-target": target, "x-amz-date": date,
+            "authorization": f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={names}, Signature={signature}"}
+
+
+def unread_bytes(pid, path):
+    """What lies in a process' sockets of that name: sent to it and not read by it."""
+    libc, total = ctypes.CDLL(None, use_errno=True), 0
+    pidfd = os.pidfd_open(pid)
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                continue
+            # pidfd_getfd(2) has no wrapper in Python.
+            fd = libc.syscall(438, pidfd, int(name), 0)
+            s = socket.socket(fileno=fd)
+        except (OSError, ValueError):
+            continue
+        with s:
+            if s.family == socket.AF_UNIX and s.getsockname() == path and not s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                size = array.array("i", [0])
+                fcntl.ioctl(s, termios.FIONREAD, size)
+                total += size[0]
+    os.close(pidfd)
+    return total
 
 
 # ---- the driver -------------------------------------------------------------------------------------------------
@@ -69,6 +110,8 @@ class Driver:
 
     def __init__(self, path):
         self.path, self.ring, self.held, self.sent, self.dropped = path, collections.deque(), 0, 0, 0
+        # What the last records took on the wire, and the lock that keeps the next one from being sent.
+        self.sizes, self.sending = collections.deque(maxlen=5000), threading.Lock()
         self.lock, self.closing, self.eof_at, self.open_at = threading.Condition(), False, None, 0.0
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -98,6 +141,25 @@ class Driver:
             self.closing, self.linger = True, linger
             self.lock.notify()
 
+    def send(self, s, data):
+        """How many bytes the socket took before it failed, if it did."""
+        taken = 0
+        while taken < len(data):
+            try:
+                taken += s.send(data[taken:] if taken else data)
+            except OSError:
+                break
+        return taken
+
+    def records_in(self, size):
+        """How many of the last records these bytes are."""
+        count = 0
+        for one in reversed(self.sizes):
+            if size <= 0:
+                break
+            size, count = size - one, count + 1
+        return count
+
     def connect(self):
         while True:
             s = socket.socket(socket.AF_UNIX)
@@ -117,16 +179,26 @@ class Driver:
                 batch = [self.ring.popleft() for _ in range(min(len(self.ring), 64))]
                 self.held -= sum(len(p) for b in batch for p in b)
                 ending = self.closing and not batch
-            for index, pieces in enumerate(batch):
-                while True:
-                    s = s or self.connect()
-                    try:
-                        for piece in pieces:
-                            s.sendall(piece)
-                        break
-                    except OSError:
-                        s.close()
-                        s = None
+            records = collections.deque(b"".join(pieces) for pieces in batch)
+            while records:
+                s = s or self.connect()
+                # Several at once where it has fallen behind: the same bytes, and this program is not what is measured.
+                some = list(itertools.islice(records, JOINED if len(batch) > JOINED else 1))
+                try:
+                    with self.sending:
+                        taken = self.send(s, b"".join(some))
+                        failed = taken < sum(map(len, some))
+                        # The socket has what it took; a record that it took in part is sent again.
+                        for record in some:
+                            taken -= len(record)
+                            if taken < 0:
+                                break
+                            self.sizes.append(len(records.popleft()))
+                except OSError:
+                    failed = True
+                if failed:
+                    s.close()
+                    s = None
             if ending:
                 time.sleep(self.linger)
                 if s:
@@ -235,14 +307,15 @@ class Case:
     def __init__(self, args, scenario, rate):
         self.args, self.scenario, self.rate, self.killed = args, scenario, rate, False
         self.directory = tempfile.mkdtemp(prefix="soak-logs-")
-        self.processes, self.number, self.peak_kib = [], 0, 0
+        self.sidecar = self.metadata = None
+        self.processes, self.number, self.peak_kib, self.looks, self.unbalanced, self.in_socket = [], 0, 0, 0, [], 0
         self.socket = os.path.join(self.directory, "fluent.sock")
 
     def call(self, port, operation, body, path="/", method="POST"):
         c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        headers = {**AUTH, "content-type": "application/json" if path != "/" else "application/x-amz-json-1.1",
-                   "x-amz-target": "Logs_20140328." + operation}
-        c.request(method, path, json.dumps(body), headers)
+        data = json.dumps(body).encode()
+        headers = {"content-type": "application/json"} if path != "/" else signed(f"127.0.0.1:{port}", "Logs_20140328." + operation, data)
+        c.request(method, path, data, headers)
         answer = c.getresponse()
         data = answer.read()
         c.close()
@@ -252,6 +325,7 @@ class Case:
         self.cloud = free_port()
         topology = os.path.join(self.directory, "topology.yml")
         with open(topology, "w") as f:
+            f.write(f'credentials: {{{KEY}: {SECRET}}}\n')
             f.write('region: us-east-1\naccount: "000000000000"\nenvironment: soak\nnetwork: "127.0"\nclusters: {}\n')
         command = [os.path.join(self.args.bin_dir, "fake-aws"), "serve", "--listen", f"127.0.0.1:{self.cloud}",
                    "--topology", topology, "--log-dir", os.path.join(self.directory, "cloud")]
@@ -264,16 +338,17 @@ class Case:
                 return False
         until("fake-aws is up", up)
 
-    def start_sidecar(self):
+    def start_sidecar(self, more={}):
         conf = os.path.join(self.directory, "fluent-bit.conf")
         with open(conf, "w") as f:
             f.write(f"[INPUT]\n    Name forward\n    Mem_Buf_Limit 25MB\n    unix_path {self.socket}\n\n"
                     f"[OUTPUT]\n    Name cloudwatch_logs\n    Match app-firelens*\n    log_group_name {GROUP}\n    log_stream_prefix soak-\n    region us-east-1\n")
+        self.listen = f"127.0.0.1:{free_port()}"
         env = {"PATH": os.environ["PATH"], "AWS_ENDPOINT_URL_LOGS": f"http://127.0.0.1:{self.proxy.port}", "AWS_REGION": "us-east-1",
-               "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "ECS_CONTAINER_METADATA_URI_V4": self.metadata.uri,
-               "SIDECAR_LISTEN": f"127.0.0.1:{free_port()}", "SIDECAR_OTLP_LISTEN": "off", "SIDECAR_OTLP_GRPC_LISTEN": "off",
+               "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "ECS_CONTAINER_METADATA_URI_V4": self.metadata.uri,
+               "SIDECAR_LISTEN": self.listen, "SIDECAR_OTLP_LISTEN": "off", "SIDECAR_OTLP_GRPC_LISTEN": "off",
                "SIDECAR_STATSD_LISTEN": "off", "SIDECAR_APP_METRICS_URL": "off", "SIDECAR_APP_HEALTH_URL": "off",
-               "SIDECAR_STATE_DIR": os.path.join(self.directory, "state"), "SIDECAR_STOP_TIMEOUT": "118s"}
+               "SIDECAR_STATE_DIR": os.path.join(self.directory, "state"), "SIDECAR_STOP_TIMEOUT": "118s", **more}
         self.sidecar = subprocess.Popen([os.path.join(self.args.bin_dir, "sidecar"), "run", "--firelens-config", conf], env=env,
                                         stdout=open(os.path.join(self.directory, "sidecar.out"), "a"), stderr=subprocess.STDOUT)
         until("the socket is there", lambda: os.path.exists(self.socket))
@@ -285,7 +360,31 @@ class Case:
                     self.peak_kib = max([self.peak_kib] + [int(l.split()[1]) for l in f if l.startswith("VmHWM")])
             except (OSError, ValueError):
                 pass
+            self.look_at_the_books()
             time.sleep(0.2)
+
+    def look_at_the_books(self):
+        """In = delivered + waiting + dropped, at every moment."""
+        try:
+            text = urllib.request.urlopen(f"http://{self.listen}/metrics", timeout=2).read().decode()
+        except (OSError, http.client.HTTPException):
+            return
+        total = lambda name: sum(int(float(l.rsplit("} ", 1)[1].split()[0])) for l in text.splitlines() if l.startswith(f"sidecar_log_records_{name}{{"))
+        taken, parts = total("in_total"), [total("delivered_total"), total("waiting"), total("dropped_total")]
+        self.looks += 1
+        if taken != sum(parts):
+            self.unbalanced.append((taken, parts))
+
+    def account_of_the_end(self):
+        """The last line of the sidecar's own log, of its last run."""
+        with open(os.path.join(self.directory, "sidecar.out")) as f:
+            lines = [l for l in f if "sidecar stops" in l]
+        said = json.loads(lines[-1]) if lines else {}
+        number = lambda name: int(said.get(name, said.get("fields", {}).get(name, said.get("data", {}).get(name, -1))))
+        taken, parts = number("log_records_in"), [number(f"log_records_{n}") for n in ("delivered", "waiting", "dropped")]
+        if not lines or taken != sum(parts):
+            self.unbalanced.append(("at the end", taken, parts))
+        return parts[2]
 
     def write(self, seconds=None, count=None):
         """The app writes at the rate; every 500th line is longer than a piece."""
@@ -323,9 +422,12 @@ class Case:
         if ended != 0:
             print(f"{self.scenario}: the sidecar ended with {ended}", file=sys.stderr)
         stored = self.stored()
+        dropped = self.account_of_the_end()
         lost, duplicated = self.number - len(stored), sum(n - 1 for n in stored.values())
         return {"scenario": self.scenario, "rate": self.rate, "killed": self.killed, "sent": self.number, "lost": lost,
-                "duplicated": duplicated, "dropped_in_driver": self.driver.dropped,
+                "duplicated": duplicated, "dropped_in_driver": self.driver.dropped, "counted_as_dropped": dropped,
+                **({"in_socket_at_kill": self.in_socket} if self.killed else {}),
+                "books_looked_at": self.looks, "books_unbalanced": len(self.unbalanced),
                 "peak_rss_mib": round(self.peak_kib / 1024, 1), "drain_s": round(max(drain, 0), 1)}
 
     def stored(self):
@@ -346,10 +448,10 @@ class Case:
 
     def close(self):
         for p in self.processes + [self.sidecar]:
-            if p.poll() is None:
+            if p and p.poll() is None:
                 p.kill()
                 p.wait()
-        self.metadata.server.shutdown()
+        self.metadata and self.metadata.server.shutdown()
         if not self.args.keep:
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -383,14 +485,27 @@ class Case:
 
     def killed_and_restarted(self):
         self.killed = True
-        self.write(self.load())
+        for _ in range(1 if self.args.quick else 5):
+            # Not in step with the batches, which go every second.
+            self.write(self.load() / 4 + random.random())
+            self.kill()
+            threading.Timer(1.0, self.start_sidecar).start()
+            self.write(self.load() / 4)
+            until("the sidecar is back", lambda: self.sidecar.poll() is None and os.path.exists(self.socket))
+        self.app_first_end()
+
+    def kill(self):
+        """Counts what it had been sent and had not read."""
+        self.sidecar.send_signal(signal.SIGSTOP)
+        until("it stands still", lambda: open(f"/proc/{self.sidecar.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T")
+        # With a full socket the driver waits in the middle of a record, and nothing more is sent either.
+        held = self.driver.sending.acquire(timeout=0.2)
+        self.in_socket += self.driver.records_in(unread_bytes(self.sidecar.pid, self.socket))
         self.sidecar.kill()
         self.sidecar.wait()
         os.remove(self.socket)
-        threading.Timer(1.0, self.start_sidecar).start()
-        self.write(self.load())
-        until("the sidecar is back", lambda: self.sidecar.poll() is None and os.path.exists(self.socket))
-        self.app_first_end()
+        if held:
+            self.driver.sending.release()
 
     def app_first_end(self):
         self.app_ends()
@@ -450,10 +565,18 @@ def main():
                 print(json.dumps(row), flush=True)
             else:
                 print(f"{scenario:22} {rate:7} {row['sent']:8} {row['lost']:6} {row['duplicated']:5} {row['peak_rss_mib']:6} {row['drain_s']:8}", flush=True)
+            fault = lambda what: failed.append(f"{scenario} at {rate}/s: {what}")
             if not row["killed"] and (row["lost"] or row["duplicated"]):
-                failed.append(f"{scenario} at {rate}/s: {row['lost']} lost, {row['duplicated']} duplicated")
+                fault(f"{row['lost']} lost, {row['duplicated']} duplicated though the process ended by itself")
+            if row["peak_rss_mib"] > RSS_MIB_MAX:
+                fault(f"{row['peak_rss_mib']} MiB of resident memory, more than {RSS_MIB_MAX}")
+            if row["drain_s"] > DRAIN_S_MAX:
+                fault(f"ended {row['drain_s']} s after the driver, more than {DRAIN_S_MAX}")
+            if case.unbalanced or not row["books_looked_at"]:
+                fault(f"the books do not balance: {case.unbalanced[:3]} of {row['books_looked_at']} looks")
     if failed:
-        sys.exit("records were lost or duplicated where the process ended by itself:\n" + "\n".join(failed))
+        sys.exit("\n".join(failed))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -60,7 +60,8 @@ fn faults(metadata: &Value) -> Vec<String> {
         };
         for (dependency, kind) in dependencies(package) {
             let internal = allowed.contains_key(dependency.as_str());
-            let development_edge = kind == "dev" && dependency == "fake-aws" && name == "collector";
+            let development_edge =
+                kind == "dev" && dependency == "fake-aws" && ["collector", "sidecar"].contains(&name);
             if internal && !may.contains(&dependency.as_str()) && !development_edge {
                 faults.push(format!("{name} -> {dependency}"));
             }
@@ -105,6 +106,7 @@ mod tests {
         );
         assert_eq!(faults(&package("promql", &[("storage", normal.clone())])), ["promql -> storage"]);
         assert_eq!(faults(&package("collector", &[("fake-aws", json!("dev"))])), [""; 0]);
+        assert_eq!(faults(&package("sidecar", &[("fake-aws", json!("dev"))])), [""; 0]);
         assert_eq!(faults(&package("sidecar", &[("fake-aws", normal.clone())])).len(), 2);
         assert_eq!(
             faults(&package("storage", &[("tokio", normal.clone())])),

@@ -117,7 +117,7 @@ pub(crate) fn ensure(tools: &[&Tool]) -> anyhow::Result<()> {
 }
 
 /// Python packages of the checks, pinned.
-const PYTHON_PACKAGES: [&str; 12] = [
+const PYTHON_PACKAGES: [&str; 13] = [
     "cfn-lint==1.58.0",
     "check-jsonschema==0.39.0",
     "boto3",
@@ -132,6 +132,8 @@ const PYTHON_PACKAGES: [&str; 12] = [
     "prometheus-client==0.26.0",
     // Walks the API by its description.
     "schemathesis==4.32.5",
+    // Sends log records by Fluent Forward.
+    "fluent-logger==0.11.1",
 ];
 
 /// The virtual environment under `target/` with the checks' Python packages; made on first use.

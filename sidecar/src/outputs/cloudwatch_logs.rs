@@ -3,11 +3,14 @@
 //! In: bodies of PutLogEvents, compressed, each within the service's limits. Out: one signed request each, repeated as
 //! it is until it is stored. A missing stream is made. Events that the service rejects one by one are counted by kind; a
 //! batch that it refuses whole is halved until the event that it does not like stands alone. Log groups belong to the
-//! infrastructure and are made only on request. Control calls go by the SDK, events by a request of our own
+//! infrastructure and are made only on request. Where an answer was lost the stream is asked whether the batch is there
+//! before it is sent again: a lost answer duplicates nothing. Control calls go by the SDK, events by a request of our own
 //! (docs/adr/0010).
 
 mod put;
 
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
@@ -18,6 +21,7 @@ use aws_sdk_cloudwatchlogs::error::DisplayErrorContext;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::sigv4::Signer;
+use tokio::time::Instant;
 
 use self::put::{PutError, Requests};
 use super::retry::Attempt;
@@ -99,6 +103,9 @@ pub struct CloudWatchLogs {
     place: Place,
     control: Client,
     requests: Requests,
+    /// Batches that may have been stored, by their checksum; since when the stream is known not to show them.
+    doubts: Mutex<HashMap<u32, Option<Instant>>>,
+    shows_after: Duration,
 }
 
 impl CloudWatchLogs {
@@ -112,7 +119,8 @@ impl CloudWatchLogs {
         }
         let url = endpoint.unwrap_or_else(|| service_url(&region));
         let requests = Requests::new(url, aws.signer(Some(&region))?, aws.http.clone());
-        Some(CloudWatchLogs { place, control: Client::from_conf(config.build()), requests })
+        let control = Client::from_conf(config.build());
+        Some(CloudWatchLogs { place, control, requests, doubts: Mutex::default(), shows_after: SHOWS_AFTER })
     }
 
     /// Makes the stream, and the group where that was asked for. One that is there already is as good.
@@ -159,8 +167,53 @@ fn service_url(region: &str) -> String {
     format!("https://logs.{region}.{suffix}")
 }
 
+/// What is stored can be read within seconds, not at once: a stream that does not show a batch is asked again.
+const SHOWS_AFTER: Duration = Duration::from_secs(3);
+/// More than requests at a time; those of batches that were given up stay behind.
+const DOUBTS_MAX: usize = 64;
+
+impl CloudWatchLogs {
+    /// None where the batch has to be sent; else what came of the question whether it is there already.
+    async fn settle_doubt(&self, key: u32, body: &[u8]) -> Option<Attempt<Answer>> {
+        let absent_since = *self.doubts.lock().expect("no one panics holding it").get(&key)?;
+        let later = |after, why: &str| Some(Attempt::Later { after, why: why.to_owned() });
+        match self.requests.has(body).await {
+            Ok(true) => {
+                tracing::info!(group = self.place.group, "a batch whose answer was lost had arrived, not sent again");
+                self.resolve(key);
+                return Some(Attempt::Done(Answer::Stored));
+            }
+            Ok(false) if absent_since.is_none_or(|since| since.elapsed() < self.shows_after) => {
+                let mut doubts = self.doubts.lock().expect("no one panics holding it");
+                doubts.insert(key, absent_since.or_else(|| Some(Instant::now())));
+                return later(Some(self.shows_after), "the answer was lost; looking again whether the batch is there");
+            }
+            Ok(false) | Err(PutError::NotFound) => {}
+            Err(PutError::InDoubt(why) | PutError::Passing { why, .. }) => return later(None, &why),
+            Err(PutError::Denied(why) | PutError::Invalid(why)) => {
+                tracing::warn!(
+                    error = why,
+                    "cannot see whether a batch arrived whose answer was lost, sending it again: with the permission \
+                     logs:GetLogEvents on its own stream the sidecar can look"
+                );
+            }
+            Err(PutError::AlreadyAccepted) => {}
+        }
+        self.resolve(key);
+        None
+    }
+
+    fn resolve(&self, key: u32) {
+        self.doubts.lock().expect("no one panics holding it").remove(&key);
+    }
+}
+
 impl Send for CloudWatchLogs {
     async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+        let key = crc32fast::hash(body);
+        if let Some(settled) = self.settle_doubt(key, body).await {
+            return settled;
+        }
         match self.requests.put(body).await {
             Ok(rejected) if rejected.is_empty() => Attempt::Done(Answer::Stored),
             Ok(rejected) => Attempt::Done(Answer::Partly(rejected)),
@@ -170,9 +223,22 @@ impl Send for CloudWatchLogs {
             },
             Err(PutError::AlreadyAccepted) => Attempt::Done(Answer::Stored),
             Err(PutError::Invalid(why)) => Attempt::Done(Answer::Invalid(why)),
+            Err(PutError::InDoubt(why)) => {
+                self.doubt(body);
+                Attempt::Later { after: None, why }
+            }
             // Throttling, outages, missing rights and no connection: all of them may pass.
+            Err(PutError::Denied(why)) => Attempt::Later { after: None, why },
             Err(PutError::Passing { after, why }) => Attempt::Later { after, why },
         }
+    }
+
+    fn doubt(&self, body: &[u8]) {
+        let mut doubts = self.doubts.lock().expect("no one panics holding it");
+        if doubts.len() >= DOUBTS_MAX {
+            doubts.clear();
+        }
+        doubts.entry(crc32fast::hash(body)).or_insert(None);
     }
 }
 

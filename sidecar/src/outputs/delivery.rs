@@ -261,6 +261,13 @@ impl Send for Client {
             }
         }
     }
+
+    fn doubt(&self, body: &[u8]) {
+        // The others cannot be asked.
+        if let Client::CloudWatch(client) = self {
+            client.doubt(body);
+        }
+    }
 }
 
 /// Reads the share whenever somebody asks for metrics.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::encode::Codec;
 use super::retry::{Attempt, Retry};
-use super::spool::{FrameAt, FrameHead, Left, Spool};
+use super::spool::{FrameAt, FrameHead, Left, LeftFrame, Spool};
 use crate::memory::Ceiling;
 use crate::pipeline::account::{Account, DropReason, Ticket};
 use crate::pipeline::batch::{Batch, Limits, Mark};
@@ -61,6 +61,8 @@ pub struct Sealed {
     /// Held, not read.
     _marks: Vec<Mark>,
     since: Instant,
+    /// An earlier run may have delivered it: it was killed while it waited for the answer.
+    in_doubt: bool,
 }
 
 impl Sealed {
@@ -82,6 +84,10 @@ pub enum Answer {
 /// What can take a body.
 pub trait Send {
     fn attempt(&self, body: &[u8]) -> impl Future<Output = Attempt<Answer>> + std::marker::Send;
+
+    /// An earlier run was killed while this body was on its way: who can ask whether it arrived does so before the
+    /// first attempt.
+    fn doubt(&self, _body: &[u8]) {}
 }
 
 /// A handle; clones share the queue.
@@ -117,10 +123,17 @@ impl Sink {
         let mut open = Batch::new(&account);
         let mut sealed = VecDeque::new();
         let spool = spool.map(|(spool, left)| {
-            for (frame, head) in left.frames {
+            for LeftFrame { at, head, in_doubt } in left.frames {
                 let ticket = account.enter(head.lines());
-                let frame = Some(frame);
-                sealed.push_back(Sealed { body: None, frame, head, ticket, _marks: Vec::new(), since: Instant::now() });
+                sealed.push_back(Sealed {
+                    body: None,
+                    frame: Some(at),
+                    head,
+                    ticket,
+                    _marks: Vec::new(),
+                    since: Instant::now(),
+                    in_doubt,
+                });
             }
             for entry in left.open {
                 open.add(&limits, &entry.text, entry.at, entry.level, entry.units);
@@ -203,7 +216,8 @@ impl Sink {
         if frame.is_some() {
             marks.clear();
         }
-        let sealed = Sealed { body: Some(body), frame, head, ticket, _marks: marks, since: Instant::now() };
+        let since = Instant::now();
+        let sealed = Sealed { body: Some(body), frame, head, ticket, _marks: marks, since, in_doubt: false };
         state.held += sealed.held();
         state.sealed.push_back(sealed);
         self.keep_bounds(state);
@@ -375,6 +389,12 @@ impl Sink {
     async fn deliver(&self, client: &impl Send, mut sealed: Sealed) -> bool {
         let (held, frame, since) = (sealed.held(), sealed.frame, sealed.since);
         let body = sealed.body.take().unwrap_or_default();
+        if sealed.in_doubt {
+            client.doubt(&body);
+        }
+        if let (Some(spool), Some(frame)) = (&mut self.lock().spool, frame) {
+            spool.sending(frame);
+        }
         let (attempts, mut wanted) = (AtomicUsize::new(0), 0);
         let mut pieces = vec![(body, sealed.head.clone(), sealed.ticket)];
         while let Some((body, head, ticket)) = pieces.pop() {

@@ -15,6 +15,7 @@ use crate::pipeline::account::Balance;
 struct Cloud {
     taken: Arc<Mutex<Vec<u8>>>,
     down: Arc<AtomicBool>,
+    doubted: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Send for Cloud {
@@ -24,6 +25,10 @@ impl Send for Cloud {
         }
         self.taken.lock().expect("not poisoned").extend_from_slice(body);
         Attempt::Done(Answer::Stored)
+    }
+
+    fn doubt(&self, body: &[u8]) {
+        self.doubted.lock().expect("not poisoned").push(body.to_vec());
     }
 }
 
@@ -121,6 +126,27 @@ async fn a_new_process_sends_what_the_old_one_left() {
     new.clone().run(cloud.clone()).await.expect("ends");
     assert_eq!(cloud.lines().len(), 3);
     assert_eq!(account.balance().delivered, 3);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_on_its_way_at_the_kill_is_doubted_and_no_other() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (old, _) = sink(1 << 20, spool(directory.path(), 10 << 20));
+    push(&old, 0..3);
+    let cloud = Cloud::default();
+    cloud.down.store(true, Ordering::Relaxed);
+    let running = service::task::spawn("sink", old.clone().run(cloud));
+    tokio::task::yield_now().await;
+    running.abort();
+    assert!(running.await.is_err(), "it was killed while it was sending");
+    std::mem::forget(old);
+    let (new, account) = sink(1 << 20, spool(directory.path(), 10 << 20));
+    new.close();
+    let cloud = Cloud::default();
+    new.run(cloud.clone()).await.expect("ends");
+    let doubted: Vec<usize> = cloud.doubted.lock().expect("not poisoned").iter().map(Vec::len).collect();
+    assert_eq!(doubted, [60_001], "one request at a time in the beginning");
+    assert_eq!((cloud.lines().len(), account.balance().delivered), (3, 3));
 }
 
 #[tokio::test]

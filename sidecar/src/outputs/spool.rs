@@ -6,69 +6,33 @@
 //! collected. Nothing is synced to the medium: a page that was written survives the process, and a Fargate task's disk
 //! does not survive the machine.
 
+mod frames;
+mod journal;
+mod sending;
+mod share;
+
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use telemetry::Timestamp;
 use telemetry::log_record::Level;
 
+pub use self::frames::FrameAt;
+use self::frames::{
+    FRAME_HEAD, delivered_offsets, delivered_path, numbers, read_frame, read_frames, remove, segment_path,
+};
+pub use self::journal::Entry;
+use self::journal::Journal;
+use self::sending::Sending;
+pub use self::share::Share;
+
 /// A segment is closed when it has grown to this.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
-/// Of one frame or journal entry: more than any batch comes to.
-const FRAME_BYTES_MAX: u32 = 16 * 1024 * 1024;
-const FRAME_HEAD: usize = 8;
-const JOURNAL: &str = "open.log";
 /// Names the destination to a later run.
 const KEY: &str = "destination.json";
-
-/// What all destinations together may keep on disk.
-#[derive(Clone, Debug)]
-pub struct Share(Arc<ShareState>);
-
-#[derive(Debug)]
-struct ShareState {
-    used: AtomicU64,
-    max: u64,
-}
-
-impl Share {
-    pub fn new(max: u64) -> Self {
-        Share(Arc::new(ShareState { used: AtomicU64::new(0), max }))
-    }
-
-    pub fn used(&self) -> u64 {
-        self.0.used.load(Ordering::Relaxed)
-    }
-
-    pub fn max(&self) -> u64 {
-        self.0.max
-    }
-
-    pub fn is_exceeded(&self) -> bool {
-        self.used() > self.0.max
-    }
-
-    fn add(&self, bytes: u64) {
-        self.0.used.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.0.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// Where a batch lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameAt {
-    segment: u64,
-    offset: u64,
-    length: u32,
-}
 
 /// What is known of a batch beside its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,19 +51,19 @@ impl FrameHead {
     }
 }
 
-/// A record of the batch that was open when the last run ended.
+/// A batch that an earlier run did not see delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub at: Timestamp,
-    pub level: Level,
-    pub units: u32,
-    pub text: Vec<u8>,
+pub struct LeftFrame {
+    pub at: FrameAt,
+    pub head: FrameHead,
+    /// It was being sent when the run ended: the destination may have it.
+    pub in_doubt: bool,
 }
 
 /// What an earlier run left.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    pub frames: Vec<(FrameAt, FrameHead)>,
+    pub frames: Vec<LeftFrame>,
     pub open: Vec<Entry>,
 }
 
@@ -111,9 +75,8 @@ pub struct Spool {
     writable: bool,
     /// Of the batch that is open; its frame will have it.
     sequence: u64,
-    journal: File,
-    journal_length: u64,
-    pending: Vec<u8>,
+    journal: Journal,
+    sending: Sending,
 }
 
 struct Segment {
@@ -133,6 +96,7 @@ impl Spool {
         std::fs::create_dir_all(directory)?;
         std::fs::write(directory.join(KEY), key)?;
         let mut left = Left::default();
+        let in_doubt = sending::left(directory);
         let (mut segments, mut sequences) = (VecDeque::new(), HashSet::new());
         for number in numbers(directory)? {
             let file = File::open(segment_path(directory, number))?;
@@ -146,54 +110,36 @@ impl Spool {
             }
             share.add(bytes);
             segments.push_back(Segment { number, file, bytes, undelivered: frames.len() as u32, delivered: None });
-            left.frames.extend(frames.into_iter().map(|(at, _, head)| (at, head)));
+            left.frames.extend(frames.into_iter().map(|(at, _, head)| {
+                let in_doubt = in_doubt.contains(&(at.segment, at.offset));
+                LeftFrame { at, head, in_doubt }
+            }));
         }
-        let path = directory.join(JOURNAL);
         let mut sequence = sequences.iter().max().map_or(1, |last| last + 1);
-        if let Ok(bytes) = std::fs::read(&path)
-            && let Some((of, entries)) = bytes.split_first_chunk::<8>()
-        {
-            let of = u64::from_le_bytes(*of);
+        if let Some((of, entries)) = journal::left(directory) {
             // A batch that was sealed before its journal was emptied is on disk already.
             if !sequences.contains(&of) {
-                left.open = read_journal(entries);
+                left.open = entries;
             }
             sequence = sequence.max(of + 1);
         }
-        let journal = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
         let mut spool = Spool {
             directory: directory.to_owned(),
             share,
             segments,
             writable: false,
             sequence,
-            journal,
-            journal_length: 0,
-            pending: Vec::new(),
+            journal: Journal::open(directory, sequence, &left.open)?,
+            sending: Sending::open(directory)?,
         };
-        // What was open is handed to the new run, which writes it to the journal again before anything else.
-        let again: Vec<Entry> = std::mem::take(&mut left.open);
-        again.iter().for_each(|e| spool.note(e.at, e.level, e.units, &e.text));
-        spool.empty_journal()?;
-        spool.commit()?;
-        left.open = again;
+        // What was in doubt stays so until this run has settled it.
+        left.frames.iter().filter(|frame| frame.in_doubt).for_each(|frame| spool.sending.begin(frame.at));
         Ok((spool, left))
     }
 
     /// Notes a record of the open batch; it is on disk after the next `commit`.
     pub fn note(&mut self, at: Timestamp, level: Level, units: u32, text: &[u8]) {
-        let length = (13 + text.len()) as u32;
-        let mut hasher = crc32fast::Hasher::new();
-        let mut head = [0u8; 13];
-        head[..8].copy_from_slice(&at.as_millis().to_le_bytes());
-        head[8..12].copy_from_slice(&units.to_le_bytes());
-        head[12] = level as u8;
-        hasher.update(&head);
-        hasher.update(text);
-        self.pending.extend_from_slice(&length.to_le_bytes());
-        self.pending.extend_from_slice(&hasher.finalize().to_le_bytes());
-        self.pending.extend_from_slice(&head);
-        self.pending.extend_from_slice(text);
+        self.journal.note(at, level, units, text);
     }
 
     /// Writes what was noted.
@@ -201,14 +147,7 @@ impl Spool {
     /// # Errors
     /// The disk is full or gone.
     pub fn commit(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let written = self.journal.write_all_at(&self.pending, self.journal_length);
-        self.journal_length += self.pending.len() as u64;
-        self.pending.clear();
-        self.pending.shrink_to(256 * 1024);
-        written
+        self.journal.commit()
     }
 
     /// Writes the open batch as a frame and empties the journal.
@@ -216,10 +155,10 @@ impl Spool {
     /// # Errors
     /// The disk is full or gone; the batch is in memory alone then.
     pub fn append(&mut self, head: &FrameHead, body: &[u8]) -> io::Result<FrameAt> {
-        self.pending.clear();
+        self.journal.forget();
         let written = self.write_frame(head, body);
         self.sequence += 1;
-        self.empty_journal()?;
+        self.journal.begin(self.sequence)?;
         written
     }
 
@@ -278,8 +217,18 @@ impl Spool {
         Ok(body)
     }
 
+    /// The batch is on its way: if this process does not live to see the answer, nobody knows whether it arrived.
+    pub fn sending(&mut self, at: FrameAt) {
+        self.sending.begin(at);
+    }
+
     /// The batch is delivered or given up.
     pub fn done(&mut self, at: FrameAt) {
+        self.note_done(at);
+        self.sending.end(at);
+    }
+
+    fn note_done(&mut self, at: FrameAt) {
         let Some(index) = self.segments.iter().position(|s| s.number == at.segment) else { return };
         let last = index + 1 == self.segments.len();
         let segment = &mut self.segments[index];
@@ -318,28 +267,15 @@ impl Spool {
         }
     }
 
-    fn empty_journal(&mut self) -> io::Result<()> {
-        self.journal.set_len(0)?;
-        self.journal.write_all_at(&self.sequence.to_le_bytes(), 0)?;
-        self.journal_length = 8;
-        Ok(())
-    }
-
     pub fn share(&self) -> &Share {
         &self.share
     }
 
     /// Nothing is left: a directory that nobody needs any more goes.
     pub fn close(self) {
-        if self.segments.is_empty() && self.journal_length <= 8 {
+        if self.segments.is_empty() && self.journal.is_empty() {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
-    }
-}
-
-impl FrameAt {
-    pub fn is_in(&self, segment: u64) -> bool {
-        self.segment == segment
     }
 }
 
@@ -356,196 +292,5 @@ pub fn left_in(directory: &Path) -> Vec<(String, PathBuf)> {
     found
 }
 
-fn segment_path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{number:016x}.segment"))
-}
-
-fn delivered_path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{number:016x}.delivered"))
-}
-
-fn remove(directory: &Path, number: u64) {
-    let _ = std::fs::remove_file(segment_path(directory, number));
-    let _ = std::fs::remove_file(delivered_path(directory, number));
-}
-
-fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers: Vec<u64> = std::fs::read_dir(directory)?
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            u64::from_str_radix(name.strip_suffix(".segment")?, 16).ok()
-        })
-        .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-fn delivered_offsets(directory: &Path, number: u64) -> HashSet<u64> {
-    let bytes = std::fs::read(delivered_path(directory, number)).unwrap_or_default();
-    bytes.as_chunks::<8>().0.iter().map(|offset| u64::from_le_bytes(*offset)).collect()
-}
-
-type Frames = Vec<(FrameAt, u64, FrameHead)>;
-
-/// The frames up to the first that is not whole, and how long they are together.
-fn read_frames(file: &File, number: u64) -> io::Result<(Frames, u64)> {
-    let (mut frames, mut offset) = (Vec::new(), 0);
-    while let Some(((sequence, head), body)) = read_frame(file, offset)? {
-        let length = (16 + 4 * head.units.len() + body.len()) as u32;
-        frames.push((FrameAt { segment: number, offset, length }, sequence, head));
-        offset += u64::from(length) + FRAME_HEAD as u64;
-    }
-    if offset < file.metadata()?.len() {
-        tracing::warn!(segment = number, "the end of a segment on disk is damaged, as after a kill; it is left out");
-    }
-    Ok((frames, offset))
-}
-
-type Frame = ((u64, FrameHead), Vec<u8>);
-
-/// None at the end, and where no whole frame is.
-fn read_frame(file: &File, offset: u64) -> io::Result<Option<Frame>> {
-    let mut head = [0u8; FRAME_HEAD];
-    if !read_whole(file, &mut head, offset)? {
-        return Ok(None);
-    }
-    let number = |at: usize, bytes: &[u8]| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-    let (length, crc) = (number(0, &head), number(4, &head));
-    if !(16..=FRAME_BYTES_MAX).contains(&length) {
-        return Ok(None);
-    }
-    let mut payload = vec![0; length as usize];
-    if !read_whole(file, &mut payload, offset + FRAME_HEAD as u64)? || crc32fast::hash(&payload) != crc {
-        return Ok(None);
-    }
-    let sequence = u64::from_le_bytes(payload[..8].try_into().expect("eight bytes"));
-    let (events, count) = (number(8, &payload), number(12, &payload) as usize);
-    let Some(units) = payload.get(16..16 + 4 * count) else { return Ok(None) };
-    let units = units.as_chunks::<4>().0.iter().map(|u| u32::from_le_bytes(*u)).collect();
-    let body = payload.split_off(16 + 4 * count);
-    Ok(Some(((sequence, FrameHead { events, units }), body)))
-}
-
-fn read_whole(file: &File, into: &mut [u8], offset: u64) -> io::Result<bool> {
-    match file.read_exact_at(into, offset) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// The entries up to the first that is not whole: the write that the kill cut off.
-fn read_journal(mut bytes: &[u8]) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    loop {
-        let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return entries };
-        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        let Some((payload, rest)) = rest.split_at_checked(length as usize) else { return entries };
-        let Some((head, text)) = payload.split_first_chunk::<13>() else { return entries };
-        if crc32fast::hash(payload) != crc {
-            return entries;
-        }
-        let at = i64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
-        let units = u32::from_le_bytes(head[8..12].try_into().expect("four bytes"));
-        let level = Level::ALL.get(usize::from(head[12])).copied().unwrap_or(Level::Info);
-        entries.push(Entry { at: Timestamp(at), level, units, text: text.to_vec() });
-        bytes = rest;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(directory: &Path) -> (Spool, Left) {
-        Spool::open(directory, "key", Share::new(1 << 20)).expect("opens")
-    }
-
-    fn head(events: u32) -> FrameHead {
-        FrameHead { events, units: vec![] }
-    }
-
-    fn bodies(spool: &Spool, left: &Left) -> Vec<(u32, Vec<u8>)> {
-        left.frames.iter().map(|(at, head)| (head.events, spool.read(*at).expect("is there"))).collect()
-    }
-
-    #[test]
-    fn undelivered_batches_and_the_open_one_survive_the_process() {
-        let parent = tempfile::tempdir().expect("tempdir");
-        let directory = parent.path().join("logs");
-        let (mut spool, left) = open(&directory);
-        assert_eq!(left, Left::default());
-        let first = spool.append(&head(1), b"first").expect("written");
-        spool.append(&FrameHead { events: 2, units: vec![3, 1] }, b"second").expect("written");
-        spool.note(Timestamp(7), Level::Error, 2, b"open");
-        spool.commit().expect("written");
-        spool.note(Timestamp(8), Level::Info, 1, b"never committed");
-        spool.done(first);
-        drop(spool);
-
-        let (spool, left) = open(&directory);
-        assert_eq!(bodies(&spool, &left), [(2, b"second".to_vec())]);
-        assert_eq!(left.frames[0].1.lines(), 4);
-        let entry = Entry { at: Timestamp(7), level: Level::Error, units: 2, text: b"open".to_vec() };
-        assert_eq!(left.open, std::slice::from_ref(&entry));
-        drop(spool);
-        let (spool, left) = open(&directory);
-        assert_eq!((left.open, left.frames.len()), (vec![entry], 1), "and the one after it");
-        assert_eq!(left_in(parent.path()), [("key".to_owned(), directory)]);
-        drop(spool);
-    }
-
-    #[test]
-    fn a_segment_goes_with_its_last_frame_and_the_share_is_given_back() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let (mut spool, _) = open(directory.path());
-        let places: Vec<FrameAt> = (0..3).map(|n| spool.append(&head(n), &[0; 100]).expect("written")).collect();
-        assert_eq!(spool.share().used(), 3 * 124);
-        places.iter().for_each(|at| spool.done(*at));
-        assert_eq!((spool.share().used(), numbers(directory.path()).expect("readable").len()), (0, 0));
-        spool.append(&head(9), b"after").expect("written");
-        assert!(spool.remove_oldest().is_some());
-        assert_eq!(spool.share().used(), 0);
-        spool.close();
-        assert!(!directory.path().exists());
-    }
-
-    #[test]
-    fn whatever_a_kill_leaves_of_the_files_is_read_as_far_as_it_is_whole() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let (mut spool, _) = open(directory.path());
-        spool.append(&head(1), b"whole").expect("written");
-        spool.append(&head(1), b"cut off").expect("written");
-        spool.note(Timestamp(1), Level::Info, 1, b"a");
-        spool.note(Timestamp(2), Level::Info, 1, b"b");
-        spool.commit().expect("written");
-        drop(spool);
-        let segment = segment_path(directory.path(), numbers(directory.path()).expect("one")[0]);
-        let (segment_bytes, journal_bytes) =
-            (std::fs::read(&segment).expect("read"), std::fs::read(directory.path().join(JOURNAL)).expect("read"));
-        for cut in 1..31 {
-            std::fs::write(&segment, &segment_bytes[..segment_bytes.len() - cut]).expect("write");
-            let cut = cut.min(journal_bytes.len() - 8);
-            std::fs::write(directory.path().join(JOURNAL), &journal_bytes[..journal_bytes.len() - cut]).expect("write");
-            let (spool, left) = open(directory.path());
-            assert_eq!(bodies(&spool, &left), [(1, b"whole".to_vec())], "{cut} bytes are gone");
-            assert!(left.open.len() < 2);
-        }
-    }
-
-    #[test]
-    fn a_journal_whose_batch_was_sealed_is_not_read_again() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let (mut spool, _) = open(directory.path());
-        spool.note(Timestamp(1), Level::Info, 1, b"a");
-        spool.commit().expect("written");
-        let journal = std::fs::read(directory.path().join(JOURNAL)).expect("read");
-        spool.append(&head(1), b"a").expect("written");
-        drop(spool);
-        // Killed between the two.
-        std::fs::write(directory.path().join(JOURNAL), journal).expect("write");
-        let (_, left) = open(directory.path());
-        assert_eq!((left.frames.len(), left.open.len()), (1, 0));
-    }
-}
+mod tests;

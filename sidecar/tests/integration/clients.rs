@@ -1,4 +1,4 @@
-//! Real clients on the other end: OpenTelemetry's SDKs, DogStatsD, the Prometheus clients of Python and Node, and
+//! Real clients on the other end: OpenTelemetry's SDKs, DogStatsD, Fluent's loggers, the Prometheus clients of Python and Node, and
 //! Prometheus itself. Each runs where `cargo xtask test` has said where it is.
 
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// None where the environment with the packages is not there; `cargo xtask test` makes it.
-fn python(name: &str) -> Option<Command> {
+pub(crate) fn python(name: &str) -> Option<Command> {
     let mut command = Command::new(var("PICKET_PYTHON")?);
     command.arg(script(name));
     Some(command)
@@ -142,6 +142,51 @@ async fn a_dogstatsd_client_sends_by_udp_and_by_unix_socket() {
             assert_eq!(sidecar.metric(&series(name, labels)).await, value, "{by} {name}");
         }
     }
+    sidecar.stop().await;
+}
+
+/// The recent lines of a level that have this in them.
+async fn recent(sidecar: &Sidecar, level: &str, text: &str) -> usize {
+    sidecar.get(&format!("/logs/recent?level={level}&limit=200")).await.1.matches(text).count()
+}
+
+#[tokio::test]
+async fn the_fluent_logger_of_python_sends_by_tcp_and_by_unix_socket() {
+    let Some(mut by_tcp) = python("fluent_loggers.py") else { return };
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("fluent.sock");
+    let socket = socket.to_str().expect("utf-8");
+    let listen = ("SIDECAR_FLUENT_LISTEN", "127.0.0.1:0");
+    let sidecar = Sidecar::start(&[listen, ("SIDECAR_FLUENT_SOCKET", socket), OFF[0], OFF[1]]).await;
+    let port = sidecar.fluent_addr.expect("it listens").port().to_string();
+    by_tcp.args(["127.0.0.1", &port]);
+    run(by_tcp).await;
+    let mut by_unix = python("fluent_loggers.py").expect("as before");
+    by_unix.arg(format!("unix://{socket}"));
+    run(by_unix).await;
+
+    eventually("all records are in", || async { sidecar.metric("sidecar_log_records_in_total").await == 206.0 }).await;
+    assert_eq!(recent(&sidecar, "warn", r#""message":"whole seconds","data":{"order":{"id":7}}"#).await, 2);
+    assert_eq!(recent(&sidecar, "info", r#""message":"a line under log""#).await, 2);
+    assert_eq!(recent(&sidecar, "error", r#""message":"nanoseconds""#).await, 2);
+    assert_eq!(recent(&sidecar, "info", r#""message":"queued 99""#).await, 2);
+    assert_eq!(sidecar.metric("sidecar_forward_refused_total").await, 0.0);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn the_fluent_loggers_of_node_are_acknowledged_in_every_mode() {
+    let Some(mut command) = node("fluent_loggers.mjs") else { return };
+    let sidecar = Sidecar::start(&[("SIDECAR_FLUENT_LISTEN", "127.0.0.1:0"), OFF[0], OFF[1]]).await;
+    command.args(["127.0.0.1", &sidecar.fluent_addr.expect("it listens").port().to_string()]);
+    run(command).await;
+
+    assert_eq!(sidecar.metric("sidecar_log_records_in_total").await, 41.0, "whoever has its acknowledgement is in");
+    for mode in ["Message", "Forward", "PackedForward", "CompressedPackedForward"] {
+        assert_eq!(recent(&sidecar, "warn", &format!(r#""message":"{mode} "#)).await, 10, "{mode}");
+    }
+    assert_eq!(recent(&sidecar, "error", r#""message":"from fluent-logger""#).await, 1);
+    assert_eq!(sidecar.metric("sidecar_forward_refused_total").await, 0.0);
     sidecar.stop().await;
 }
 

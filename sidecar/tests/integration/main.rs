@@ -5,6 +5,8 @@ mod bad_floods;
 mod bad_input;
 mod clients;
 mod command_line;
+mod driver;
+mod firelens;
 mod health;
 mod inject;
 mod outward;

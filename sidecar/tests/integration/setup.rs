@@ -120,6 +120,8 @@ pub(crate) struct Sidecar {
     pub(crate) otlp_url: String,
     pub(crate) grpc_addr: SocketAddr,
     pub(crate) statsd_addr: SocketAddr,
+    /// Where Fluent Forward is taken in, if that was asked for.
+    pub(crate) fluent_addr: Option<SocketAddr>,
     pub(crate) order: Shutdown,
     pub(crate) ended: tokio::task::JoinHandle<anyhow::Result<()>>,
     client: reqwest::Client,
@@ -138,9 +140,10 @@ impl Sidecar {
         let url = format!("http://{}", app.addr());
         let otlp_url = app.otlp_addr().map(|a| format!("http://{a}/v1/traces")).unwrap_or_default();
         let (grpc_addr, statsd_addr) = (app.grpc_addr().expect("port 0"), app.statsd_addr().expect("port 0"));
+        let fluent_addr = app.fluent_addr();
         let order = Shutdown::new();
         let ended = task::spawn("sidecar", app.run(order.clone()));
-        Sidecar { url, otlp_url, grpc_addr, statsd_addr, order, ended, client: reqwest::Client::new() }
+        Sidecar { url, otlp_url, grpc_addr, statsd_addr, fluent_addr, order, ended, client: reqwest::Client::new() }
     }
 
     /// Status and body.

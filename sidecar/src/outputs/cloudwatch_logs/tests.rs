@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use aws_sdk_cloudwatchlogs::config::{Credentials, SharedCredentialsProvider};
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::stream;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use service::backoff::Backoff;
@@ -37,7 +38,13 @@ struct Cloud {
     /// A request with such a message in it is refused whole.
     poison: Option<&'static str>,
     rejected: Option<Value>,
+    /// So many answers break off behind their head; `false`: what was asked for is not done either.
+    lost: VecDeque<bool>,
+    /// What GetLogEvents is answered with, instead of the events.
+    unreadable: Option<&'static str>,
+    times: Vec<i64>,
     puts: usize,
+    looks: usize,
     entity: Value,
 }
 
@@ -57,6 +64,7 @@ fn handle(cloud: &mut Cloud, operation: &str, body: &Value) -> Response {
         "CreateLogStream" => drop(cloud.streams.insert(text("logStreamName"))),
         _ if !cloud.streams.contains(&text("logStreamName")) => return error(400, "ResourceNotFoundException"),
         "PutLogEvents" => return put(cloud, body),
+        "GetLogEvents" => return get(cloud, body),
         other => panic!("unexpected operation {other}"),
     }
     "{}".into_response()
@@ -73,12 +81,31 @@ fn put(cloud: &mut Cloud, body: &Value) -> Response {
     if !times.is_sorted() || cloud.poison.is_some_and(|poison| messages.contains(&poison)) {
         return error(400, "InvalidParameterException");
     }
+    let lost = cloud.lost.pop_front();
+    let broken = || Response::new(Body::from_stream(stream::iter([Err::<Bytes, _>(std::io::Error::other("cut off"))])));
+    if lost == Some(false) {
+        return broken();
+    }
     cloud.entity = body["entity"].clone();
+    cloud.times.extend(times);
     cloud.stored.extend(messages.into_iter().map(str::to_owned));
     match cloud.rejected.take() {
+        _ if lost.is_some() => broken(),
         Some(rejected) => json!({"rejectedLogEventsInfo": rejected}).to_string().into_response(),
         None => "{}".into_response(),
     }
+}
+
+fn get(cloud: &mut Cloud, body: &Value) -> Response {
+    cloud.looks += 1;
+    if let Some(kind) = cloud.unreadable {
+        return error(400, kind);
+    }
+    let number = |key: &str| body[key].as_i64().expect("a number");
+    let asked = number("startTime")..number("endTime");
+    let events = cloud.times.iter().zip(&cloud.stored).filter(|(time, _)| asked.contains(time));
+    let events: Vec<Value> = events.map(|(time, message)| json!({"timestamp": time, "message": message})).collect();
+    json!({"events": events}).to_string().into_response()
 }
 
 struct Setup {
@@ -141,7 +168,8 @@ async fn setup(place: Place, give_up_after: Duration, cloud: Cloud) -> Setup {
         retry: Retry::new("test".into(), give_up_after, retries.clone()).with_backoff(backoff),
     };
     let sink = Sink::new(options, account.clone(), None, QueueGauge::default());
-    let output = CloudWatchLogs::new(place, &aws).expect("region and credentials");
+    let mut output = CloudWatchLogs::new(place, &aws).expect("region and credentials");
+    output.shows_after = Duration::from_millis(5);
     Setup { cloud, output, sink, account, retries }
 }
 
@@ -232,4 +260,48 @@ async fn of_a_batch_that_is_refused_only_the_faulty_event_is_lost() {
     let (cloud, account, _) = setup(place(), MINUTE, cloud).await.deliver(&lines).await;
     assert_eq!(cloud.lock().expect("not poisoned").stored, ["a", "b", "d", "e"]);
     assert_eq!(account.losses(), "1 refused");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_duplicates_nothing() {
+    let cloud = Cloud { lost: VecDeque::from([true]), ..ready() };
+    let lines = [("a", 1), ("b", 2), ("b", 2), ("c", 3)];
+    let (cloud, account, _) = setup(place(), MINUTE, cloud).await.deliver(&lines).await;
+    let cloud = cloud.lock().expect("not poisoned");
+    assert_eq!((cloud.puts, cloud.looks, &cloud.stored[..]), (1, 1, &["a", "b", "b", "c"].map(str::to_owned)[..]));
+    assert_eq!(account.balance().delivered, 4);
+}
+
+#[tokio::test]
+async fn a_request_that_was_lost_is_repeated_after_the_stream_was_asked_twice() {
+    let cloud = Cloud { lost: VecDeque::from([false]), stored: vec!["a".into()], times: vec![2], ..ready() };
+    let (cloud, account, _) = setup(place(), MINUTE, cloud).await.deliver(&[("a", 1), ("b", 2)]).await;
+    let cloud = cloud.lock().expect("not poisoned");
+    assert_eq!((cloud.puts, cloud.looks, &cloud.stored[..]), (2, 2, &["a", "a", "b"].map(str::to_owned)[..]));
+    assert_eq!(account.balance().delivered, 2);
+}
+
+#[tokio::test]
+async fn who_may_not_look_sends_again() {
+    for kind in ["AccessDeniedException", "ResourceNotFoundException"] {
+        let cloud = Cloud { lost: VecDeque::from([true]), unreadable: Some(kind), ..ready() };
+        let (cloud, account, _) = setup(place(), MINUTE, cloud).await.deliver(&[("a", 1)]).await;
+        let cloud = cloud.lock().expect("not poisoned");
+        assert_eq!((cloud.puts, cloud.looks, &cloud.stored[..]), (2, 1, &["a", "a"].map(str::to_owned)[..]), "{kind}");
+        assert_eq!(account.balance().delivered, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_had_on_its_way_is_looked_for_before_it_is_sent() {
+    let cloud = Cloud { stored: vec!["a".into()], times: vec![1], ..ready() };
+    let Setup { cloud, output, sink, account, .. } = setup(place(), MINUTE, cloud).await;
+    let mut batch = crate::pipeline::batch::Batch::new(&account);
+    let limits = crate::pipeline::batch::Limits::CLOUDWATCH;
+    batch.add(&limits, b"a", Timestamp(1), Level::Info, 1);
+    let body = Codec::cloudwatch("/app/order", "order/t1", None).encode(&mut batch);
+    output.doubt(&body);
+    assert_eq!(output.attempt(&body).await, Attempt::Done(Answer::Stored));
+    assert_eq!(cloud.lock().expect("not poisoned").puts, 0);
+    drop(sink);
 }

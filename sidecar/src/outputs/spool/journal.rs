@@ -1,0 +1,115 @@
+//! The journal of the batch that is open: what a killed process had collected and not sent.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use telemetry::Timestamp;
+use telemetry::log_record::Level;
+
+const NAME: &str = "open.log";
+const NEW: &str = "open.log.new";
+/// What was noted and is not written is given back beyond this.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// A record of the batch that was open when the last run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub at: Timestamp,
+    pub level: Level,
+    pub units: u32,
+    pub text: Vec<u8>,
+}
+
+/// Begins with the number of its batch, whose frame will have the same.
+pub(super) struct Journal {
+    file: File,
+    length: u64,
+    pending: Vec<u8>,
+}
+
+/// The number of the batch that was open, and what was in it.
+pub(super) fn left(directory: &Path) -> Option<(u64, Vec<Entry>)> {
+    let bytes = std::fs::read(directory.join(NAME)).ok()?;
+    let (of, entries) = bytes.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*of), read(entries)))
+}
+
+impl Journal {
+    /// Begins with what an earlier run left; its file is replaced when the new one has everything.
+    pub(super) fn open(directory: &Path, sequence: u64, left: &[Entry]) -> io::Result<Journal> {
+        let path = directory.join(NEW);
+        let file = OpenOptions::new().create(true).write(true).truncate(true).open(&path)?;
+        let mut journal = Journal { file, length: 0, pending: Vec::new() };
+        journal.begin(sequence)?;
+        left.iter().for_each(|e| journal.note(e.at, e.level, e.units, &e.text));
+        journal.commit()?;
+        std::fs::rename(path, directory.join(NAME))?;
+        Ok(journal)
+    }
+
+    /// Notes a record; it is on disk after the next `commit`.
+    pub(super) fn note(&mut self, at: Timestamp, level: Level, units: u32, text: &[u8]) {
+        let length = (13 + text.len()) as u32;
+        let mut hasher = crc32fast::Hasher::new();
+        let mut head = [0u8; 13];
+        head[..8].copy_from_slice(&at.as_millis().to_le_bytes());
+        head[8..12].copy_from_slice(&units.to_le_bytes());
+        head[12] = level as u8;
+        hasher.update(&head);
+        hasher.update(text);
+        self.pending.extend_from_slice(&length.to_le_bytes());
+        self.pending.extend_from_slice(&hasher.finalize().to_le_bytes());
+        self.pending.extend_from_slice(&head);
+        self.pending.extend_from_slice(text);
+    }
+
+    pub(super) fn commit(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all_at(&self.pending, self.length);
+        self.length += self.pending.len() as u64;
+        self.pending.clear();
+        self.pending.shrink_to(KEPT_BYTES);
+        written
+    }
+
+    /// What was noted and not written is not needed any more.
+    pub(super) fn forget(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Begins again, for the batch of this number.
+    pub(super) fn begin(&mut self, sequence: u64) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(&sequence.to_le_bytes(), 0)?;
+        self.length = 8;
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.length <= 8
+    }
+}
+
+/// The entries up to the first that is not whole: the write that the kill cut off.
+fn read(mut bytes: &[u8]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    loop {
+        let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return entries };
+        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        let Some((payload, rest)) = rest.split_at_checked(length as usize) else { return entries };
+        let Some((head, text)) = payload.split_first_chunk::<13>() else { return entries };
+        if crc32fast::hash(payload) != crc {
+            return entries;
+        }
+        let at = i64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
+        let units = u32::from_le_bytes(head[8..12].try_into().expect("four bytes"));
+        let level = Level::ALL.get(usize::from(head[12])).copied().unwrap_or(Level::Info);
+        entries.push(Entry { at: Timestamp(at), level, units, text: text.to_vec() });
+        bytes = rest;
+    }
+}
