@@ -198,15 +198,27 @@ class Cloud(soak.Case):
 
     def __init__(self, args):
         super().__init__(args, "bench", 0)
-        self.certificate, self.key = os.path.join(self.directory, "ca.pem"), os.path.join(self.directory, "key.pem")
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", self.key, "-out", self.certificate],
-                       check=True, capture_output=True)
+        self.certificate, self.key, authority = self.make_certificates()
         self.start_cloud()
         self.proxy, self.metadata = type("Place", (), {"port": soak.free_port()}), soak.Metadata()
         self.processes.append(subprocess.Popen([sys.executable, __file__, "--tls", str(self.proxy.port), str(self.cloud), self.certificate, self.key]))
         soak.until("the TLS front is up", lambda: socket.socket().connect_ex(("127.0.0.1", self.proxy.port)) == 0)
-        self.start_sidecar({"AWS_ENDPOINT_URL_LOGS": f"https://localhost:{self.proxy.port}", "SSL_CERT_FILE": self.certificate})
+        self.start_sidecar({"AWS_ENDPOINT_URL_LOGS": f"https://localhost:{self.proxy.port}", "SSL_CERT_FILE": authority})
+
+    def make_certificates(self):
+        """A certificate for localhost, its key, and who signed it."""
+        place = lambda name: os.path.join(self.directory, name)
+        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        with open(place("extensions"), "w") as f:
+            f.write("subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
+        for words in [
+            ["req", "-x509", *new_key, "-subj", "/CN=bench", "-keyout", place("ca.key"), "-out", place("ca.pem")],
+            ["req", *new_key[:-2], "-subj", "/CN=localhost", "-keyout", place("key.pem"), "-out", place("request")],
+            ["x509", "-req", "-in", place("request"), "-CA", place("ca.pem"), "-CAkey", place("ca.key"), "-CAcreateserial", "-days", "2",
+             "-extfile", place("extensions"), "-out", place("certificate.pem")],
+        ]:
+            subprocess.run(["openssl", *words], check=True, capture_output=True)
+        return place("certificate.pem"), place("key.pem"), place("ca.pem")
 
 
 def prepared(rate):

@@ -46,6 +46,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// cost more than everything else. A unix socket holds a good hundred records, at 10,000 a second those of ten
 /// milliseconds.
 const PAUSE: Duration = Duration::from_millis(4);
+/// The same where little comes. Longer ones would save little, and what lies in the socket is lost with a killed process.
+const PAUSE_QUIET: Duration = Duration::from_millis(10);
+/// So much at a time is little.
+const LITTLE_BYTES: usize = 16 * 1024;
 /// After the order to stop, a stream that has not ended by itself is read until it was silent for this long …
 const STOP_QUIET: Duration = Duration::from_secs(2);
 /// … and for as long as the log driver lingers behind a container that has ended (5 s, at most 12).
@@ -215,11 +219,11 @@ impl Connection {
             let quiet_at = linger.max(last_bytes + STOP_QUIET);
             let overdue_at = lines.partials.next_overdue();
             buffer.reserve(READ_BYTES);
-            let (room, mut behind) = (buffer.capacity() - buffer.len(), false);
+            let (room, mut came) = (buffer.capacity() - buffer.len(), 0);
             tokio::select! {
                 read = stream.read_buf(&mut buffer) => match read.context("failed to read")? {
                     0 => return Ok(()),
-                    length => (last_bytes, behind) = (Instant::now(), length == room),
+                    length => (last_bytes, came) = (Instant::now(), length),
                 },
                 () = tokio::time::sleep_until(overdue_at.unwrap_or(quiet_at)), if overdue_at.is_some() => {
                     let overdue = lines.partials.overdue();
@@ -251,8 +255,9 @@ impl Connection {
             if buffer.is_empty() && buffer.capacity() > KEPT_BUFFER_BYTES {
                 buffer = Vec::with_capacity(READ_BYTES);
             }
-            if taken > 0 && !behind {
-                tokio::time::sleep(PAUSE).await;
+            // A read that filled the buffer has left something behind.
+            if taken > 0 && came < room {
+                tokio::time::sleep(if came < LITTLE_BYTES { PAUSE_QUIET } else { PAUSE }).await;
             }
         }
     }

@@ -67,7 +67,10 @@ impl Codec {
             Codec::Forward { tag } => forward(tag, batch),
             Codec::Lines => {
                 let mut lines = Vec::with_capacity(batch.bytes());
-                batch.events().for_each(|(_, text)| lines.extend([text, b"\n"].concat()));
+                for (_, text) in batch.events() {
+                    lines.extend_from_slice(text);
+                    lines.push(b'\n');
+                }
                 lines
             }
         }

@@ -73,7 +73,7 @@ pub fn parse(
     let Ok(text) = std::str::from_utf8(line) else {
         return Some(finish(wrap(line, author, now, out), additions, out));
     };
-    let mut fields = Vec::new();
+    let mut fields = Vec::with_capacity(16);
     if text.trim_start().starts_with('{') && scan::object(text, &mut fields) {
         if fields.iter().any(|f| f.key == EMF && f.kind == Kind::Object) {
             out.extend_from_slice(line);
@@ -187,15 +187,32 @@ impl Roles {
             }
         }
         if let Some(request) = self.get(Role::Request, fields) {
-            request_of(request)?;
+            is_request(request).then_some(())?;
         }
         Some(Parsed { level, timestamp, trace_id })
     }
 }
 
-/// None where the member is not what the layout says of a request.
-fn request_of(field: &Field<'_>) -> Option<RequestContext> {
-    serde_json::from_str(field.value).ok()
+/// Whether the member is what the layout says of a request: what the readers of [`RequestContext`] can read.
+fn is_request(field: &Field<'_>) -> bool {
+    const TEXTS: [&str; 3] = ["id", "method", "path"];
+    const OPTIONAL: [&str; 4] = ["user_id", "org_id", "ip", "user_agent"];
+    let mut members = Vec::with_capacity(8);
+    if !scan::object(field.value, &mut members) {
+        return false;
+    }
+    // Behind an escape may hide one of the names.
+    if members.iter().any(|m| m.key.contains('\\')) {
+        return serde_json::from_str::<RequestContext>(field.value).is_ok();
+    }
+    let count = |name: &str| members.iter().filter(|m| m.key == name).count();
+    TEXTS.iter().all(|name| count(name) == 1)
+        && OPTIONAL.iter().all(|name| count(name) <= 1)
+        && members.iter().all(|m| match m.key {
+            key if TEXTS.contains(&key) => m.is_string(),
+            key if OPTIONAL.contains(&key) => m.is_string() || m.kind == Kind::Null,
+            _ => true,
+        })
 }
 
 /// Puts the record together from the members of another logger's object.
@@ -211,7 +228,7 @@ fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Timestamp, out
     let trace_id = given.or(nested.trace_id).or(parent.map(|p| p.trace_id));
     let span_of = |role| get(role).and_then(Field::plain).and_then(span_id_of);
     let span_id = span_of(Role::SpanId).or(nested.span_id).or(parent.map(|p| p.parent_id));
-    let request = get(Role::Request).filter(|field| request_of(field).is_some());
+    let request = get(Role::Request).filter(|field| is_request(field));
 
     head(out, timestamp, level);
     let text_of = |role, name: &str, default: &str, out: &mut Vec<u8>| {

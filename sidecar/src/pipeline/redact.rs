@@ -100,6 +100,9 @@ fn ends_with(key: &[u8], ending: &[u8]) -> bool {
 /// What is a secret by its looks, wherever it stands: in strings of JSON and in text.
 fn redact_looks(text: &str, patterns: Patterns) -> Option<(String, usize)> {
     let bytes = text.as_bytes();
+    if !may_have_looks(bytes, patterns) {
+        return None;
+    }
     let (mut out, mut copied, mut count, mut at) = (String::new(), 0, 0, 0);
     while at < bytes.len() {
         let end = match bytes[at] {
@@ -140,6 +143,33 @@ fn redact_looks(text: &str, patterns: Patterns) -> Option<(String, usize)> {
     Some((out, count))
 }
 
+/// A glance that most lines do not get beyond: whether there is anything that the letter-by-letter look could find.
+fn may_have_looks(bytes: &[u8], patterns: Patterns) -> bool {
+    let has = |word: &[u8]| memchr::memmem::find(bytes, word).is_some();
+    (patterns.tokens && (has(b"eyJ") || has(b"AKIA") || has(b"ASIA")))
+        || (patterns.cards && has_digits(bytes, CARD_DIGITS_MIN))
+        || (patterns.email && memchr::memchr(b'@', bytes).is_some())
+}
+
+/// Whether so many digits, blanks and dashes stand one behind the other. Looks at one byte of so many: no run of them
+/// fits between two.
+fn has_digits(bytes: &[u8], length: usize) -> bool {
+    let of_number = |b: &u8| matches!(b, b'0'..=b'9' | b' ' | b'-');
+    let mut at = length - 1;
+    while at < bytes.len() {
+        let before = bytes[..=at].iter().rev().take_while(|b| of_number(b)).count();
+        if before > 0 {
+            let behind = bytes[at + 1..].iter().take_while(|b| of_number(b)).count();
+            if before + behind >= length {
+                return true;
+            }
+            at += behind;
+        }
+        at += length;
+    }
+    false
+}
+
 /// Three parts in base64url; the first begins as every JSON object does.
 fn json_web_token(bytes: &[u8], at: usize) -> Option<usize> {
     let part = |from: usize| {
@@ -177,6 +207,9 @@ fn digits_end(bytes: &[u8], at: usize) -> usize {
     }
     end
 }
+
+/// The fewest digits of a card.
+const CARD_DIGITS_MIN: usize = 15;
 
 /// 15 or 16 digits of an issuer that there is, with the right check digit, standing alone; not a number of JSON, which
 /// would be no number any more.
@@ -357,6 +390,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_glance_sees_every_run_of_digits(text in "[0-9 -]{0,20}[a-z]{0,3}[0-9 -]{0,20}[a-z]{0,20}[0-9 -]{0,20}", length in 1usize..18) {
+            let longest = text.split(|c: char| c.is_ascii_lowercase()).map(str::len).max().unwrap_or(0);
+            prop_assert_eq!(has_digits(text.as_bytes(), length), longest >= length);
+        }
+
         #[test]
         fn any_text_is_survived_and_json_stays_json(value in "\\PC*", secret in "\\PC+") {
             let line = serde_json::json!({"message": value, "password": secret}).to_string();

@@ -109,12 +109,11 @@ impl Reader {
         Ok(progress)
     }
 
-    fn split(&mut self, data: &[u8], line_max: usize, lines: &mut Vec<Vec<u8>>) {
-        for piece in data.split_inclusive(|b| *b == b'\n') {
-            let (content, ends) = match piece.strip_suffix(b"\n") {
-                Some(content) => (content, true),
-                None => (piece, false),
-            };
+    fn split(&mut self, mut data: &[u8], line_max: usize, lines: &mut Vec<Vec<u8>>) {
+        while !data.is_empty() {
+            let end = memchr::memchr(b'\n', data);
+            let (content, ends) = (&data[..end.unwrap_or(data.len())], end.is_some());
+            data = &data[end.map_or(data.len(), |end| end + 1)..];
             if !self.skipping {
                 let room = line_max - self.partial.len();
                 self.partial.extend_from_slice(&content[..content.len().min(room)]);

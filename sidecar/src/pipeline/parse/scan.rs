@@ -4,6 +4,8 @@
 //! everything is checked here once, as strictly as the readers of the line will (RFC 8259, no lone surrogates, numbers
 //! that fit a double): one line that is no JSON would spoil an answer made of many.
 
+use super::write;
+
 /// Nesting beyond this is nobody's log line; readers stop at 128 and we may add two levels.
 const DEPTH_MAX: u32 = 100;
 /// Members of the outermost object.
@@ -176,9 +178,7 @@ impl<'a> Scan<'a> {
         self.expect(b'"')?;
         let mut plain = true;
         loop {
-            let rest = &self.bytes[self.at..];
-            let run = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f))?;
-            self.at += run;
+            self.at += write::plain_run(&self.bytes[self.at..]);
             match self.take()? {
                 b'"' => return Some(plain),
                 b'\\' => {

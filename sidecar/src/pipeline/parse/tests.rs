@@ -195,3 +195,27 @@ fn logfmt_is_mapped() {
     assert_eq!((found.level.as_str(), found.message.as_str()), ("warn", r#"queue is "full""#));
     assert_eq!(Value::Object(found.data), json!({"size": 7}));
 }
+
+#[test]
+fn a_request_is_what_the_readers_of_the_layout_can_read() {
+    for value in [
+        r#"{"id":"1","method":"GET","path":"/"}"#,
+        r#"{"id":"1","method":"GET","path":"/","user_id":null,"org_id":"o","ip":"i","user_agent":"u","more":[{}]}"#,
+        r#"{"id":1,"method":"GET","path":"/"}"#,
+        r#"{"id":null,"method":"GET","path":"/"}"#,
+        r#"{"id":"1","method":"GET"}"#,
+        r#"{"id":"1","method":"GET","path":"/","ip":7}"#,
+        r#"{"id":"1","id":"2","method":"GET","path":"/"}"#,
+        r#"{"id":"1","method":"GET","path":"/","ip":null,"ip":null}"#,
+        r#"{"id":"1","method":"GET","path":"/","x":1,"x":2}"#,
+        r#"{"i\u0064":"1","method":"GET","path":"/"}"#,
+        r#"{"i\u0064":"1","id":"2","method":"GET","path":"/"}"#,
+        r#"{"id":"a\n\"b","method":"\u00e9","path":"/"}"#,
+        "{}",
+    ] {
+        let line = format!("{{\"request\":{value}}}");
+        let mut fields = Vec::new();
+        assert!(scan::object(&line, &mut fields));
+        assert_eq!(is_request(&fields[0]), serde_json::from_str::<RequestContext>(value).is_ok(), "{value}");
+    }
+}
