@@ -28,11 +28,13 @@ struct State {
     bytes: usize,
     /// Sixteenths of what the queues may hold in good times.
     share: AtomicUsize,
+    /// What all queues together hold.
+    held: AtomicUsize,
 }
 
 impl Ceiling {
     pub fn new(bytes: usize) -> Self {
-        Ceiling(Arc::new(State { bytes, share: AtomicUsize::new(16) }))
+        Ceiling(Arc::new(State { bytes, share: AtomicUsize::new(16), held: AtomicUsize::new(0) }))
     }
 
     /// As configured, else as the container's limit says.
@@ -46,8 +48,27 @@ impl Ceiling {
 
     /// What a queue may hold that was given `wanted`: never more than fits beside the program itself.
     pub fn share_of(&self, wanted: usize) -> usize {
-        let room = self.0.bytes.saturating_sub(BASE_BYTES).max(1 << 20);
-        wanted.min(room) / 16 * self.0.share.load(Ordering::Relaxed)
+        wanted.min(self.room()) / 16 * self.0.share.load(Ordering::Relaxed)
+    }
+
+    /// The same for a queue that holds `held` already: all together fit beside the program too.
+    pub fn share_with(&self, wanted: usize, held: usize) -> usize {
+        let others = self.0.held.load(Ordering::Relaxed).saturating_sub(held);
+        self.share_of(wanted).min(self.room().saturating_sub(others))
+    }
+
+    /// A queue has grown.
+    pub fn hold(&self, bytes: usize) {
+        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A queue has shrunk.
+    pub fn let_go(&self, bytes: usize) {
+        let _ = self.0.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| Some(held.saturating_sub(bytes)));
+    }
+
+    fn room(&self) -> usize {
+        self.0.bytes.saturating_sub(BASE_BYTES).max(1 << 20)
     }
 
     fn look(&self, resident: usize) {
@@ -127,5 +148,19 @@ mod tests {
         assert_eq!(ceiling.share_of(8 << 20), 512 << 10);
         ceiling.look(10 << 20);
         assert_eq!(ceiling.share_of(8 << 20), 8 << 20);
+    }
+
+    #[test]
+    fn all_queues_together_fit_beside_the_program() {
+        let ceiling = Ceiling::new(48 << 20);
+        for _ in 0..3 {
+            ceiling.hold(8 << 20);
+        }
+        assert_eq!(ceiling.share_with(24 << 20, 8 << 20), 16 << 20, "of 32 the others hold 16");
+        assert_eq!(ceiling.share_with(8 << 20, 0), 8 << 20, "a fourth finds the last 8");
+        ceiling.hold(8 << 20);
+        assert_eq!(ceiling.share_with(8 << 20, 0), 0);
+        ceiling.let_go(8 << 20);
+        assert_eq!(ceiling.share_with(8 << 20, 0), 8 << 20);
     }
 }

@@ -268,13 +268,13 @@ def firelens(args):
                 case.term()
                 case.sidecar.wait(60)
                 stored = case.count()
-                rows.append({"cpu": 100 * used / took, "rss": loaded["VmRSS"], "anon": loaded["RssAnon"], "peak": after["VmHWM"], "after": after["VmRSS"],
+                rows.append({"cpu": 100 * used / took, "rss": loaded["VmRSS"], "anon": loaded["RssAnon"], "peak": after["VmHWM"], "after": after["VmRSS"], "after_anon": after["RssAnon"],
                              "idle": idle["VmRSS"], "lost": sent - stored, "reached": sent / took})
             finally:
                 case.close()
         column = lambda key: spread([row[key] for row in rows])
         print(f"  {rate}/s ({column('reached')} reached): CPU {column('cpu')} % of a core, RSS {column('rss')}, anonymous {column('anon')}, peak {column('peak')}, "
-              f"10 s behind the load {column('after')}, before it {column('idle')}; lost {sum(row['lost'] for row in rows)}")
+              f"10 s behind the load {column('after')} ({column('after_anon')} anonymous), before it {column('idle')}; lost {sum(row['lost'] for row in rows)}")
 
 
 def count(case):
@@ -312,6 +312,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=["tail", "firelens", "idle", []], default=[])
     parser.add_argument("--bin-dir", required=True)
+    parser.add_argument("--cloud-dir", help="where fake-aws lies, if not beside the sidecar")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mib", type=int, default=96)
     parser.add_argument("--seconds", type=int, default=20)

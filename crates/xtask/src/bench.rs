@@ -5,12 +5,17 @@ use crate::tools::{PROMETHEUS, ensure};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Options of the measurement: --targets, --series, --interval, --window, --rounds, --alerts-only, --alert-rounds, --alert-intervals.
+    /// `logs` for the sidecar's log delivery (`logs --help` lists its options), else options of the measurement: --targets, --series, --interval, --window, --rounds, --alerts-only, --alert-rounds, --alert-intervals.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    if let Some((first, rest)) = options.options.split_first()
+        && first == "logs"
+    {
+        return run_logs(rest);
+    }
     ensure(&[&PROMETHEUS])?;
     let build = ["build", "--locked", "--profile", "ci", "--bin", "collector", "--bin", "picket-bench"];
     step("building optimised", cargo().args(build))?;
@@ -18,4 +23,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut bench = command(programs.join("picket-bench"));
     bench.args(&options.options).arg("--bin-dir").arg(&programs).arg("--data").arg(target_dir().join("bench"));
     step("measuring", &mut bench)
+}
+
+/// The sidecar as it ships, beside rsyslog and syslog-ng where they are installed: Debian's packages exclude each other,
+/// and both want to be the machine's own logger, so neither is installed by this.
+fn run_logs(options: &[String]) -> anyhow::Result<()> {
+    let lean = ["build", "--locked", "-p", "sidecar", "--profile", "lean", "--bin", "sidecar"];
+    step("building the sidecar as it ships", cargo().args(lean))?;
+    let cloud = ["build", "--locked", "-p", "fake-aws", "--profile", "ci", "--bin", "fake-aws"];
+    step("building the local AWS", cargo().args(cloud))?;
+    let mut python = command("python3");
+    python.arg("crates/xtask/bench/logs.py").arg("--bin-dir").arg(target_dir().join("lean"));
+    python.arg("--cloud-dir").arg(target_dir().join("ci")).args(options);
+    step("measuring log delivery", &mut python)
 }

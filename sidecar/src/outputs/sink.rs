@@ -218,7 +218,7 @@ impl Sink {
         }
         let since = Instant::now();
         let sealed = Sealed { body: Some(body), frame, head, ticket, _marks: marks, since, in_doubt: false };
-        state.held += sealed.held();
+        self.hold(state, sealed.held());
         state.sealed.push_back(sealed);
         self.keep_bounds(state);
         self.0.gauge.set(state.held);
@@ -228,7 +228,7 @@ impl Sink {
     /// Gives memory back until the bounds hold: to the disk from the end, for the front is next to be sent; else the
     /// oldest goes.
     fn keep_bounds(&self, state: &mut State) {
-        let capacity = self.0.options.ceiling.share_of(self.0.options.memory_bytes);
+        let capacity = self.0.options.ceiling.share_with(self.0.options.memory_bytes, state.held);
         let mut from_end = state.sealed.len();
         while state.held > capacity && from_end > 1 {
             from_end -= 1;
@@ -236,7 +236,7 @@ impl Sink {
             if sealed.frame.is_some()
                 && let Some(body) = sealed.body.take()
             {
-                state.held -= body.len();
+                self.let_go(state, body.len());
             }
         }
         while state.held > capacity && state.sealed.len() > 1 {
@@ -254,9 +254,20 @@ impl Sink {
         }
     }
 
+    fn hold(&self, state: &mut State, bytes: usize) {
+        state.held += bytes;
+        self.0.options.ceiling.hold(bytes);
+    }
+
+    fn let_go(&self, state: &mut State, bytes: usize) {
+        let bytes = bytes.min(state.held);
+        state.held -= bytes;
+        self.0.options.ceiling.let_go(bytes);
+    }
+
     /// Drops a batch that was in the queue.
     fn give_up(&self, state: &mut State, sealed: Sealed, reason: DropReason) {
-        state.held = state.held.saturating_sub(sealed.held());
+        self.let_go(state, sealed.held());
         if let (Some(spool), Some(frame)) = (&mut state.spool, sealed.frame) {
             spool.done(frame);
         }
@@ -282,7 +293,7 @@ impl Sink {
         match &state.spool {
             Some(spool) => spool.share().used() + 4 * ROOM_BYTES as u64 <= spool.share().max(),
             None => {
-                let capacity = self.0.options.ceiling.share_of(self.0.options.memory_bytes);
+                let capacity = self.0.options.ceiling.share_with(self.0.options.memory_bytes, state.held);
                 state.sealed.len() < 2 || state.held + ROOM_BYTES.min(capacity / 2) <= capacity
             }
         }
@@ -324,7 +335,7 @@ impl Sink {
                     if sealed.body.is_none() {
                         match self.fetch(&state, &sealed) {
                             Some(body) => {
-                                state.held += body.len();
+                                self.hold(&mut state, body.len());
                                 sealed.body = Some(body);
                             }
                             None => {
@@ -422,7 +433,7 @@ impl Sink {
             }
         }
         let mut state = self.lock();
-        state.held = state.held.saturating_sub(held);
+        self.let_go(&mut state, held);
         self.0.gauge.set(state.held);
         if let (Some(spool), Some(frame)) = (&mut state.spool, frame) {
             spool.done(frame);
