@@ -37,7 +37,7 @@ pub(super) fn plain_run(bytes: &[u8]) -> usize {
     while let Some((chunk, _)) = bytes[at..].split_first_chunk::<8>() {
         let word = u64::from_le_bytes(*chunk);
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hits = zero_in(word ^ ONES * u64::from(b'"')) | zero_in(word ^ ONES * u64::from(b'\\')) | control;
+        let hits = zero_in(word ^ (ONES * u64::from(b'"'))) | zero_in(word ^ (ONES * u64::from(b'\\'))) | control;
         if hits != 0 {
             return at + hits.trailing_zeros() as usize / 8;
         }
