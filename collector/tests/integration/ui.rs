@@ -92,6 +92,7 @@ async fn a_failing_service_is_the_verdict_of_the_overview() {
         Some(1),
         "a dead man's switch is nothing wrong: {overview:#}"
     );
+    assert!(!overview["changes"].to_string().contains("Watchdog"), "{}", overview["changes"]);
     let alert = &overview["alerts"][0];
     assert_eq!(
         (&alert["name"], &alert["severity"], &alert["service"]),

@@ -14,7 +14,7 @@ use crate::rules::{self, AlertStatus};
 
 const CRITICAL: &str = "critical";
 /// The severity of alerts that fire on purpose: a dead man's switch.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// The page of alerts.
 #[derive(Debug, Serialize)]

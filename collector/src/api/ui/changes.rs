@@ -48,12 +48,13 @@ pub(super) fn started(at: Timestamp) -> Change {
     Change { at, state: "ok", text: "collector started".to_owned(), mark: None }
 }
 
-/// Alerts that began to fire, and alerts that ended.
+/// Alerts that began to fire, and alerts that ended; one that fires on purpose changes nothing.
 pub(super) fn of_alerts(rules: &rules::Status) -> Vec<Change> {
     let mut changes = Vec::new();
     for group in rules.groups() {
         let alertings = group.rules.iter().filter_map(|rule| rule.alerting.as_ref());
-        for alert in alertings.flat_map(|alerting| &alerting.alerts) {
+        let alerts = alertings.flat_map(|alerting| &alerting.alerts);
+        for alert in alerts.filter(|alert| alert.labels.get("severity") != Some(alerts::NONE)) {
             let name = alerts::name(&alert.labels);
             let place = on(&alert.labels);
             let state = if alert.labels.get("severity") == Some("critical") { "critical" } else { "warning" };

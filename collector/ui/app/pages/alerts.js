@@ -79,6 +79,7 @@ function Rules({ rules }) {
 function RuleState({ rule }) {
   if (rule.health === 'err') return html`<${State} state="warning" word="fails" />`;
   if (rule.health === 'unknown') return html`<${State} state="unknown" word="not evaluated" />`;
+  if (rule.state === 'firing' && onPurpose(rule)) return html`<${State} state="info" word="firing on purpose" />`;
   if (rule.state === 'firing') return html`<${State} state=${rule.severity === 'critical' ? 'critical' : 'warning'} word="firing" />`;
   return html`<${State} state=${rule.state === 'pending' ? 'pending' : 'ok'} word=${rule.state} />`;
 }
