@@ -106,7 +106,7 @@ fn print_latency(interval: Duration, rounds: &[Vec<(&'static str, Waits)>]) {
         interval.as_secs(),
         rounds.len()
     );
-    println!("{:<12}{:<34}{:>22}{:>22}", "", "", "p50 s", "p99 s");
+    println!("{:<12}{:<34}{:>26}{:>26}", "", "", "p50 s", "p99 s");
     let Some(first) = rounds.first() else { return };
     for (index, (who, _)) in first.iter().enumerate() {
         let waits: Vec<&Waits> = rounds.iter().filter_map(|round| round.get(index).map(|(_, waits)| waits)).collect();
@@ -115,7 +115,7 @@ fn print_latency(interval: Duration, rounds: &[Vec<(&'static str, Waits)>]) {
                 let (all, low, high) = spread(waits.iter().map(|waits| of(waits).as_slice()), share);
                 format!("{all:.3} ({low:.3}-{high:.3})")
             };
-            println!("{who:<12}{what:<34}{:>22}{:>22}", shown(0.5), shown(0.99));
+            println!("{who:<12}{what:<34}{:>26}{:>26}", shown(0.5), shown(0.99));
         };
         row("to the arrival", |waits| &waits.whole);
         row("of it to the scrape", |waits| &waits.to_scrape);
