@@ -17,6 +17,7 @@ pub mod remote_write;
 pub mod sample;
 pub mod time;
 pub mod trace;
+pub mod translation;
 
 pub use histogram::{Histogram, HistogramSample};
 pub use labels::{Labels, LabelsBuilder};

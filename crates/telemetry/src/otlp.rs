@@ -26,7 +26,6 @@
 mod attributes;
 mod delta;
 mod exponential;
-mod name;
 mod points;
 
 #[cfg(test)]
@@ -46,30 +45,7 @@ use attributes::ResourceLabels;
 use delta::Deltas;
 use points::{Place, Points};
 
-pub use name::{label_name, metric_name};
-
-/// How names come out; Prometheus' `translation_strategy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// Everything but letters, digits and `_` becomes `_`; units and `_total` are appended.
-    #[default]
-    UnderscoreEscapingWithSuffixes,
-    UnderscoreEscapingWithoutSuffixes,
-    /// Names keep their dots; units and `_total` are appended.
-    NoUtf8EscapingWithSuffixes,
-    /// Names as they are.
-    NoTranslation,
-}
-
-impl Strategy {
-    fn escapes(self) -> bool {
-        matches!(self, Strategy::UnderscoreEscapingWithSuffixes | Strategy::UnderscoreEscapingWithoutSuffixes)
-    }
-
-    fn adds_suffixes(self) -> bool {
-        matches!(self, Strategy::UnderscoreEscapingWithSuffixes | Strategy::NoUtf8EscapingWithSuffixes)
-    }
-}
+pub use crate::translation::{Strategy, label_name, metric_name};
 
 /// Prometheus' `otlp` settings.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -5,7 +5,6 @@
 //! summaries. Names and units follow OpenTelemetry's Prometheus conventions. Bounded in metrics and in series of each;
 //! a series that nobody has sent for five minutes is gone.
 
-mod name;
 mod point;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,12 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use telemetry::exposition::{Family, MetricKind};
+use telemetry::translation::{Strategy, label_name, metric_name};
 use telemetry::{Labels, LabelsBuilder};
 use tokio::time::Instant;
 
 use self::point::Point;
 use super::wire::{self, NotProtobuf, Value, fields, key_of, text_of, value_of};
-use crate::inputs::statsd::parse::plain_name;
 
 /// A handle; clones share the series.
 #[derive(Clone)]
@@ -114,6 +113,15 @@ fn origin_of(of_resource: &[u8]) -> LabelsBuilder {
     labels
 }
 
+/// The metric's name as the collector would have it by OTLP; a counter's family is without the `_total` of its samples.
+fn family_name(name: &str, unit: &str, kind: MetricKind) -> Option<String> {
+    let mut name = metric_name(name, unit, kind, Strategy::default())?;
+    if kind == MetricKind::Counter && name.len() > "_total".len() && name.ends_with("_total") {
+        name.truncate(name.len() - "_total".len());
+    }
+    Some(name)
+}
+
 fn messages(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     fields(message).filter(move |f| f.number == number).filter_map(|f| f.value.bytes())
 }
@@ -153,7 +161,9 @@ impl State {
             11 => MetricKind::Summary,
             _ => MetricKind::Gauge,
         };
-        let name = name::family(head.name, head.unit, kind);
+        let Some(name) = family_name(head.name, head.unit, kind) else {
+            return self.nameless(data);
+        };
         let mut count = 0;
         wire::each(data, 1, |bytes| {
             count += 1;
@@ -161,6 +171,17 @@ impl State {
             self.point(&name, kind, head.description, labels.build_checked(), point, is_delta);
             Ok(())
         })?;
+        Ok(count)
+    }
+
+    /// A metric whose name says nothing in Prometheus' words, such as `...`.
+    fn nameless(&mut self, data: &[u8]) -> Result<u64, NotProtobuf> {
+        let mut count = 0;
+        wire::each(data, 1, |_| {
+            count += 1;
+            Ok(())
+        })?;
+        *self.cut.entry("without_name".to_owned()).or_default() += count;
         Ok(count)
     }
 
@@ -219,7 +240,7 @@ struct PointLabels(LabelsBuilder);
 
 impl PointLabels {
     fn set(&mut self, pair: &[u8]) {
-        let name = plain_name(std::str::from_utf8(key_of(pair)).unwrap_or_default());
+        let name = label_name(std::str::from_utf8(key_of(pair)).unwrap_or_default(), Strategy::default());
         if name.is_empty() || name.starts_with("__") || name == "le" || name == "quantile" {
             return;
         }

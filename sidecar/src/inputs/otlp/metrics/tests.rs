@@ -22,6 +22,34 @@ const SUM: &str = r#"{"name":"jobs.done","description":"Jobs.","unit":"1","sum":
 const HISTOGRAM: &str = r#"{"name":"wait","unit":"s","histogram":{"aggregationTemporality":TEMP,
     "dataPoints":[{"count":"3","sum":4.5,"bucketCounts":["1","1","1"],"explicitBounds":[0.5,1]}]}}"#;
 
+/// By prometheus/otlptranslator.
+#[test]
+fn names_and_units_are_prometheus_own() {
+    for (name, unit, kind, expected) in [
+        ("http.server.request.duration", "s", MetricKind::Histogram, "http_server_request_duration_seconds"),
+        ("jobs.done", "1", MetricKind::Counter, "jobs_done"),
+        ("jobs_total", "{job}", MetricKind::Counter, "jobs"),
+        ("io.total.bytes", "By", MetricKind::Counter, "io_bytes"),
+        ("cpu.utilization", "1", MetricKind::Gauge, "cpu_utilization_ratio"),
+        ("process.memory.usage", "By", MetricKind::Gauge, "process_memory_usage_bytes"),
+        ("disk.speed", "By/s", MetricKind::Gauge, "disk_speed_bytes_per_second"),
+        ("request_seconds", "s", MetricKind::Histogram, "request_seconds"),
+        ("a..b-c", "", MetricKind::Gauge, "a_b_c"),
+        ("x", "furlong", MetricKind::Gauge, "x_furlong"),
+        ("5xx.answers", "{answer}", MetricKind::Counter, "_5xx_answers"),
+    ] {
+        let found = family_name(name, unit, kind);
+        assert_eq!(found.as_deref(), Some(expected), "{name} {unit}");
+        let by_otlp = metric_name(name, unit, kind, Strategy::default()).expect("a name");
+        let suffix = if kind == MetricKind::Counter { "_total" } else { "" };
+        assert_eq!(by_otlp, format!("{expected}{suffix}"), "{name} {unit}");
+    }
+    assert_eq!(family_name("...", "", MetricKind::Gauge), None);
+    let series = OtlpSeries::new(2);
+    assert_eq!(take(&series, r#"{"name":"...","gauge":{"dataPoints":[{"asInt":"1"},{"asInt":"2"}]}}"#), Ok(2));
+    assert_eq!((series.families().len(), series.overflowed()), (0, vec![("without_name".to_owned(), 2)]));
+}
+
 #[test]
 fn cumulative_points_replace_and_delta_points_add_up() {
     for (temporality, jobs, waits) in [("2", 7.0, 3.0), ("1", 11.0, 6.0)] {

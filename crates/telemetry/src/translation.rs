@@ -1,7 +1,32 @@
-//! Names of metrics and labels, with units in words.
+//! OpenTelemetry's names of metrics and labels as Prometheus' own, with units in words.
+//!
+//! One translation for every way that a metric takes, so that it has one name: scraped from the sidecar, or pushed to the
+//! collector. Source: prometheus/otlptranslator.
 
-use super::Strategy;
 use crate::exposition::MetricKind;
+
+/// How names come out; Prometheus' `translation_strategy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Everything but letters, digits and `_` becomes `_`; units and `_total` are appended.
+    #[default]
+    UnderscoreEscapingWithSuffixes,
+    UnderscoreEscapingWithoutSuffixes,
+    /// Names keep their dots; units and `_total` are appended.
+    NoUtf8EscapingWithSuffixes,
+    /// Names as they are.
+    NoTranslation,
+}
+
+impl Strategy {
+    fn escapes(self) -> bool {
+        matches!(self, Strategy::UnderscoreEscapingWithSuffixes | Strategy::UnderscoreEscapingWithoutSuffixes)
+    }
+
+    fn adds_suffixes(self) -> bool {
+        matches!(self, Strategy::UnderscoreEscapingWithSuffixes | Strategy::NoUtf8EscapingWithSuffixes)
+    }
+}
 
 /// UCUM's unit and Prometheus' word for it.
 const UNITS: [(&str, &str); 26] = [
