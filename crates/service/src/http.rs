@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,11 +10,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use prometheus_client::metrics::counter::Counter;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
 use tower::Service;
+use tracing::Instrument;
 
 use crate::Shutdown;
 
@@ -33,35 +35,88 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> anyhow::Result<TcpListener
     }
 }
 
+/// What clients may take of a server.
+///
+/// axum's own `serve` waits for a head for ever, which lets a few slow clients take every descriptor that we have.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Connections from the address that is connected to: those of this host, among them the health check.
+    pub own_max: usize,
+    /// Connections from elsewhere: whoever opens many and says nothing takes nothing from the health check.
+    pub others_max: usize,
+    /// From the connection, or the answer before, to the last byte of the head: also how long a connection may rest.
+    pub head_timeout: Duration,
+    /// The largest head; None for hyper's own bound of some 400 KiB.
+    pub head_bytes_max: Option<usize>,
+    /// For open requests at the end; None for as long as they take.
+    pub drain: Option<Duration>,
+    /// Connections that were closed at once because there were too many.
+    pub refused: Counter,
+}
+
 /// A request's head must be here by then, and a connection without one ends. Longer than the minute for which load
 /// balancers and scrapers keep a connection: who closes first must not be us.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// No port needs more connections at once.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// Connections that were closed at once because there were too many.
-static REFUSED: OnceLock<AtomicU64> = OnceLock::new();
+/// Of all servers that are within the bounds of the process.
+static REFUSED: OnceLock<Counter> = OnceLock::new();
 
 /// How many connections this process has refused; None where it does not serve by [`serve`].
 pub(crate) fn refused() -> Option<u64> {
-    REFUSED.get().map(|refused| refused.load(Ordering::Relaxed))
+    REFUSED.get().map(|refused| refused.get())
 }
 
-/// Serves HTTP/1.1 until the shutdown is ordered, then lets open requests end.
-///
-/// Connections have a bound, of the files that the process may open a quarter for those of this host and an eighth
-/// for the others: a stranger who opens many and says nothing takes nothing from the health check. One too many is
-/// closed at once and counted.
+impl Bounds {
+    /// Of the files that the process may open a quarter for those of this host and an eighth for the others.
+    fn of_the_process() -> Self {
+        let files = open_files_max();
+        let part = |part: usize| (files / part).clamp(8, CONNECTIONS_MAX);
+        Bounds {
+            own_max: part(4),
+            others_max: part(8),
+            head_timeout: HEAD_TIMEOUT,
+            head_bytes_max: None,
+            drain: None,
+            refused: REFUSED.get_or_init(Counter::default).clone(),
+        }
+    }
+}
+
+/// Serves HTTP/1.1 until the shutdown is ordered, then lets open requests end. The bounds are parts of the files that
+/// the process may open.
 ///
 /// # Errors
 /// None at present: what cannot be accepted is tried again.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> anyhow::Result<()> {
-    let (open, refused) = (GracefulShutdown::new(), REFUSED.get_or_init(AtomicU64::default));
-    let slots = |part: usize| Arc::new(Semaphore::new((open_files_max() / part).clamp(8, CONNECTIONS_MAX)));
-    let (own, others) = (slots(4), slots(8));
+    serve_within(Bounds::of_the_process(), listener, router, shutdown).await
+}
+
+/// As [`serve`], within other bounds. A connection too many is closed at once and counted.
+///
+/// # Errors
+/// None at present: what cannot be accepted is tried again.
+pub async fn serve_within(
+    bounds: Bounds,
+    listener: TcpListener,
+    router: Router,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let [own, others] = [bounds.own_max, bounds.others_max].map(|max| Arc::new(Semaphore::new(max)));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.head_timeout);
+    if let Some(bytes) = bounds.head_bytes_max {
+        http.max_buf_size(bytes);
+    }
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                note(ended);
+                continue;
+            }
             () = shutdown.requested() => break,
         };
         let (stream, peer) = match accepted {
@@ -76,34 +131,59 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
             }
         };
         let is_own = stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
-        let slots = if is_own { &own } else { &others };
-        let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
-            let before = refused.fetch_add(1, Ordering::Relaxed);
-            if before == 0 || before.is_power_of_two() {
-                tracing::warn!(peer = %peer, refused = before + 1, "too many connections, the new ones are closed");
+        let Ok(slot) = Arc::clone(if is_own { &own } else { &others }).try_acquire_owned() else {
+            let refused = bounds.refused.inc() + 1;
+            if refused.is_power_of_two() {
+                tracing::warn!(peer = %peer, refused, "too many connections, the new ones are closed");
             }
             continue;
         };
-        let router = router.clone();
-        let answer = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            // A router is always ready.
-            let mut router = router.clone();
-            async move { router.call(request).await }
-        });
-        let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        let connection = open.watch(http.serve_connection(TokioIo::new(stream), answer));
-        crate::task::spawn("connection", async move {
-            // How a connection ends is between the two sides: what matters was answered.
-            drop(connection.await);
+        let connection = connection(http.clone(), stream, peer, router.clone(), shutdown.clone());
+        let connection = async move {
+            connection.await;
             drop(slot);
-        });
+        };
+        connections.spawn(connection.instrument(tracing::info_span!("task", task = "connection")));
     }
     drop(listener);
-    open.shutdown().await;
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    };
+    match bounds.drain {
+        Some(drain) => drop(tokio::time::timeout(drain, drained).await),
+        None => drained.await,
+    }
     Ok(())
+}
+
+/// How a connection ends is between the two sides: what matters was answered.
+async fn connection(http: http1::Builder, stream: TcpStream, peer: SocketAddr, router: Router, shutdown: Shutdown) {
+    let answer = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // A router is always ready.
+        let mut router = router.clone();
+        async move { router.call(request).await }
+    });
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), answer));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "HTTP connection");
+    }
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(error = %error, "a connection's task panicked");
+    }
 }
 
 /// The soft limit, which the container's definition or its host sets.
@@ -152,6 +232,69 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("127.0.0.1"), "{answer}");
         server.await.expect("no panic").expect("ends well");
         assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "nobody listens any more");
+    }
+
+    fn tight(refused: &Counter) -> Bounds {
+        Bounds {
+            own_max: 3,
+            others_max: 1,
+            head_timeout: Duration::from_secs(30),
+            head_bytes_max: Some(8 * 1024),
+            drain: Some(Duration::from_secs(2)),
+            refused: refused.clone(),
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_are_closed_and_counted() {
+        use tokio::io::AsyncWriteExt;
+        let listener = bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
+        let addr = listener.local_addr().expect("bound");
+        let (refused, shutdown) = (Counter::default(), Shutdown::new());
+        let router = Router::new().route("/", axum::routing::get(|| async { "hello" }));
+        let serving = serve_within(tight(&refused), listener, router, shutdown.clone());
+        let server = crate::task::spawn("server", serving);
+        let mut idle = Vec::new();
+        for _ in 0..3 {
+            idle.push(TcpStream::connect(addr).await.expect("connects"));
+        }
+        let mut one_more = TcpStream::connect(addr).await.expect("connects");
+        assert_eq!(read_all(&mut one_more).await, "", "closed");
+        assert_eq!(refused.get(), 1);
+        let mut first = idle.swap_remove(0);
+        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+        assert!(read_all(&mut first).await.ends_with("hello"));
+        let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(16 * 1024));
+        let mut long = idle.swap_remove(0);
+        drop(long.write_all(head.as_bytes()).await);
+        let answer = read_all(&mut long).await;
+        assert!(!answer.contains("200 OK"), "{answer}");
+        shutdown.request();
+        server.await.expect("no panic").expect("ends well");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_end_is_cut_off_when_the_time_for_it_is_up() {
+        use tokio::io::AsyncWriteExt;
+        let listener = bind(([127, 0, 0, 1], 0).into(), "test").await.expect("port 0");
+        let addr = listener.local_addr().expect("bound");
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let said = begun.clone();
+        let endless = move || async move {
+            said.notify_one();
+            std::future::pending::<()>().await;
+        };
+        let (router, shutdown) = (Router::new().route("/", axum::routing::get(endless)), Shutdown::new());
+        let serving = serve_within(tight(&Counter::default()), listener, router, shutdown.clone());
+        let server = crate::task::spawn("server", serving);
+        let mut stream = TcpStream::connect(addr).await.expect("listens");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+        begun.notified().await;
+        let ordered = tokio::time::Instant::now();
+        shutdown.request();
+        server.await.expect("no panic").expect("ends well");
+        assert_eq!(ordered.elapsed().as_secs(), 2);
+        assert_eq!(read_all(&mut stream).await, "", "cut off");
     }
 
     #[tokio::test(start_paused = true)]

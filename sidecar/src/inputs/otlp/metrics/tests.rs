@@ -2,6 +2,7 @@ use super::*;
 use crate::inputs::otlp::json;
 use proptest::prelude::*;
 use telemetry::exposition::{Format, write};
+use telemetry::translation::Strategy;
 
 fn take(series: &OtlpSeries, metrics: &str) -> Result<u64, NotProtobuf> {
     let text = format!(
