@@ -43,7 +43,7 @@ pub(super) struct File {
 pub(super) struct MetricsOut {
     /// `SIDECAR_REMOTE_WRITE_URL`: signed for where it is Amazon Managed Prometheus.
     pub(super) remote_write_url: Option<String>,
-    /// `SIDECAR_REMOTE_WRITE_VERSION`: `1.0` or `2.0`.
+    /// `SIDECAR_REMOTE_WRITE_VERSION`: `1.0` or `2.0`; a receiver that knows 1.0 alone gets that.
     pub(super) remote_write_version: Option<String>,
     /// `SIDECAR_REMOTE_WRITE_HEADERS`: `name=value`, separated by commas.
     pub(super) remote_write_headers: Option<String>,

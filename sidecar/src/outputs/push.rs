@@ -5,6 +5,7 @@
 //! or dropped for a reason, and counted so. AWS' own endpoints are recognised by their names and signed for (SigV4).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -122,6 +123,18 @@ pub struct Sender {
     retry: Retry,
     queue: Queue<Batch>,
     books: Books,
+    older: Option<Older>,
+}
+
+/// Every request in an older form too, for a receiver that does not know the one of today.
+pub(super) struct Older {
+    pub(super) headers: HeaderMap,
+    /// None for what is no request of today's form.
+    pub(super) translate: fn(&[u8]) -> Option<Vec<u8>>,
+    /// A receiver that has understood a request says so by this header; one that has not may answer 200 all the same.
+    pub(super) understood: &'static str,
+    /// Once it is clear, for good.
+    pub(super) is_needed: AtomicBool,
 }
 
 impl Config {
@@ -136,10 +149,7 @@ impl Config {
         let queue = Queue::new(output, self.queue_bytes, queues);
         let books = Books { output, metrics: metrics.clone() };
         books.delivered(0);
-        let mut headers = headers_of(&self.headers);
-        for (name, value) in fixed {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
+        let headers = self.headers_with(fixed);
         let retries = metrics.retries.get_or_create_owned(&[("output", output)]);
         let sender = Sender {
             signer: signer_of(&self.url).map(Arc::new),
@@ -149,8 +159,19 @@ impl Config {
             retry: Retry::new(output.to_owned(), self.give_up_after, retries),
             queue: queue.clone(),
             books: books.clone(),
+            older: None,
         };
         (Outbox { queue, books }, sender)
+    }
+}
+
+impl Config {
+    pub(super) fn headers_with(&self, fixed: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = headers_of(&self.headers);
+        for (name, value) in fixed {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
     }
 }
 
@@ -212,12 +233,49 @@ impl Sender {
         Ok(())
     }
 
-    async fn attempt(&self, body: Bytes) -> Attempt<()> {
-        let request = Post { url: &self.url, headers: self.headers.clone(), body, timeout: REQUEST_TIMEOUT };
-        // In remote write every failure of the receiver's own is worth another attempt.
-        let later = |status: StatusCode| status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
-        request.send(&self.client, self.signer.as_deref(), later).await
+    pub(super) fn or_older(mut self, older: Older) -> Self {
+        self.older = Some(older);
+        self
     }
+
+    async fn attempt(&self, body: Bytes) -> Attempt<()> {
+        let (client, signer) = (&self.client, self.signer.as_deref());
+        let post = |headers: &HeaderMap, body| Post {
+            url: &self.url,
+            headers: headers.clone(),
+            body,
+            timeout: REQUEST_TIMEOUT,
+        };
+        let Some(older) = &self.older else { return post(&self.headers, body).send(client, signer, may_pass).await };
+        if !older.is_needed.load(Ordering::Relaxed) {
+            let answer = match post(&self.headers, body.clone()).ask(client, signer).await {
+                Ok(answer) => answer,
+                Err(why) => return Attempt::Later { after: None, why },
+            };
+            let (status, understood) = (answer.status(), answer.headers().contains_key(older.understood));
+            match status {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => {}
+                _ if status.is_success() && understood => return Attempt::Done(()),
+                _ if status.is_success() => {}
+                _ => return judge(answer, may_pass).await,
+            }
+            tracing::warn!(
+                url = self.url,
+                status = status.as_u16(),
+                "the receiver is older, it gets the older protocol"
+            );
+            older.is_needed.store(true, Ordering::Relaxed);
+        }
+        match (older.translate)(&body) {
+            Some(body) => post(&older.headers, body.into()).send(client, signer, may_pass).await,
+            None => Attempt::Never { why: "the request cannot be said in the older protocol".to_owned() },
+        }
+    }
+}
+
+/// In remote write every failure of the receiver's own is worth another attempt.
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
 /// Sends batch after batch until the queue is closed and empty.
@@ -248,23 +306,26 @@ pub(super) struct Post<'a> {
 impl Post<'_> {
     /// `later` says after which answers beside 429 another attempt is worth it.
     pub(super) async fn send(
-        mut self,
+        self,
         client: &reqwest::Client,
         signer: Option<&Signer>,
         later: impl Fn(StatusCode) -> bool,
     ) -> Attempt<()> {
-        let now = SystemTime::now();
-        if let Some(signer) = signer
-            && let Err(error) = signer.sign(&Method::POST, self.url, &mut self.headers, &self.body, now).await
-        {
-            return Attempt::Later { after: None, why: chain(&error) };
-        }
-        let request = client.post(self.url).timeout(self.timeout).headers(self.headers).body(self.body);
-        match request.send().await {
+        match self.ask(client, signer).await {
             Ok(answer) if answer.status().is_success() => Attempt::Done(()),
             Ok(answer) => judge(answer, later).await,
-            Err(error) => Attempt::Later { after: None, why: chain(&error) },
+            Err(why) => Attempt::Later { after: None, why },
         }
+    }
+
+    /// The answer, or why there is none.
+    async fn ask(mut self, client: &reqwest::Client, signer: Option<&Signer>) -> Result<reqwest::Response, String> {
+        if let Some(signer) = signer {
+            let signed = signer.sign(&Method::POST, self.url, &mut self.headers, &self.body, SystemTime::now()).await;
+            signed.map_err(|error| chain(&error))?;
+        }
+        let request = client.post(self.url).timeout(self.timeout).headers(self.headers).body(self.body);
+        request.send().await.map_err(|error| chain(&error))
     }
 }
 

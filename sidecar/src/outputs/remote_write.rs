@@ -3,19 +3,24 @@
 //! Samples that carry the time of their reading are sent once, with that time. A series that is gone ends with
 //! Prometheus' staleness marker, and so do all of them when the task stops: what a scraper would notice at its next
 //! scrape, a receiver has to be told.
+//!
+//! A receiver that shows itself to know 1.0 only gets 1.0 (the specification of 2.0, "Required Written Response
+//! Headers" and 415): it refuses the content type, or accepts what it has not read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use service::Shutdown;
-use telemetry::exposition::{Family, FamilySample};
-use telemetry::remote_write::{Encoder, Message, Metadata, Point, TimeSeries};
+use telemetry::exposition::{Family, FamilySample, MetricKind};
+use telemetry::labels::METRIC_NAME;
+use telemetry::remote_write::{Decoder, Encoder, Limits, Message, Metadata, Point, TimeSeries, decompress};
 use telemetry::{Labels, Timestamp, stale_nan};
 use tokio::time::MissedTickBehavior;
 
 use super::exposition::Exposition;
-use super::push::{self, Outbox, PushMetrics, Sender};
+use super::push::{self, Older, Outbox, PushMetrics, Sender};
 use crate::pipeline::queue::QueueMetrics;
 
 #[derive(Clone, Debug)]
@@ -49,13 +54,23 @@ impl Config {
         metrics: (&PushMetrics, &QueueMetrics),
     ) -> Option<(Collector, Sender)> {
         let push = self.push.as_ref()?;
-        let fixed = [
-            ("content-type", self.message.content_type()),
-            ("content-encoding", Message::ENCODING),
-            ("x-prometheus-remote-write-version", self.message.version()),
-            ("user-agent", concat!("picket-sidecar/", env!("CARGO_PKG_VERSION"))),
-        ];
-        let (outbox, sender) = push.build("remote_write", &fixed, client, metrics);
+        let fixed = |message: Message| {
+            [
+                ("content-type", message.content_type()),
+                ("content-encoding", Message::ENCODING),
+                ("x-prometheus-remote-write-version", message.version()),
+                ("user-agent", concat!("picket-sidecar/", env!("CARGO_PKG_VERSION"))),
+            ]
+        };
+        let (outbox, mut sender) = push.build("remote_write", &fixed(self.message), client, metrics);
+        if self.message == Message::V2 {
+            sender = sender.or_older(Older {
+                headers: push.headers_with(&fixed(Message::V1)),
+                translate: to_v1,
+                understood: Message::SAMPLES_WRITTEN_HEADER,
+                is_needed: AtomicBool::new(false),
+            });
+        }
         let (message, interval) = (self.message, push.interval);
         Some((Collector { exposition, outbox, message, interval, series: Series::default() }, sender))
     }
@@ -119,7 +134,7 @@ impl Series {
         (sample.name.as_str(), sample.labels.encoded()).hash(&mut hasher);
         let round = self.round;
         let known = self.known.entry(hasher.finish()).or_insert_with(|| Known {
-            labels: sample.labels.with(telemetry::labels::METRIC_NAME, &sample.name),
+            labels: sample.labels.with(METRIC_NAME, &sample.name),
             round,
             read_at: None,
         });
@@ -198,5 +213,79 @@ impl Batches {
     fn finish(mut self) -> Vec<(Vec<u8>, u64)> {
         self.cut();
         self.done
+    }
+}
+
+/// One of our requests of 2.0 as one of 1.0; None for bytes that are none.
+fn to_v1(body: &[u8]) -> Option<Vec<u8>> {
+    let limits = Limits::default();
+    let message = decompress(body, &limits).ok()?;
+    let mut decoder = Decoder::new(Message::V2, &message, &limits).ok()?;
+    let (mut encoder, mut described) = (Encoder::new(Message::V1), HashSet::new());
+    while let Some(series) = decoder.next_series().ok()? {
+        let labels = series.to_labels().ok()?;
+        let samples = &series.samples[..];
+        encoder.series(&TimeSeries { exemplars: &series.exemplars, ..TimeSeries::of_samples(&labels, samples) });
+        if let Some(metadata) = &series.metadata {
+            let family = family_of(labels.get(METRIC_NAME).unwrap_or_default(), metadata.kind);
+            if described.insert(family.to_owned()) {
+                encoder.metadata(family, metadata);
+            }
+        }
+    }
+    Some(encoder.finish())
+}
+
+/// What 1.0's metadata are about.
+fn family_of(series: &str, kind: MetricKind) -> &str {
+    let suffixes: &[&str] = match kind {
+        MetricKind::Counter => &["_total"],
+        MetricKind::Histogram | MetricKind::Summary => &["_bucket", "_count", "_sum"],
+        _ => &[],
+    };
+    suffixes.iter().find_map(|suffix| series.strip_suffix(suffix)).unwrap_or(series)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telemetry::exposition::{Format, parse};
+
+    /// Labels, samples, exemplars of a request, and its metadata.
+    fn read(message: Message, body: &[u8]) -> (Vec<String>, Vec<String>) {
+        let limits = Limits::default();
+        let bytes = decompress(body, &limits).expect("snappy");
+        let mut decoder = Decoder::new(message, &bytes, &limits).expect("a request");
+        let mut series = Vec::new();
+        while let Some(one) = decoder.next_series().expect("sound") {
+            let bits: Vec<_> = one.samples.iter().map(|s| (s.timestamp, s.value.to_bits())).collect();
+            series.push(format!("{} {bits:?} {:?}", one.to_labels().expect("labels"), one.exemplars));
+        }
+        let mut metadata: Vec<String> = decoder.metadata().iter().map(|entry| format!("{entry:?}")).collect();
+        metadata.sort();
+        (series, metadata)
+    }
+
+    #[test]
+    fn a_request_of_2_0_says_the_same_in_1_0() {
+        let text = "# HELP jobs Jobs.\n# TYPE jobs counter\njobs_total{queue=\"a\"} 7 # {trace_id=\"ab\"} 1 2\n\
+                    # HELP wait Waiting.\n# TYPE wait histogram\nwait_bucket{le=\"1\"} 2\nwait_bucket{le=\"+Inf\"} 3\n\
+                    wait_count 3\nwait_sum 4.5\n# HELP depth Of the queue.\n# TYPE depth gauge\ndepth -1\n# EOF\n";
+        let families = parse(text, Format::OpenMetrics).expect("parses");
+        let [(v1, _), (v2, _)] = [Message::V1, Message::V2].map(|message| {
+            let (mut batches, mut series) = (Batches::new(message, Timestamp(1_700_000_000_000)), Series::default());
+            families.iter().for_each(|family| batches.family(family, &mut series, true));
+            batches.sample(
+                &Labels::from_pairs([(METRIC_NAME, "gone")]),
+                Point::new(batches.now, stale_nan()),
+                &[],
+                None,
+            );
+            batches.finish().remove(0)
+        });
+        let translated = to_v1(&v2).expect("a request of 2.0");
+        assert_eq!(read(Message::V1, &translated), read(Message::V1, &v1));
+        assert_eq!(read(Message::V1, &translated).1.len(), 3, "metadata");
+        assert_eq!(to_v1(b"no request"), None);
     }
 }

@@ -140,6 +140,8 @@ async fn sidecar(more: &[(&str, &str)]) -> Sidecar {
         ("SIDECAR_APP_METRICS_URL", app.as_str()),
         ("SIDECAR_APP_HEALTH_URL", "off"),
         ("ECS_CONTAINER_METADATA_URI_V4", &metadata),
+        // The other containers of this task never stop.
+        ("SIDECAR_STOP_TIMEOUT", "3s"),
     ];
     env.extend(more);
     Sidecar::start(&env).await
@@ -178,9 +180,16 @@ async fn remote_write_is_taken_by_prometheus_and_victoriametrics_and_ends_with_t
     let empty = "scrape_configs: []\n";
     let (prometheus, victoria) =
         (Peer::prometheus(empty, "exemplar-storage").await, Peer::victoria_metrics(empty).await);
-    for peer in [prometheus, victoria].into_iter().flatten() {
+    // Both know 1.0 alone; asked for 2.0, the sidecar finds that out.
+    for (peer, version) in [(prometheus, "2.0"), (victoria, "1.0")] {
+        let Some(peer) = peer else { continue };
         let url = format!("http://{}/api/v1/write", peer.addr);
-        let sidecar = sidecar(&[("SIDECAR_REMOTE_WRITE_URL", &url), ("SIDECAR_METRICS_INTERVAL", "1s")]).await;
+        let sidecar = sidecar(&[
+            ("SIDECAR_REMOTE_WRITE_URL", &url),
+            ("SIDECAR_REMOTE_WRITE_VERSION", version),
+            ("SIDECAR_METRICS_INTERVAL", "1s"),
+        ])
+        .await;
         expect_all(&peer, &url).await;
         let dropped = sidecar.get("/metrics").await.1;
         assert!(!dropped.contains("sidecar_metrics_out_dropped_total{"), "{dropped}");
