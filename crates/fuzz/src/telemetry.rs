@@ -8,6 +8,7 @@ use crate::Target;
 
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "telemetry_openmetrics", run: openmetrics, seeds: BODIES },
+    Target { name: "telemetry_exposition_protobuf", run: exposition_protobuf, seeds: EXPOSITION_PROTOBUF },
     Target { name: "telemetry_remote_write_v1", run: remote_write_v1, seeds: WRITES_V1 },
     Target { name: "telemetry_remote_write_v2", run: remote_write_v2, seeds: WRITES_V2 },
     Target { name: "telemetry_otlp_json", run: otlp_json, seeds: OTLP_JSON },
@@ -30,6 +31,26 @@ const BODIES: &[&[u8]] = &[
     b"# TYPE h histogram\n# UNIT h_seconds seconds\nh_bucket{le=\"0.1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n# EOF\n",
     b"# TYPE s stateset\ns{s=\"a\"} 1\ns{s=\"b\"} 0\n# TYPE i info\ni_info{v=\"1\"} 1\n# EOF\n",
 ];
+
+/// A counter with an exemplar, a histogram with classic buckets, a native one, a summary.
+const EXPOSITION_PROTOBUF: &[&[u8]] = &[
+    b"0\x0a\x01j\x12\x01h\x22\x28\x0a\x06\x0a\x01q\x12\x01a\x1a\x1c\x09\0\0\0\0\0\0\xf0\x3f\x12\x11\x0a\x06\x0a\x01t\x12\x01x\x11\0\0\0\0\0\0\0\x400\x09",
+    b"\x21\x0a\x01w\x18\x04\x22\x1a\x3a\x18\x08\x03\x11\0\0\0\0\0\0\xf0\x3f\x1a\x0b\x08\x02\x11\0\0\0\0\0\0\xe0\x3f",
+    b"\x1d\x0a\x01n\x18\x04\x22\x16\x3a\x14\x08\x03\x28\x061\0\0\0\0\0\0\xf0\x3fb\x02\x10\x01j\x01\x06",
+    b"\x28\x0a\x01s\x18\x02\x22\x21\x22\x1f\x08\x02\x11\0\0\0\0\0\0\x22\x40\x1a\x12\x09\0\0\0\0\0\0\xe0\x3f\x11\0\0\0\0\0\0\x20\x40",
+];
+
+/// What comes out names its metric and is no more than came in.
+fn exposition_protobuf(data: &[u8]) {
+    let Ok(exposed) = telemetry::exposition::protobuf::parse(data) else { return };
+    for family in &exposed.families {
+        assert!(!family.name.is_empty());
+        assert!(family.samples.iter().all(|sample| sample.name.starts_with(&family.name)));
+    }
+    // The shortest metric, of two bytes, becomes three samples of a histogram.
+    let samples: usize = exposed.families.iter().map(|family| family.samples.len()).sum();
+    assert!(samples <= 2 * data.len());
+}
 
 fn openmetrics(data: &[u8]) {
     // Refused or accepted: a verdict is all that is asked.

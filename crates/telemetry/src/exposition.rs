@@ -5,7 +5,8 @@
 //!
 //! The parser accepts what Prometheus accepts when it scrapes and refuses the rest with the line and what is wrong
 //! with it. What the OpenMetrics specification demands beyond that is judged by [`strict::check`] alone.
-//! Not here: content negotiation over HTTP, the protobuf format, limits on bodies.
+//! The protobuf format, which a scraper may be given too, is read by [`protobuf`] into the same families.
+//! Not here: content negotiation over HTTP, limits on bodies.
 //!
 //! ```
 //! use telemetry::exposition::{parse_text, Format, Line};
@@ -38,6 +39,7 @@ mod family;
 mod lex;
 mod lines;
 mod parser;
+pub mod protobuf;
 pub mod strict;
 mod writer;
 

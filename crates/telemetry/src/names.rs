@@ -121,6 +121,7 @@ pub mod sidecar {
     pub const APP_SCRAPE_UP: &str = "sidecar_app_scrape_up";
     pub const APP_SCRAPE_DURATION_SECONDS: &str = "sidecar_app_scrape_duration_seconds";
     pub const APP_SCRAPE_SERIES: &str = "sidecar_app_scrape_series";
+    pub const APP_NATIVE_HISTOGRAMS_REDUCED: &str = "sidecar_app_native_histograms_reduced";
     pub const APP_SERIES_CUT: &str = "sidecar_app_series_cut";
     pub const APP_FAMILIES_REFUSED_TOTAL: &str = "sidecar_app_families_refused_total";
     pub const APP_PROBE_UP: &str = "app_probe_up";

@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use crate::demo::build_binaries;
 use crate::run::{cargo, command, is_ci, root, step, target_dir, var};
 use crate::tools::{
-    ALERTMANAGER, CHROMIUM, NODE, NPM, POSTGRES, PROMETHEUS, PYTHON, Tool, VICTORIA_METRICS, ensure, node_packages,
-    python_environment,
+    ALERTMANAGER, CHROMIUM, NODE, NPM, POSTGRES, PROMETHEUS, PYTHON, REDIS, Tool, VICTORIA_METRICS, ensure,
+    node_packages, python_environment,
 };
 
 /// What the test runners counted.
@@ -29,7 +29,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 /// Installs, builds and runs; fails on the first runner that fails.
 pub(crate) fn test() -> anyhow::Result<Counts> {
-    const ALL: [&Tool; 8] = [&POSTGRES, &ALERTMANAGER, &PROMETHEUS, &VICTORIA_METRICS, &CHROMIUM, &NODE, &NPM, &PYTHON];
+    const ALL: [&Tool; 9] =
+        [&POSTGRES, &ALERTMANAGER, &PROMETHEUS, &VICTORIA_METRICS, &REDIS, &CHROMIUM, &NODE, &NPM, &PYTHON];
     ensure(&ALL)?;
     let python = optional("Python packages", python_environment())?;
     let node = optional("browser test packages", node_packages("collector/ui/tools"))?;

@@ -43,6 +43,12 @@ pub(crate) const VICTORIA_METRICS: Tool = Tool {
     package: "victoria-metrics",
     untested_without: "remote write to VictoriaMetrics",
 };
+pub(crate) const REDIS: Tool = Tool {
+    proofs: &["redis-server"],
+    trial: &[],
+    package: "redis-server",
+    untested_without: "the sidecar's probe of a real Redis",
+};
 pub(crate) const CHROMIUM: Tool = Tool {
     proofs: &["chromium", "chromium-browser", "google-chrome"],
     trial: &[],
@@ -128,6 +134,8 @@ const PYTHON_PACKAGES: [&str; 13] = [
     "opentelemetry-sdk==1.45.2",
     "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
+    // A server whose health the sidecar asks for; of the version that the exporter's grpcio has.
+    "grpcio-health-checking==1.85.1",
     "datadog==0.56.0",
     "prometheus-client==0.26.0",
     // Walks the API by its description.

@@ -173,7 +173,8 @@ async fn grpc(http2: Option<&Client>, url: &str, service: &str) -> Result<(), St
         Some([0x08, 1, ..]) => Ok(()),
         Some([0x08, 2, ..]) => Err(format!("{url} says NOT_SERVING")),
         Some([0x08, 3, ..]) => Err(format!("{url} knows no service `{service}`")),
-        Some([]) => Err(format!("{url} says UNKNOWN")),
+        // Some say so of a service that they do not know, with the status behind the message.
+        Some([]) => Err(format!("{url} says UNKNOWN of `{service}`")),
         _ => Err(format!("{url} gave no answer of grpc.health.v1")),
     }
 }

@@ -151,7 +151,7 @@ async fn a_grpc_service_is_well_when_it_says_serving() {
     for (frame, status, said) in [
         (&b"\0\0\0\0\x02\x08\x01"[..], None, Ok(())),
         (b"\0\0\0\0\x02\x08\x02", None, Err("http://127.0.0.1:PORT says NOT_SERVING")),
-        (b"\0\0\0\0\0", None, Err("http://127.0.0.1:PORT says UNKNOWN")),
+        (b"\0\0\0\0\0", None, Err("http://127.0.0.1:PORT says UNKNOWN of `cart`")),
         (b"", Some("5"), Err("http://127.0.0.1:PORT knows no service `cart`")),
         (b"", Some("12"), Err("http://127.0.0.1:PORT has no health service (grpc.health.v1)")),
         (b"", None, Err("http://127.0.0.1:PORT gave no answer of grpc.health.v1")),

@@ -1,6 +1,8 @@
 //! The app's own metrics, read from its `/metrics` on loopback when somebody asks for ours.
 //!
-//! In: text 0.0.4 or OpenMetrics. Out: families, within the budget of series. One reading serves all who ask within a second.
+//! In: text 0.0.4, OpenMetrics or protobuf. Out: families, within the budget of series. One reading serves all who ask
+//! within a second. A native histogram of the protobuf format is passed on as what the other two can say of it: its
+//! count and sum, and its classic buckets where it has them.
 //! A failed reading is data: the answer then has no families of the app and says so in `sidecar_app_scrape_up`.
 
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use anyhow::{Context, bail};
 use prometheus_client::metrics::family::Family as MetricFamily;
 use prometheus_client::metrics::gauge::Gauge;
 use service::metrics::Metrics;
+use telemetry::exposition::protobuf::{self, Exposed};
 use telemetry::exposition::{self, Family, Format};
 use telemetry::names::sidecar as names;
 use tokio::sync::Mutex;
@@ -29,6 +32,10 @@ pub struct Config {
     pub series_max: usize,
 }
 
+/// The texts first: they are what every exporter has been tried with.
+const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,\
+    application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.3,*/*;q=0.1";
+
 /// Several collectors that scrape in the same second share one reading of the app.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
@@ -42,6 +49,7 @@ pub struct AppMetrics {
     up: Gauge,
     series: Gauge,
     cut: Cut,
+    reduced: Gauge,
     duration: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
@@ -67,12 +75,15 @@ impl Config {
             up: Gauge::default(),
             series: Gauge::default(),
             cut: Cut::default(),
+            reduced: Gauge::default(),
             duration: Gauge::default(),
         };
         if app.url.is_some() {
             metrics.register(|r| {
                 r.register(names::APP_SCRAPE_UP, "1 when the app's metrics could be read", app.up.clone());
                 r.register(names::APP_SCRAPE_SERIES, "Samples of the app's last exposition", app.series.clone());
+                let help = "Native histograms of the app of which only count and sum are passed on";
+                r.register(names::APP_NATIVE_HISTOGRAMS_REDUCED, help, app.reduced.clone());
                 r.register(names::APP_SERIES_CUT, "Series of a metric beyond its budget", app.cut.clone());
                 r.register(
                     names::APP_SCRAPE_DURATION_SECONDS,
@@ -102,7 +113,8 @@ impl AppMetrics {
         self.duration.set(begun.elapsed().as_secs_f64());
         last.at = Some(Instant::now());
         match read {
-            Ok(mut families) => {
+            Ok(Exposed { mut families, reduced }) => {
+                self.reduced.set(reduced as i64);
                 if last.failed {
                     tracing::info!(url, "the app's metrics can be read again");
                 }
@@ -129,11 +141,12 @@ impl AppMetrics {
         last.families.clone()
     }
 
-    async fn read(&self, url: &str) -> anyhow::Result<Vec<Family>> {
-        let request = self.client.get(url).header(reqwest::header::ACCEPT, Format::ACCEPT);
+    async fn read(&self, url: &str) -> anyhow::Result<Exposed> {
+        let request = self.client.get(url).header(reqwest::header::ACCEPT, ACCEPT);
         let mut answer = request.send().await?.error_for_status()?;
         let content_type = answer.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         // Many small servers name no type, or a foreign one, for the classic format.
+        let is_protobuf = content_type.is_some_and(protobuf::is_content_type);
         let format = content_type.and_then(Format::from_content_type).unwrap_or(Format::Prometheus);
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
@@ -142,7 +155,10 @@ impl AppMetrics {
             }
             body.extend_from_slice(&chunk);
         }
+        if is_protobuf {
+            return Ok(protobuf::parse(&body)?);
+        }
         let body = std::str::from_utf8(&body).context("the exposition is not UTF-8")?;
-        Ok(exposition::parse(body, format)?)
+        Ok(Exposed { families: exposition::parse(body, format)?, reduced: 0 })
     }
 }

@@ -2,7 +2,7 @@
 //! refuses is counted.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ struct Victim {
     otlp: SocketAddr,
     fluent: SocketAddr,
     grpc: SocketAddr,
+    statsd: SocketAddr,
     directory: tempfile::TempDir,
 }
 
@@ -30,7 +31,7 @@ fn free_port() -> SocketAddr {
 impl Victim {
     /// `prefix` is what the shell does before it becomes the sidecar.
     fn start(prefix: &str, env: &[(&str, &str)]) -> Victim {
-        let (addr, otlp, fluent, grpc) = (free_port(), free_port(), free_port(), free_port());
+        let [addr, otlp, fluent, grpc, statsd] = [(); 5].map(|()| free_port());
         let directory = tempfile::tempdir().expect("tempdir");
         let log = std::fs::File::create(directory.path().join("said")).expect("a file");
         let child = Command::new("sh")
@@ -41,7 +42,7 @@ impl Victim {
             .env("SIDECAR_FLUENT_LISTEN", fluent.to_string())
             .env("SIDECAR_FLUENT_SOCKET", directory.path().join("fluent.sock"))
             .env("SIDECAR_OTLP_GRPC_LISTEN", grpc.to_string())
-            .env("SIDECAR_STATSD_LISTEN", "off")
+            .env("SIDECAR_STATSD_LISTEN", statsd.to_string())
             .env("SIDECAR_APP_METRICS_URL", "off")
             .env("SIDECAR_APP_HEALTH_URL", "off")
             .envs(env.iter().copied())
@@ -50,7 +51,7 @@ impl Victim {
             .stdin(Stdio::null())
             .spawn()
             .expect("starts");
-        let victim = Victim { child, addr, otlp, fluent, grpc, directory };
+        let victim = Victim { child, addr, otlp, fluent, grpc, statsd, directory };
         let begun = Instant::now();
         while !victim.is_well() {
             assert!(begun.elapsed() < Duration::from_secs(20), "it does not start: {}", victim.said());
@@ -108,6 +109,14 @@ fn ask(addr: SocketAddr, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+fn post(addr: SocketAddr, path: &str, content_type: &str, body: &[u8]) -> String {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    ask(addr, &[head.as_bytes(), body].concat())
+}
+
 /// xorshift64*: the same bytes every time.
 fn random(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -132,6 +141,7 @@ fn bomb(bytes: usize) -> Vec<u8> {
 #[test]
 fn random_bytes_on_every_port() {
     let victim = Victim::start("", &[]);
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("port 0");
     for seed in 0..60 {
         let bytes = random(seed, 1 + (seed as usize * 97) % 3000);
         for addr in [victim.addr, victim.otlp, victim.fluent, victim.grpc] {
@@ -140,12 +150,10 @@ fn random_bytes_on_every_port() {
         }
         let mut stream = UnixStream::connect(victim.directory.path().join("fluent.sock")).expect("listens");
         drop(stream.write_all(&bytes));
+        drop(udp.send_to(&bytes[..bytes.len().min(1000)], victim.statsd));
         // Bytes behind a beginning that is right.
-        let request = format!(
-            "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            bytes.len()
-        );
-        ask(victim.otlp, &[request.as_bytes(), &bytes].concat());
+        post(victim.otlp, "/v1/traces", "application/x-protobuf", &bytes);
+        post(victim.otlp, "/v1/metrics", "application/json", &bytes);
         // [tag, [[…
         let mut stream = TcpStream::connect(victim.fluent).expect("listens");
         drop(stream.write_all(&[&b"\x93\xa3app"[..], &bytes].concat()));
@@ -153,6 +161,19 @@ fn random_bytes_on_every_port() {
     victim.is_unharmed();
     assert!(victim.metric("sidecar_otlp_requests_refused_total") > 0.0);
     assert!(victim.metric("sidecar_forward_refused_total") > 0.0);
+    assert!(victim.metric(r#"sidecar_statsd_refused_total{environment="dev",reason="malformed""#) > 0.0);
+}
+
+#[test]
+fn json_of_a_million_brackets_is_refused_and_of_a_million_unknown_numbers_skipped() {
+    let victim = Victim::start("", &[]);
+    let deep = "[".repeat(MIB);
+    let answer = post(victim.otlp, "/v1/traces", "application/json", deep.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let wide = format!("{{\"x\":[{}0]}}", "0,".repeat(MIB));
+    let answer = post(victim.otlp, "/v1/traces", "application/json", wide.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    victim.is_unharmed();
 }
 
 #[test]
@@ -235,6 +256,43 @@ fn a_hundred_thousand_label_sets_cost_what_the_budget_allows() {
     victim.is_unharmed();
 }
 
+#[test]
+fn a_hundred_thousand_label_sets_by_statsd_and_by_otlp_have_the_same_budget() {
+    let victim = Victim::start("", &[]);
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("port 0");
+    let (mut taken, mut sent) = (0.0, 0);
+    // Some datagrams are lost on the way, as they may be.
+    while taken < 100_000.0 {
+        for _ in 0..50 {
+            let lines: String = (0..25).map(|n| format!("logins:1|c|#user:{}\n", sent + n)).collect();
+            udp.send_to(lines.as_bytes(), victim.statsd).expect("sent");
+            sent += 25;
+        }
+        taken = victim.metric(r#"sidecar_statsd_lines_total{environment="dev",kind="metric""#);
+    }
+    for thousand in 0..100 {
+        let point = |n| {
+            let user = thousand * 1000 + n;
+            format!(r#"{{"asInt":"1","attributes":[{{"key":"user","value":{{"stringValue":"u{user}"}}}}]}}"#)
+        };
+        let points: Vec<String> = (0..1000).map(point).collect();
+        let body = format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"seen","gauge":{{"dataPoints":[{}]}}}}]}}]}}]}}"#,
+            points.join(",")
+        );
+        let answer = post(victim.otlp, "/v1/metrics", "application/json", body.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let text = ask(victim.addr, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!((series("logins_total{"), series("seen{")), (5001, 5000));
+    for metric in ["logins_total", "seen"] {
+        let overflowed = format!(r#"sidecar_events_overflowed{{environment="dev",metric="{metric}""#);
+        assert!(victim.metric(&overflowed) >= 95_000.0, "{metric}");
+    }
+    victim.is_unharmed();
+}
+
 /// Connections that say nothing, or begin a request and never end it, from another address than the health check's.
 #[test]
 fn many_who_never_finish_their_request_do_not_keep_the_health_check_out() {
@@ -248,10 +306,10 @@ fn many_who_never_finish_their_request_do_not_keep_the_health_check_out() {
         Some(stream)
     };
     let mut open = Vec::new();
-    for n in 0..300 {
-        let addr = if n % 2 == 0 { victim.addr } else { victim.otlp };
+    for n in 0..450 {
+        let addr = [victim.addr, victim.otlp, victim.grpc][n % 3];
         let Some(mut stream) = dial(addr) else { continue };
-        let begin = if n % 4 < 2 { &b""[..] } else { b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nX-Slow: " };
+        let begin = if n % 6 < 3 { &b""[..] } else { b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nX-Slow: " };
         drop(stream.write_all(begin));
         open.push(stream);
     }

@@ -1,7 +1,6 @@
 //! The whole sidecar in this process, between a fake task, an app and a backend for traces; and its
 //! command line.
 
-mod bad_floods;
 mod bad_input;
 mod clients;
 mod command_line;
@@ -11,6 +10,7 @@ mod health;
 mod inject;
 mod outward;
 mod peers;
+mod probes;
 mod settings;
 mod setup;
 mod stop;

@@ -83,6 +83,52 @@ async fn lines_of_emf_are_valid_by_their_schema_and_told_what_they_cost() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "valid");
 }
 
+/// A receiver that does not know the newer protocol says 415, or accepts what it has not read.
+#[tokio::test]
+async fn an_older_receiver_gets_remote_write_1_0_and_nothing_is_lost() {
+    use axum::http::{HeaderMap, StatusCode};
+    use telemetry::remote_write::{Decoder, Limits, Message, decompress};
+    for to_newer in [StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::NO_CONTENT] {
+        let taken: Arc<Mutex<Vec<(Message, Bytes)>>> = Arc::default();
+        let keep = taken.clone();
+        let sink = post(move |headers: HeaderMap, body: Bytes| async move {
+            let message = Message::from_content_type(headers["content-type"].to_str().expect("text")).expect("known");
+            assert_eq!(headers["x-prometheus-remote-write-version"], message.version());
+            keep.lock().expect("not poisoned").push((message, body));
+            if message == Message::V2 { to_newer } else { StatusCode::NO_CONTENT }
+        });
+        let url = format!("http://{}/write", serve(Router::new().route("/write", sink)).await);
+        let app = app().await;
+        let sidecar = Sidecar::start(&[
+            ("SIDECAR_APP_METRICS_URL", &app),
+            ("SIDECAR_APP_HEALTH_URL", "off"),
+            ("SIDECAR_REMOTE_WRITE_URL", &url),
+            ("SIDECAR_REMOTE_WRITE_VERSION", "2.0"),
+            ("SIDECAR_METRICS_INTERVAL", "100ms"),
+        ])
+        .await;
+        eventually("some requests are in", || async { taken.lock().expect("not poisoned").len() >= 4 }).await;
+        let delivered = sidecar.metric("sidecar_metrics_out_samples_total").await;
+        assert!(delivered > 0.0 && !sidecar.get("/metrics").await.1.contains("sidecar_metrics_out_dropped_total{"));
+        sidecar.stop().await;
+        let taken = taken.lock().expect("not poisoned");
+        let messages: Vec<Message> = taken.iter().map(|(message, _)| *message).collect();
+        assert_eq!(messages[0], Message::V2);
+        assert!(messages[1..].iter().all(|message| *message == Message::V1), "asked once: {messages:?}");
+        let count = |(message, body): &(Message, Bytes)| {
+            let bytes = decompress(body, &Limits::default()).expect("snappy");
+            let (limits, mut series) = (Limits::default(), 0);
+            let mut decoder = Decoder::new(*message, &bytes, &limits).expect("a request");
+            while decoder.next_series().expect("sound").is_some() {
+                series += 1;
+            }
+            series
+        };
+        assert!(count(&taken[0]) > 10);
+        assert_eq!(count(&taken[0]), count(&taken[1]), "the same samples, said again");
+    }
+}
+
 #[tokio::test]
 async fn samples_go_out_by_otlp_under_opentelemetry_s_names() {
     let taken: Arc<Mutex<Vec<Bytes>>> = Arc::default();
@@ -126,5 +172,27 @@ async fn samples_go_out_by_otlp_under_opentelemetry_s_names() {
         (point.count, point.sum, &point.bucket_counts[..], &point.explicit_bounds[..]),
         (3, Some(4.5), &[2, 1][..], &[1.0][..])
     );
+    sidecar.stop().await;
+}
+
+/// One that speaks the protobuf format alone: a histogram with a classic bucket, and a native one.
+#[tokio::test]
+async fn an_app_that_exposes_protobuf_is_read_and_what_has_no_place_is_counted() {
+    let body = [&b"\x21\x0a\x01w\x18\x04\x22\x1a\x3a\x18\x08\x03\x11\0\0\0\0\0\0\xf0\x3f\x1a\x0b\x08\x02\x11\0\0\0\0\0\0\xe0\x3f"[..], b"\x1d\x0a\x01n\x18\x04\x22\x16\x3a\x14\x08\x03\x28\x061\0\0\0\0\0\0\xf0\x3fb\x02\x10\x01j\x01\x06"].concat();
+    let content_type = telemetry::exposition::protobuf::CONTENT_TYPE;
+    let answer = move || std::future::ready(([("content-type", content_type)], body.clone()));
+    let app = serve(Router::new().route("/metrics", get(answer))).await;
+    let url = format!("http://{app}/metrics");
+    let sidecar = Sidecar::start(&[("SIDECAR_APP_METRICS_URL", &url), ("SIDECAR_APP_HEALTH_URL", "off")]).await;
+    for (series, value) in [
+        (r#"w_bucket{environment="dev",le="0.5""#, 2.0),
+        (r#"w_bucket{environment="dev",le="+Inf""#, 3.0),
+        ("w_sum{", 1.0),
+        ("n_count{", 3.0),
+        ("sidecar_app_native_histograms_reduced", 1.0),
+        ("sidecar_app_scrape_up", 1.0),
+    ] {
+        assert_eq!(sidecar.metric(series).await, value, "{series}");
+    }
     sidecar.stop().await;
 }

@@ -114,7 +114,9 @@ impl Families {
     /// A counter's family loses its `_total`, unless another family has the shorter name.
     fn name_as_open_metrics_does(&mut self) {
         for family in self.list.iter_mut().filter(|family| family.kind == MetricKind::Counter) {
-            if let Some(base) = family.name.strip_suffix("_total").filter(|base| !self.by_name.contains_key(*base)) {
+            if let Some(base) =
+                family.name.strip_suffix("_total").filter(|base| !base.is_empty() && !self.by_name.contains_key(*base))
+            {
                 family.name.truncate(base.len());
             }
         }

@@ -8,8 +8,7 @@ use telemetry::{Labels, Timestamp};
 
 use crate::inputs::otlp::wire::{put_bytes, put_double, put_uint, put_varint};
 
-pub(super) const CONTENT_TYPE: &str =
-    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+pub(super) use telemetry::exposition::protobuf::CONTENT_TYPE;
 
 const COUNTER: u64 = 0;
 const GAUGE: u64 = 1;
@@ -182,6 +181,24 @@ pub(super) fn is_preferred(accept: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_reads_as_the_text_does() {
+        use telemetry::exposition::{Format, parse, protobuf};
+        let text = "# HELP jobs Jobs.\n# TYPE jobs counter\njobs_total{queue=\"a\"} 7 9 # {trace_id=\"ab\"} 1.5 12.5\n\
+            # TYPE wait histogram\nwait_bucket{le=\"0.5\",path=\"/\"} 2\nwait_bucket{le=\"+Inf\",path=\"/\"} 3\n\
+            wait_sum{path=\"/\"} 4.5\nwait_count{path=\"/\"} 3\n# TYPE size summary\nsize{quantile=\"0.5\"} 8\n\
+            size_sum 20\nsize_count 2\n# TYPE temp gauge\ntemp -1.5\ntemp{at=\"x\"} NaN\n# EOF\n";
+        let mut families = parse(text, Format::OpenMetrics).expect("text");
+        let mut body = Vec::new();
+        families.iter().for_each(|family| put_family(&mut body, family));
+        let mut read = protobuf::parse(&body).expect("protobuf").families;
+        // NaN equals nothing.
+        for list in [&mut families, &mut read] {
+            assert!(list[3].samples.pop().is_some_and(|sample| sample.value.is_nan()));
+        }
+        assert_eq!(read, families);
+    }
 
     #[test]
     fn the_accept_header_decides() {
