@@ -1,12 +1,14 @@
 //! `cargo xtask soak`: what takes longer than a test may.
 
 use crate::run::{cargo, command, step, target_dir};
-use crate::tools::{ALERTMANAGER, ensure};
+use crate::tools::{ALERTMANAGER, PROMETHEUS, ensure};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Soak {
     /// The loss matrix of log delivery: every way in which a task ends and a destination fails, each record looked for.
     Logs(Logs),
+    /// Traces and remote write while their destinations are away: memory, the app beside, and what arrives afterwards.
+    Metrics(Metrics),
     /// Alertmanager away for five minutes with Prometheus' own timing: what on-call is told when it is back.
     Alerting,
 }
@@ -18,9 +20,17 @@ pub(crate) struct Logs {
     options: Vec<String>,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct Metrics {
+    /// How long the destinations are away; with 250 ms between two collections a minute is what an hour is at 15 s.
+    #[arg(long, default_value_t = 120)]
+    seconds: u32,
+}
+
 pub(crate) fn run(soak: &Soak) -> anyhow::Result<()> {
     match soak {
         Soak::Logs(logs) => run_logs(logs),
+        Soak::Metrics(metrics) => run_metrics(metrics),
         Soak::Alerting => run_alerting(),
     }
 }
@@ -37,4 +47,12 @@ fn run_alerting() -> anyhow::Result<()> {
     ensure(&[&ALERTMANAGER])?;
     let test = ["test", "--locked", "-p", "collector", "--test", "integration", "alertmanager::outage::"];
     step("telling late, but once", cargo().args(test).args(["--", "--ignored", "--nocapture"]))
+}
+
+fn run_metrics(metrics: &Metrics) -> anyhow::Result<()> {
+    ensure(&[&PROMETHEUS])?;
+    step("building optimised", cargo().args(["build", "--locked", "--profile", "ci", "--bin", "sidecar"]))?;
+    let mut python = command("python3");
+    python.arg("crates/xtask/soak/metrics.py").arg("--sidecar").arg(target_dir().join("ci/sidecar"));
+    step("an outage of its destinations", python.args(["--seconds", &metrics.seconds.to_string()]))
 }

@@ -371,7 +371,7 @@ mod tests {
                 w.uint(5, 6);
                 w.double(6, 0.001);
                 w.message(12, |w| w.uint(2, 1));
-                w.packed_uints(13, [6].into_iter());
+                w.packed_uints(13, [6]);
             });
         });
         let read = parse(&delimited(native)).expect("a body");
