@@ -123,7 +123,7 @@ pub(crate) fn ensure(tools: &[&Tool]) -> anyhow::Result<()> {
 }
 
 /// Python packages of the checks, pinned.
-const PYTHON_PACKAGES: [&str; 13] = [
+const PYTHON_PACKAGES: &[&str] = &[
     "cfn-lint==1.58.0",
     "check-jsonschema==0.39.0",
     "boto3",
