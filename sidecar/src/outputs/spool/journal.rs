@@ -1,4 +1,8 @@
 //! The journal of the batch that is open: what a killed process had collected and not sent.
+//!
+//! One file, written over from its beginning for every batch: a file that is emptied and grown again every second costs the
+//! kernel more than the writing. What an earlier batch left behind is told by its checksum, which has the batch's number
+//! in it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,6 +16,8 @@ const NAME: &str = "open.log";
 const NEW: &str = "open.log.new";
 /// What was noted and is not written is given back beyond this.
 const KEPT_BYTES: usize = 256 * 1024;
+/// More than a batch's entries come to; a file that grew beyond it was held up by something.
+const KEPT_ON_DISK_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A record of the batch that was open when the last run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +31,7 @@ pub struct Entry {
 /// Begins with the number of its batch, whose frame will have the same.
 pub(super) struct Journal {
     file: File,
+    sequence: u64,
     length: u64,
     pending: Vec<u8>,
 }
@@ -33,7 +40,8 @@ pub(super) struct Journal {
 pub(super) fn left(directory: &Path) -> Option<(u64, Vec<Entry>)> {
     let bytes = std::fs::read(directory.join(NAME)).ok()?;
     let (of, entries) = bytes.split_first_chunk::<8>()?;
-    Some((u64::from_le_bytes(*of), read(entries)))
+    let of = u64::from_le_bytes(*of);
+    Some((of, read(entries, of)))
 }
 
 impl Journal {
@@ -41,7 +49,7 @@ impl Journal {
     pub(super) fn open(directory: &Path, sequence: u64, left: &[Entry]) -> io::Result<Journal> {
         let path = directory.join(NEW);
         let file = OpenOptions::new().create(true).write(true).truncate(true).open(&path)?;
-        let mut journal = Journal { file, length: 0, pending: Vec::new() };
+        let mut journal = Journal { file, sequence, length: 0, pending: Vec::new() };
         journal.begin(sequence)?;
         left.iter().for_each(|e| journal.note(e.at, e.level, e.units, &e.text));
         journal.commit()?;
@@ -52,7 +60,7 @@ impl Journal {
     /// Notes a record; it is on disk after the next `commit`.
     pub(super) fn note(&mut self, at: Timestamp, level: Level, units: u32, text: &[u8]) {
         let length = (13 + text.len()) as u32;
-        let mut hasher = crc32fast::Hasher::new();
+        let mut hasher = hasher_of(self.sequence);
         let mut head = [0u8; 13];
         head[..8].copy_from_slice(&at.as_millis().to_le_bytes());
         head[8..12].copy_from_slice(&units.to_le_bytes());
@@ -83,9 +91,11 @@ impl Journal {
 
     /// Begins again, for the batch of this number.
     pub(super) fn begin(&mut self, sequence: u64) -> io::Result<()> {
-        self.file.set_len(0)?;
         self.file.write_all_at(&sequence.to_le_bytes(), 0)?;
-        self.length = 8;
+        if self.length > KEPT_ON_DISK_BYTES {
+            self.file.set_len(8)?;
+        }
+        (self.sequence, self.length) = (sequence, 8);
         Ok(())
     }
 
@@ -94,8 +104,14 @@ impl Journal {
     }
 }
 
-/// The entries up to the first that is not whole: the write that the kill cut off.
-fn read(mut bytes: &[u8]) -> Vec<Entry> {
+fn hasher_of(sequence: u64) -> crc32fast::Hasher {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&sequence.to_le_bytes());
+    hasher
+}
+
+/// The entries up to the first that is not whole, or is an earlier batch's: the write that the kill cut off.
+fn read(mut bytes: &[u8], sequence: u64) -> Vec<Entry> {
     let mut entries = Vec::new();
     loop {
         let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return entries };
@@ -103,7 +119,9 @@ fn read(mut bytes: &[u8]) -> Vec<Entry> {
         let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
         let Some((payload, rest)) = rest.split_at_checked(length as usize) else { return entries };
         let Some((head, text)) = payload.split_first_chunk::<13>() else { return entries };
-        if crc32fast::hash(payload) != crc {
+        let mut hasher = hasher_of(sequence);
+        hasher.update(payload);
+        if hasher.finalize() != crc {
             return entries;
         }
         let at = i64::from_le_bytes(head[..8].try_into().expect("eight bytes"));

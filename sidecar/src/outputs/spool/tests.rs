@@ -94,6 +94,24 @@ fn a_journal_whose_batch_was_sealed_is_not_read_again() {
 }
 
 #[test]
+fn what_an_earlier_batch_left_in_the_journal_is_not_read() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (mut spool, _) = open(directory.path());
+    let note = |spool: &mut Spool, texts: &[&str]| {
+        texts.iter().for_each(|text| spool.note(Timestamp(1), Level::Info, 1, text.as_bytes()));
+        spool.commit().expect("written");
+    };
+    note(&mut spool, &["first", "again", "third"]);
+    let at = spool.append(&head(3), b"sealed").expect("written");
+    spool.done(at);
+    // As long as the entries of the batch before, so that those behind it are whole.
+    note(&mut spool, &["fresh"]);
+    drop(spool);
+    let (_, left) = open(directory.path());
+    assert_eq!(left.open.iter().map(|e| &e.text[..]).collect::<Vec<_>>(), [b"fresh"]);
+}
+
+#[test]
 fn only_what_was_on_its_way_is_in_doubt_after_a_kill() {
     let directory = tempfile::tempdir().expect("tempdir");
     let (mut spool, _) = open(directory.path());
