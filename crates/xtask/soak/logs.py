@@ -219,6 +219,8 @@ class Proxy:
     def set(self, mode, delay=0.0):
         self.mode, self.delay = mode, delay
         if mode == "refuse" and self.listener:
+            # Closing alone would leave the thread that accepts one more connection to give.
+            self.listener.shutdown(socket.SHUT_RDWR)
             self.listener.close()
             self.listener = None
         for s in list(self.open) if mode in ("refuse", "swallow") else []:
@@ -251,7 +253,7 @@ class Proxy:
 
     def pump(self, source, sink, answers):
         try:
-            while data := source.recv(1 << 16):
+            while (data := source.recv(1 << 16)) and self.mode != "refuse":
                 while self.mode == "swallow":
                     time.sleep(0.2)
                     # What was swallowed never arrives: the connection ends with the outage.
