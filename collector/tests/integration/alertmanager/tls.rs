@@ -41,6 +41,9 @@ async fn an_alertmanager_behind_tls_is_told_by_whom_it_trusts_and_the_others_say
     world.says(&[("failing", "order", 1)]);
 
     let port = alertmanager.port;
+    // Before that the first failure would be that nobody listens.
+    let listens = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+    world.until("Alertmanager listens", listens).await;
     let start = async |name: &str, tls: &str, password: &str| {
         let entry = format!(
             "[{{scheme: https, tls_config: {{{tls}}}, basic_auth: {{username: collector, password: {password}}}, \

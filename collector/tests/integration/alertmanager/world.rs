@@ -20,10 +20,11 @@ use tokio::sync::Notify;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Four scrapes and evaluations a second.
+/// Four scrapes and evaluations a second. Alertmanager takes an alert for over that was not sent again for four resend
+/// delays: long enough for a killed collector to be back on a busy machine.
 pub(super) const QUICK: &str = "\
 global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}
-rules: {resend_delay: 500ms}";
+rules: {resend_delay: 2s}";
 
 /// The list of Alertmanagers that listen on these ports.
 pub(super) fn entry(ports: &[u16]) -> String {
