@@ -97,6 +97,8 @@ impl DecodedTimes {
 #[derive(Default)]
 pub(crate) struct TimeColumns {
     all: HashTable<Arc<TimeColumn>>,
+    /// What was asked for last: series that are written together have the same times.
+    last: Option<(Vec<i64>, Arc<TimeColumn>)>,
     /// What was joined last: the series of a group join theirs one after the other.
     joined: Option<(Vec<Arc<TimeColumn>>, Arc<TimeColumn>)>,
 }
@@ -120,9 +122,16 @@ impl TimeColumns {
     }
 
     pub(crate) fn intern(&mut self, times: &[i64]) -> Arc<TimeColumn> {
+        if let Some((known, column)) = &self.last
+            && known == times
+        {
+            return column.clone();
+        }
         let bytes = encode_times(times);
         let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
-        self.add(TimeColumn { first, last, count: times.len(), bytes: bytes.into() })
+        let column = self.add(TimeColumn { first, last, count: times.len(), bytes: bytes.into() });
+        self.last = Some((times.to_vec(), column.clone()));
+        column
     }
 
     pub(crate) fn add(&mut self, column: TimeColumn) -> Arc<TimeColumn> {
@@ -138,7 +147,7 @@ impl TimeColumns {
 
     /// Forgets columns that no block uses any more.
     pub(crate) fn sweep(&mut self) {
-        self.joined = None;
+        (self.joined, self.last) = (None, None);
         self.all.retain(|column| Arc::strong_count(column) > 1);
     }
 

@@ -12,7 +12,7 @@ use bits::{pack, unpack};
 
 /// Decimal places that a column of "whole" numbers may have.
 pub(crate) const SCALE_MAX: u32 = 6;
-const POWERS_OF_TEN: [f64; SCALE_MAX as usize + 1] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
+pub(crate) const POWERS_OF_TEN: [f64; SCALE_MAX as usize + 1] = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
 /// Beyond this a float cannot hold every whole number.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 

@@ -22,10 +22,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use recovery::recover;
+pub(crate) use recovery::{recover, replay_all};
 
 /// Written at the head of every file; raised when an older reader could not understand what follows.
-pub(crate) const FORMAT_VERSION: u16 = 3;
+pub(crate) const FORMAT_VERSION: u16 = 4;
 
 /// Why a directory could not be opened.
 #[derive(Debug, thiserror::Error)]

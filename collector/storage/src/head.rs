@@ -11,6 +11,7 @@ use crate::disk::log::Log;
 use crate::group::Rows;
 use crate::histograms::{self, Histograms};
 use crate::index::Index;
+use crate::plain::Plain;
 use crate::series::{Hot, Insert, OwnHot, Series, place};
 use crate::{AppendReport, Config, Refusal, RefusedCounts};
 
@@ -108,11 +109,11 @@ impl Head {
     }
 
     /// A series' plain samples.
-    pub(crate) fn hot<'h>(&'h self, series: &'h Series) -> (&'h [i64], &'h [f64]) {
+    pub(crate) fn hot<'h>(&'h self, series: &'h Series) -> (&'h [i64], Plain<'h>) {
         match &series.hot {
-            Hot::Nowhere => (&[], &[]),
-            Hot::Own(own) => own.slices(),
-            Hot::Slot { group, slot } => self.rows(*group).slices(*slot),
+            Hot::Nowhere => (&[], Plain::NONE),
+            Hot::Own(own) => own.samples(),
+            Hot::Slot { group, slot } => self.rows(*group).samples(*slot),
         }
     }
 
@@ -121,7 +122,7 @@ impl Head {
         let series = &self.series[id as usize];
         let (times, values) = self.hot(series);
         if let (Some(time), Some(value)) = (times.last(), values.last()) {
-            return Some((*time, *value));
+            return Some((*time, value));
         }
         let block = series.blocks().last()?;
         block.decode_values().last().map(|value| (block.last(), *value))
@@ -130,7 +131,7 @@ impl Head {
     /// A series that is in a group keeps its plain samples for itself from here on.
     fn detach(&mut self, id: u32) {
         let Hot::Slot { group, slot } = self.series[id as usize].hot else { return };
-        let (times, values) = self.rows(group).slices(slot);
+        let (times, values) = self.rows(group).samples(slot);
         let own = OwnHot::of(times, values);
         self.rows_mut(group).clear(slot);
         self.series[id as usize].hot = Hot::Own(Box::new(own));

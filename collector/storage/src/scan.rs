@@ -9,6 +9,7 @@ use crate::Storage;
 use crate::block::{DecodedTimes, TimeColumn};
 use crate::group::SeriesKey;
 use crate::head::Head;
+use crate::plain::Plain;
 use crate::series::{Series, bounds};
 
 /// Names a series for as long as it lives; no other series ever gets it.
@@ -106,6 +107,14 @@ impl Scan {
         let (times, values) = head.hot(series);
         if series.blocks_within(self.start, self.end).is_empty() {
             let (from, to) = self.cut_plain(times);
+            let values = match values {
+                Plain::Wide(values) => values,
+                narrow => {
+                    self.values.clear();
+                    narrow.append_to(&mut self.values);
+                    &self.values
+                }
+            };
             return Columns { times: &times[from..to], values: &values[from..to], histograms };
         }
         self.join(series, times, values);
@@ -123,7 +132,7 @@ impl Scan {
     }
 
     /// Blocks and plain samples behind each other.
-    fn join(&mut self, series: &Series, times: &[i64], values: &[f64]) {
+    fn join(&mut self, series: &Series, times: &[i64], values: Plain<'_>) {
         let blocks = series.blocks_within(self.start, self.end);
         let hot = (times.as_ptr() as usize, times.len());
         let same = self.hot == hot
@@ -144,6 +153,6 @@ impl Scan {
         for block in blocks {
             block.append_values(&mut self.values, &mut self.scratch);
         }
-        self.values.extend_from_slice(values);
+        values.append_to(&mut self.values);
     }
 }

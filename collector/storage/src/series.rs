@@ -1,14 +1,17 @@
 //! The samples of one series: the newest as plain numbers, the rest in sealed blocks.
 //!
-//! Alert rules read the newest few, so those cost nothing to read. Blocks are sealed small and joined to larger ones
-//! as they age, so that a block of 256 costs little beyond its samples. Plain samples lie with the series alone
+//! Alert rules read the newest few, so those cost little to read. Blocks are sealed small and joined to larger ones as
+//! they age, so that a block of 256 costs little beyond its samples. Plain samples lie with the series alone
 //! ([`OwnHot`]), or, where series are written together, in a row of their [`crate::group::Group`].
+
+use std::ops::Range;
 
 use smallvec::SmallVec;
 use telemetry::Timestamp;
 
 use crate::Refusal;
 use crate::block::{Block, DecodedTimes, TimeColumns};
+use crate::plain::Plain;
 
 /// Plain samples of a series of its own are sealed when there are this many, …
 const HOT_LEN_MAX: usize = 24;
@@ -16,9 +19,11 @@ const HOT_LEN_MAX: usize = 24;
 pub(crate) const HOT_LEN_KEPT: usize = 8;
 /// So many samples make the smallest usual block.
 pub(crate) const BLOCK_LEN_MIN: usize = HOT_LEN_MAX - HOT_LEN_KEPT;
-/// So many neighbouring blocks of one size are joined to one.
+/// The newest blocks are joined up to this many samples: a small one costs more beside its samples than for them.
+const BLOCK_LEN_SMALL: usize = 64;
+/// So many of those are then joined to one, …
 const JOINED: usize = 4;
-/// Blocks of this many samples are not joined any more.
+/// … of about this many samples.
 const BLOCK_LEN_FULL: usize = 256;
 
 /// Sorted by time, one value per time.
@@ -57,12 +62,12 @@ pub(crate) enum Insert {
 }
 
 impl OwnHot {
-    pub(crate) fn of(times: &[i64], values: &[f64]) -> Self {
+    pub(crate) fn of(times: &[i64], values: Plain<'_>) -> Self {
         OwnHot { times: times.to_vec(), values: values.to_vec() }
     }
 
-    pub(crate) fn slices(&self) -> (&[i64], &[f64]) {
-        (&self.times, &self.values)
+    pub(crate) fn samples(&self) -> (&[i64], Plain<'_>) {
+        (&self.times, Plain::Wide(&self.values))
     }
 
     fn add(&mut self, at: usize, time: i64, value: f64) {
@@ -111,7 +116,7 @@ impl Series {
             return self.insert_sealed(block, time, value, within, columns);
         }
         let own = self.own();
-        let Some(at) = place((&own.times, &own.values), time, value, within)? else { return Ok(Insert::Repeated) };
+        let Some(at) = place(own.samples(), time, value, within)? else { return Ok(Insert::Repeated) };
         own.add(at, time, value);
         self.seal_when_full(columns);
         Ok(Insert::Added)
@@ -143,7 +148,7 @@ impl Series {
         columns: &mut TimeColumns,
     ) -> Result<Insert, Refusal> {
         let (mut times, mut values) = self.blocks[block].decode();
-        let Some(at) = place((&times, &values), time, value, within)? else { return Ok(Insert::Repeated) };
+        let Some(at) = place((&times, Plain::Wide(&values)), time, value, within)? else { return Ok(Insert::Repeated) };
         times.insert(at, time);
         values.insert(at, value);
         let middle = if times.len() > 2 * BLOCK_LEN_FULL { times.len() / 2 } else { times.len() };
@@ -177,34 +182,38 @@ impl Series {
 
     /// Adds a block behind the others.
     pub(crate) fn push_block(&mut self, block: Block, columns: &mut TimeColumns) {
-        if self.blocks.len() == self.blocks.capacity() {
-            self.blocks.reserve_exact(if self.blocks.is_empty() { JOINED } else { 3 });
-        }
+        // A million of these lists: room for more than there is would be a good part of their memory.
+        self.blocks.reserve_exact(1);
         self.blocks.push(block);
-        while self.join_newest_blocks(columns) {}
+        let small = |block: &Block| block.count() <= BLOCK_LEN_SMALL;
+        let len = self.blocks.len();
+        if let Some(pair) = len.checked_sub(2)
+            && self.blocks[pair].count() + self.blocks[pair + 1].count() <= BLOCK_LEN_SMALL
+        {
+            return self.join(pair..len, columns);
+        }
+        // All but the newest are as large as they get.
+        if let Some(from) = len.checked_sub(JOINED + 1)
+            && self.blocks[from..len - 1].iter().all(small)
+        {
+            self.join(from..len - 1, columns);
+        }
     }
 
-    /// Joins the newest blocks if enough of them have the same size; says whether it did.
-    fn join_newest_blocks(&mut self, columns: &mut TimeColumns) -> bool {
-        let Some(from) = self.blocks.len().checked_sub(JOINED) else { return false };
-        let size = size_class(&self.blocks[from]);
-        if size >= BLOCK_LEN_FULL || self.blocks[from..].iter().any(|block| size_class(block) != size) {
-            return false;
-        }
-        let values: Vec<f64> = self.blocks[from..].iter().flat_map(Block::decode_values).collect();
-        let times = columns.join(self.blocks[from..].iter().map(|block| &block.times));
-        self.blocks.truncate(from);
-        self.blocks.push(Block::over(times, &values));
-        true
+    fn join(&mut self, parts: Range<usize>, columns: &mut TimeColumns) {
+        let blocks = &self.blocks[parts.clone()];
+        let values: Vec<f64> = blocks.iter().flat_map(Block::decode_values).collect();
+        let joined = Block::over(columns.join(blocks.iter().map(|block| &block.times)), &values);
+        self.blocks.splice(parts, [joined]);
+        self.blocks.shrink_to_fit();
     }
 
     /// What a reader needs for the samples after `start` and up to `end`; `hot` are the plain samples.
-    pub(crate) fn range(&self, (times, values): (&[i64], &[f64]), start: i64, end: i64) -> Range {
+    pub(crate) fn range(&self, (times, values): (&[i64], Plain<'_>), start: i64, end: i64) -> SampleRange {
         let blocks = self.blocks_within(start, end);
         let (from, to) = bounds(times, start, end);
-        let times = times[from..to].iter().map(|time| Timestamp(*time));
-        let hot = times.zip(values[from..to].iter().copied()).collect();
-        Range { blocks: blocks.iter().cloned().collect(), hot, start, end }
+        let hot = (from..to).map(|at| (Timestamp(times[at]), values.at(at))).collect();
+        SampleRange { blocks: blocks.iter().cloned().collect(), hot, start, end }
     }
 
     /// The blocks that may have samples after `start` and up to `end`.
@@ -258,14 +267,14 @@ impl Series {
 }
 
 /// Samples on their way to a reader: blocks still sealed, so that the store is not held while they are decoded.
-pub(crate) struct Range {
+pub(crate) struct SampleRange {
     blocks: SmallVec<[Block; 2]>,
     hot: Vec<(Timestamp, f64)>,
     start: i64,
     end: i64,
 }
 
-impl Range {
+impl SampleRange {
     pub(crate) fn into_samples(self, decoded: &mut DecodedTimes) -> Vec<(Timestamp, f64)> {
         if self.blocks.is_empty() {
             return self.hot;
@@ -288,26 +297,17 @@ impl Range {
 
 /// Where a late sample belongs; None if it is there already.
 pub(crate) fn place(
-    (times, values): (&[i64], &[f64]),
+    (times, values): (&[i64], Plain<'_>),
     time: i64,
     value: f64,
     within: bool,
 ) -> Result<Option<usize>, Refusal> {
     match times.binary_search(&time) {
-        Ok(at) if values[at].to_bits() == value.to_bits() => Ok(None),
+        Ok(at) if values.at(at).to_bits() == value.to_bits() => Ok(None),
         Ok(_) if within => Err(Refusal::Duplicate),
         Err(at) if within => Ok(Some(at)),
         _ => Err(Refusal::OutOfOrder),
     }
-}
-
-/// The power of four, times the smallest block, that a block's length reaches.
-fn size_class(block: &Block) -> usize {
-    let mut size = BLOCK_LEN_MIN;
-    while block.count() >= size * JOINED {
-        size *= JOINED;
-    }
-    size
 }
 
 /// Where the times after `start` and up to `end` are.

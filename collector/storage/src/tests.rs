@@ -168,7 +168,9 @@ impl Writer {
 /// Few series, times near a clock that moves on, values that compress well and values that do not.
 fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
     let value = prop_oneof![
-        4 => (0..50i64).prop_map(|v| v as f64),
+        8 => (0..50i64).prop_map(|v| v as f64),
+        2 => (0..50_000i64).prop_map(|v| v as f64 / 1000.0),
+        1 => (0..20_000_000_000i64).prop_map(|v| v as f64),
         2 => any::<f64>(),
         1 => Just(stale_nan()),
         1 => Just(f64::INFINITY),

@@ -1,14 +1,24 @@
-//! Files of records: a header, then records, each behind its length and checksum.
+//! Files of records: a header, then records, each behind its length and checksum. Longer records are compressed: what a
+//! scrape changes compresses to half, labels to a seventh.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::compress_bound;
 
 use super::{FORMAT_VERSION, OpenError, io_error};
 
 /// A longer record was never written; a length beyond this is damage.
 pub(crate) const RECORD_LEN_MAX: usize = 64 << 20;
 const FRAME_LEN: usize = 8;
+/// In a record's length: it is compressed.
+const COMPRESSED: u32 = 1 << 31;
+/// Below this a compressed record is hardly shorter.
+const COMPRESSED_LEN_MIN: usize = 256;
+/// The fastest of zstd's usual levels: the next ones take twice the time for a twentieth less.
+const LEVEL: i32 = 1;
 pub(crate) const HEADER_LEN: usize = 24;
 
 /// What a file is, at its head.
@@ -32,18 +42,47 @@ impl Header {
     }
 }
 
-/// Adds a record to a buffer.
-pub(crate) fn push_record(buffer: &mut Vec<u8>, payload: &[u8]) {
-    buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    buffer.extend_from_slice(&checksum(payload).to_le_bytes());
-    buffer.extend_from_slice(payload);
+/// Makes records.
+#[derive(Default)]
+pub(crate) struct Packer {
+    /// Made when it is first needed; it takes some hundred KiB.
+    compressor: Option<Compressor<'static>>,
+    compressed: Vec<u8>,
+}
+
+impl Packer {
+    /// Adds a record to a buffer.
+    pub(crate) fn push_record(&mut self, buffer: &mut Vec<u8>, payload: &[u8]) {
+        let (stored, flag) = match self.compress(payload) {
+            Some(compressed) => (compressed, COMPRESSED),
+            None => (payload, 0),
+        };
+        let length = stored.len() as u32 | flag;
+        buffer.extend_from_slice(&length.to_le_bytes());
+        buffer.extend_from_slice(&checksum(length, stored).to_le_bytes());
+        buffer.extend_from_slice(stored);
+    }
+
+    /// None where that makes it no shorter.
+    fn compress(&mut self, payload: &[u8]) -> Option<&[u8]> {
+        if payload.len() < COMPRESSED_LEN_MIN {
+            return None;
+        }
+        if self.compressor.is_none() {
+            self.compressor = Compressor::new(LEVEL).ok();
+        }
+        self.compressed.clear();
+        self.compressed.reserve(compress_bound(payload.len()));
+        self.compressor.as_mut()?.compress_to_buffer(payload, &mut self.compressed).ok()?;
+        (self.compressed.len() < payload.len()).then_some(&*self.compressed)
+    }
 }
 
 /// Of length and content, so that a page of zeros is no record.
-fn checksum(payload: &[u8]) -> u32 {
+fn checksum(length: u32, stored: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&(payload.len() as u32).to_le_bytes());
-    hasher.update(payload);
+    hasher.update(&length.to_le_bytes());
+    hasher.update(stored);
     hasher.finalize()
 }
 
@@ -54,7 +93,9 @@ pub(crate) struct Records {
     file_len: u64,
     /// Where the last whole record ends.
     whole_len: u64,
-    payload: Vec<u8>,
+    stored: Vec<u8>,
+    plain: Vec<u8>,
+    decompressor: Option<Decompressor<'static>>,
 }
 
 impl Records {
@@ -73,7 +114,8 @@ impl Records {
         let header = Header { magic, continues_at: u64::from_le_bytes([a, b, c, d, e, f, g, h]) };
         let header = (whole && header.to_bytes() == bytes).then_some(header);
         let whole_len = if header.is_some() { HEADER_LEN as u64 } else { 0 };
-        Ok(Records { file, header, file_len, whole_len, payload: Vec::new() })
+        let decompressor = Decompressor::new().ok();
+        Ok(Records { file, header, file_len, whole_len, stored: Vec::new(), plain: Vec::new(), decompressor })
     }
 
     /// The next whole record.
@@ -83,17 +125,32 @@ impl Records {
             return Ok(None);
         }
         let [a, b, c, d, e, f, g, h] = frame;
-        let (length, sum) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let (word, sum) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let length = word & !COMPRESSED;
         let end = self.whole_len + FRAME_LEN as u64 + u64::from(length);
         if length == 0 || length as usize > RECORD_LEN_MAX || end > self.file_len {
             return Ok(None);
         }
-        self.payload.resize(length as usize, 0);
-        if !read_whole(&mut self.file, &mut self.payload)? || checksum(&self.payload) != sum {
+        self.stored.resize(length as usize, 0);
+        if !read_whole(&mut self.file, &mut self.stored)? || checksum(word, &self.stored) != sum {
+            return Ok(None);
+        }
+        if word & COMPRESSED == 0 {
+            self.whole_len = end;
+            return Ok(Some(&self.stored));
+        }
+        if self.decompress().is_none() {
             return Ok(None);
         }
         self.whole_len = end;
-        Ok(Some(&self.payload))
+        Ok(Some(&self.plain))
+    }
+
+    fn decompress(&mut self) -> Option<()> {
+        let length = Decompressor::upper_bound(&self.stored).filter(|length| *length <= RECORD_LEN_MAX)?;
+        self.plain.clear();
+        self.plain.reserve(length);
+        self.decompressor.as_mut()?.decompress_to_buffer(&self.stored, &mut self.plain).ok().map(drop)
     }
 
     /// Where the last whole record that was read ends.
@@ -118,6 +175,7 @@ fn read_whole(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
 /// Writes records through a buffer; for checkpoints.
 pub(crate) struct RecordWriter<W> {
     out: W,
+    packer: Packer,
     buffer: Vec<u8>,
     pub(crate) written: u64,
 }
@@ -125,12 +183,12 @@ pub(crate) struct RecordWriter<W> {
 impl<W: Write> RecordWriter<W> {
     pub(crate) fn new(mut out: W, header: Header) -> io::Result<Self> {
         out.write_all(&header.to_bytes())?;
-        Ok(RecordWriter { out, buffer: Vec::new(), written: HEADER_LEN as u64 })
+        Ok(RecordWriter { out, packer: Packer::default(), buffer: Vec::new(), written: HEADER_LEN as u64 })
     }
 
     pub(crate) fn record(&mut self, payload: &[u8]) -> io::Result<()> {
         self.buffer.clear();
-        push_record(&mut self.buffer, payload);
+        self.packer.push_record(&mut self.buffer, payload);
         self.written += self.buffer.len() as u64;
         self.out.write_all(&self.buffer)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use telemetry::Labels;
 
-use super::frame::{HEADER_LEN, Header, push_record};
+use super::frame::{HEADER_LEN, Header, Packer};
 use super::record::{self, BatchEncoder};
 
 pub(crate) const LOG_MAGIC: [u8; 8] = *b"picketlg";
@@ -21,6 +21,7 @@ pub(crate) struct Log {
     file: Arc<File>,
     len: u64,
     batch: BatchEncoder,
+    packer: Packer,
     buffer: Vec<u8>,
     /// The logs before, until a checkpoint has replaced them.
     predecessors: Vec<Arc<File>>,
@@ -38,7 +39,16 @@ impl Log {
     /// Starts an empty log that is to be read after the one before it if that ends at `continues_at`, or, with zero,
     /// only after a checkpoint.
     pub(crate) fn create(path: &Path, number: u64, continues_at: u64) -> io::Result<Self> {
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
+        Log::begin(Log::prepare(path)?, number, continues_at)
+    }
+
+    /// An empty file for a log; its name is not durable before its directory is synced.
+    pub(crate) fn prepare(path: &Path) -> io::Result<File> {
+        OpenOptions::new().create(true).write(true).truncate(true).open(path)
+    }
+
+    /// Starts a log, as [`Log::create`] does, in an empty file.
+    pub(crate) fn begin(mut file: File, number: u64, continues_at: u64) -> io::Result<Self> {
         file.write_all(&Header { magic: LOG_MAGIC, continues_at }.to_bytes())?;
         Ok(Log::over(file, number, HEADER_LEN as u64))
     }
@@ -48,7 +58,7 @@ impl Log {
         let file = OpenOptions::new().append(true).open(path)?;
         file.set_len(whole_len)?;
         let mut log = Log::over(file, number, whole_len);
-        push_record(&mut log.buffer, &record::afresh());
+        log.packer.push_record(&mut log.buffer, &record::afresh());
         Ok(log)
     }
 
@@ -58,6 +68,7 @@ impl Log {
             file: Arc::new(file),
             len,
             batch: BatchEncoder::default(),
+            packer: Packer::default(),
             buffer: Vec::new(),
             predecessors: Vec::new(),
             gap: false,
@@ -101,11 +112,11 @@ impl Log {
     pub(crate) fn histogram(&mut self, id: u32, time: i64, encoded: &[u8]) {
         // The record of its series comes first.
         self.close_batch();
-        push_record(&mut self.buffer, &record::histogram(id, time, encoded));
+        self.packer.push_record(&mut self.buffer, &record::histogram(id, time, encoded));
     }
 
     pub(crate) fn expiry(&mut self, oldest: i64, dead: &[u32]) {
-        push_record(&mut self.buffer, &record::expiry(oldest, dead));
+        self.packer.push_record(&mut self.buffer, &record::expiry(oldest, dead));
         self.flush();
     }
 
@@ -117,7 +128,7 @@ impl Log {
 
     fn close_batch(&mut self) {
         if !self.batch.is_empty() {
-            push_record(&mut self.buffer, self.batch.payload());
+            self.packer.push_record(&mut self.buffer, self.batch.payload());
             self.batch.clear();
         }
     }

@@ -162,6 +162,8 @@ pub(crate) fn afresh() -> [u8; 1] {
 
 /// Does again what a log says.
 pub(crate) trait Replay {
+    /// How many ids there are: a record that names a higher one is damaged, and must not cost memory up to there.
+    fn ids_len(&self) -> usize;
     fn series(&mut self, id: u32, labels: Labels) -> Option<()>;
     fn sample(&mut self, id: u32, time: i64, value: f64) -> Option<()>;
     fn histogram(&mut self, id: u32, time: i64, histogram: &Histogram) -> Option<()>;
@@ -174,21 +176,17 @@ pub(crate) trait Replay {
 pub(crate) struct Newest(Vec<f64>);
 
 impl Newest {
-    fn of(&mut self, id: u32) -> Option<&mut f64> {
+    fn of(&mut self, id: u32, ids_len: usize) -> Option<&mut f64> {
         let id = id as usize;
-        // Ids are given in order; a log that leaps over millions is damaged, and must not cost their memory.
+        if id >= ids_len {
+            return None;
+        }
         if id >= self.0.len() {
-            if id > self.0.len() + ID_LEAP_MAX {
-                return None;
-            }
             self.0.resize(id + 1, 0.0);
         }
         self.0.get_mut(id)
     }
 }
-
-/// More series than one store has.
-const ID_LEAP_MAX: usize = 1 << 26;
 
 /// Reads a record; None if it says what cannot be.
 pub(crate) fn replay(payload: &[u8], newest: &mut Newest, state: &mut impl Replay) -> Option<()> {
@@ -236,7 +234,7 @@ fn replay_batch(reader: &mut Reader<'_>, newest: &mut Newest, state: &mut impl R
         } else {
             u32::try_from(i64::from(last.id).checked_add(unzigzag(reader.varint()?))?).ok()?
         };
-        let newest = newest.of(last.id)?;
+        let newest = newest.of(last.id, state.ids_len())?;
         *newest = replay_value(first, *newest, reader)?;
         state.sample(last.id, last.time, *newest)?;
     }
@@ -250,13 +248,13 @@ fn replay_special(first: u8, reader: &mut Reader<'_>, newest: &mut Newest, state
             let length = usize::try_from(reader.varint()?).ok()?;
             let text = std::str::from_utf8(reader.take(length)?).ok()?;
             state.series(id, Labels::from_encoded(text)?)?;
-            *newest.of(id)? = 0.0;
+            *newest.of(id, state.ids_len())? = 0.0;
         }
         LATE => {
             let time = unzigzag(reader.varint()?);
             state.sample(id, time, f64::from_bits(reader.u64()?))?;
         }
-        FIRST => *newest.of(id)? = 0.0,
+        FIRST => *newest.of(id, state.ids_len())? = 0.0,
         _ => return None,
     }
     Some(())
@@ -302,6 +300,9 @@ mod tests {
     }
 
     impl Replay for Heard {
+        fn ids_len(&self) -> usize {
+            1000
+        }
         fn series(&mut self, id: u32, labels: Labels) -> Option<()> {
             self.series.push((id, labels));
             Some(())
@@ -367,7 +368,8 @@ mod tests {
         assert_eq!(heard.samples.last(), Some(&(1, 4_000, 2.5f64.to_bits())));
 
         assert_eq!(replay(&afresh(), &mut newest, &mut heard), Some(()));
-        assert_eq!(newest.of(1), Some(&mut 0.0));
+        assert_eq!(newest.of(1, 2), Some(&mut 0.0));
+        assert_eq!(newest.of(2, 2), None);
         assert_eq!(replay(&expiry(-5, &[3, 9, 10]), &mut newest, &mut heard), Some(()));
         assert_eq!(heard.expired, [(-5, vec![3, 9, 10])]);
     }

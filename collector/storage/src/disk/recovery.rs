@@ -1,6 +1,6 @@
 //! Opening a directory: the newest checkpoint, then the logs that follow it, as far as they are whole.
 
-use std::fs;
+use std::fs::{self, File};
 
 use super::checkpoint;
 use super::frame::{HEADER_LEN, Records};
@@ -55,6 +55,13 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
         fs::rename(&path, path.with_extension("unreadable")).map_err(io_error("set aside", &path))?;
         recovery.logs_set_aside += 1;
     }
+    // What the process before had not synced has survived its end, but not yet a loss of power.
+    for number in start..=end.number {
+        let path = directory.log_path(number);
+        if path.exists() {
+            File::open(&path).and_then(|log| log.sync_data()).map_err(io_error("sync", &path))?;
+        }
+    }
     head.log = Some(open_log(directory, &end)?);
     Ok((head, oldest, recovery))
 }
@@ -105,6 +112,16 @@ fn read_log(
     }
     recovery.cut_bytes += records.file_len() - whole_len;
     Ok(Some(LogEnd { number, whole_len, is_whole: whole_len == records.file_len() && whole_len > 0 }))
+}
+
+/// The state that records make, up to the first that cannot be.
+pub(crate) fn replay_all<'r>(records: impl IntoIterator<Item = &'r [u8]>) -> (Head, i64) {
+    let (mut head, mut newest) = (Head::default(), Newest::default());
+    let mut state = Recovering { head: &mut head, oldest: i64::MIN };
+    let _ = records.into_iter().try_for_each(|payload| replay(payload, &mut newest, &mut state));
+    let oldest = state.oldest;
+    head.index.find_free_ids();
+    (head, oldest)
 }
 
 fn open_log(directory: &Directory, end: &LogEnd) -> Result<Log, OpenError> {

@@ -38,6 +38,10 @@ pub(crate) struct Recovering<'h> {
 }
 
 impl Replay for Recovering<'_> {
+    fn ids_len(&self) -> usize {
+        self.head.index.ids_len()
+    }
+
     fn series(&mut self, id: u32, labels: Labels) -> Option<()> {
         self.head.index.insert_at(id, &labels)?;
         self.head.make_room(id);

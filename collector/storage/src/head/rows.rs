@@ -65,7 +65,7 @@ impl Head {
     }
 
     /// A row at this time, if the time is newer than the rows before and taken at all.
-    fn open_row(&mut self, group: u32, time: i64, span: Span) -> Option<u16> {
+    fn open_row(&mut self, group: u32, time: i64, span: Span) -> Option<u8> {
         if span.check(time).is_err() || self.rows(group).newest().is_some_and(|newest| newest >= time) {
             return None;
         }
@@ -76,7 +76,7 @@ impl Head {
     }
 
     /// A value into the open row.
-    fn push(&mut self, group: u32, slot: u32, line: u16, time: i64, value: f64, span: Span) -> Result<(), Refusal> {
+    fn push(&mut self, group: u32, slot: u32, line: u8, time: i64, value: f64, span: Span) -> Result<(), Refusal> {
         let Head { groups, log, samples, .. } = &mut *self;
         let rows = groups[group as usize].as_mut().expect("the caller holds the group");
         match rows.push(slot, line, value) {
@@ -92,7 +92,7 @@ impl Head {
     }
 
     /// The first value after a gap, of a new series, of one that has its plain samples elsewhere, or the row's second.
-    fn begin(&mut self, group: u32, slot: u32, line: u16, time: i64, value: f64, span: Span) -> Result<(), Refusal> {
+    fn begin(&mut self, group: u32, slot: u32, line: u8, time: i64, value: f64, span: Span) -> Result<(), Refusal> {
         let Some(at) = self.rows(group).slot(slot).filter(|at| self.index.lives(at.series)) else {
             return Err(Refusal::UnknownSeries);
         };
@@ -104,7 +104,7 @@ impl Head {
         match &self.series[id as usize].hot {
             Hot::Slot { group: g, slot: s } if (*g, *s) == (group, slot) => self.seal_slot(group, slot),
             // Few samples would make a small block; another group's series may come back to it.
-            Hot::Own(own) if own.slices().0.len() < HOT_LEN_KEPT => return self.insert(id, time, value, span.lag_max),
+            Hot::Own(own) if own.samples().0.len() < HOT_LEN_KEPT => return self.insert(id, time, value, span.lag_max),
             Hot::Slot { .. } => return self.insert(id, time, value, span.lag_max),
             Hot::Own(_) | Hot::Nowhere => self.series[id as usize].seal_own(&mut self.columns),
         }
@@ -118,7 +118,7 @@ impl Head {
     }
 
     /// The marker of a series that ends.
-    fn end(&mut self, group: u32, slot: u32, line: Option<u16>, time: i64, span: Span, report: &mut RowReport) {
+    fn end(&mut self, group: u32, slot: u32, line: Option<u8>, time: i64, span: Span, report: &mut RowReport) {
         let Some(at) = self.rows(group).slot(slot).filter(|at| self.index.lives(at.series)) else { return };
         if self.newest(at.series.id).is_some_and(|(newest, _)| newest >= time) {
             return;
@@ -154,8 +154,8 @@ impl Head {
         let Head { groups, series, columns, .. } = &mut *self;
         let rows = groups[group as usize].as_mut().expect("the caller holds the group");
         let Some(at) = rows.slot(slot).filter(|at| !at.is_empty()) else { return };
-        let (times, values) = rows.slices(slot);
-        let block = Block::seal(times, values, columns);
+        let (times, values) = rows.samples(slot);
+        let block = Block::seal(times, &values.to_vec(), columns);
         series[at.series.id as usize].push_block(block, columns);
         rows.clear(slot);
     }
@@ -165,11 +165,14 @@ impl Head {
         let Head { groups, series, columns, .. } = &mut *self;
         let rows = groups[group as usize].as_mut().expect("the caller holds the group");
         let shared = columns.intern(rows.oldest_times());
+        let mut plain = Vec::new();
         for slot in 0..rows.slots_len() {
             let (times, values) = rows.oldest(slot);
             if let (false, Some(at)) = (times.is_empty(), rows.slot(slot)) {
                 let times = if rows.fills_oldest(slot) { shared.clone() } else { columns.intern(times) };
-                series[at.series.id as usize].push_block(Block::over(times, values), columns);
+                plain.clear();
+                values.append_to(&mut plain);
+                series[at.series.id as usize].push_block(Block::over(times, &plain), columns);
             }
         }
         rows.drop_oldest();

@@ -88,6 +88,35 @@ fn a_log_cut_anywhere_loses_only_what_was_cut() {
 }
 
 #[test]
+fn compressed_records_are_whole_or_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let labels = |i: i64| series(&[("__name__", "requests_total"), ("i", &i.to_string()), ("path", "/api/orders")]);
+    let mut history = Vec::new();
+    for round in 0..3i64 {
+        let batch: Vec<_> = (0..150).map(|i| sample(&labels(i), round * 15_000, (round * i * i) as f64)).collect();
+        storage.append(&batch, Timestamp(round * 15_000));
+        history.push((storage.stats().log.unwrap().len_bytes as usize, everything(&storage)));
+    }
+    drop(storage);
+    let log = fs::read(newest_log(directory.path())).unwrap();
+    let labels_len = (0..150).map(|i| labels(i).encoded().len()).sum::<usize>();
+    assert!(history[0].0 < labels_len / 2, "{} bytes for {labels_len} of labels", history[0].0);
+    for (cut, flip) in (history[0].0..=log.len()).step_by(5).flat_map(|at| [(at, false), (at, true)]) {
+        let copy = copy_directory(directory.path());
+        let mut damaged = log.clone();
+        match flip {
+            true if cut < log.len() => damaged[cut] ^= 4,
+            true => continue,
+            false => damaged.truncate(cut),
+        }
+        fs::write(newest_log(copy.path()), damaged).unwrap();
+        let (_, expected) = history.iter().rev().find(|(len, _)| *len <= cut).unwrap();
+        assert!(everything(&open(copy.path()).0) == *expected, "cut {cut}, flipped {flip}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_ends_the_log_there() {
     let directory = tempfile::tempdir().unwrap();
     let (storage, _) = open(directory.path());
@@ -231,7 +260,7 @@ fn files_that_must_not_be_guessed_at_are_refused_by_name() {
     let mut bytes = fs::read(&log).unwrap();
     bytes[8] = 9;
     fs::write(&log, bytes).unwrap();
-    assert!(message(newer.path()).contains("log-00000001 has format version 9, this program reads version 3"));
+    assert!(message(newer.path()).contains("log-00000001 has format version 9, this program reads version 4"));
 
     let checkpoint = |directory: &Path| directory.join("checkpoint-00000001");
     let short = copy_directory(directory.path());

@@ -5,6 +5,8 @@
 //! told by the number that the reader gave it when it was new. Lines that moved are looked up, and only new ones are
 //! taken apart.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -43,21 +45,28 @@ pub struct KnownSample<'a, 'p> {
 }
 
 /// The last body without its values.
+///
+/// Neighbouring series begin alike, mostly up to their last label. So of each only the rest is kept; the beginning is
+/// compared within the new body, with the line before, which is known to be the same by then.
 #[derive(Default)]
 pub struct Lines {
-    /// For each line all that stands between the line before it and its own value, comments included.
+    /// For each line all that stands between the line before it and its own value, comments included, without what
+    /// the series' text shares with the series before.
     text: Box<[u8]>,
     lines: Box<[Known]>,
 }
 
 #[derive(Clone, Copy)]
 struct Known {
-    /// Where in the text the series begins, and where what stands before the value ends.
-    series: u32,
+    /// Where in the text what stands before the value ends.
     end: u32,
+    /// Length of what stands before the series.
+    comments_len: u32,
     /// Length of the series' text; blanks may follow it.
     series_len: u32,
     number: u32,
+    /// How much of the series' text is that of the series before.
+    shared: u16,
 }
 
 /// What a body was like, compared with the last one.
@@ -74,7 +83,7 @@ impl Lines {
     /// # Errors
     /// What is wrong with the body, or what the receiver says; then the lines of the body before stay remembered.
     pub fn read<R: Receiver>(&mut self, body: &[u8], format: Format, receiver: &mut R) -> Result<Order, R::Error> {
-        let mut reading = Reading { old: self, body, at: 0, next: 0, parser: None, format, new: None };
+        let mut reading = Reading { old: self, body, at: 0, next: 0, last_series: 0, parser: None, format, new: None };
         reading.unchanged(receiver)?;
         if reading.is_whole() {
             return Ok(Order::Same);
@@ -85,8 +94,16 @@ impl Lines {
             None if reading.next == self.lines.len() => Ok(Order::Same),
             new => {
                 // A body that ends earlier has all lines so far in their places.
-                let new = new.unwrap_or_else(|| New::from(self, reading.next));
-                (self.text, self.lines) = (new.text.into(), new.lines.into());
+                let (text, lines) = new.map_or_else(
+                    || (self.text[..self.start(reading.next)].to_vec(), self.lines[..reading.next].to_vec()),
+                    |new| (new.text, new.lines),
+                );
+                // Places are 32 bits wide. A body that exceeds them is read as if it were new each time.
+                if u32::try_from(text.len()).is_err() {
+                    self.forget();
+                    return Ok(Order::Other);
+                }
+                (self.text, self.lines) = (text.into(), lines.into());
                 Ok(Order::Other)
             }
         }
@@ -106,8 +123,36 @@ impl Lines {
         line.checked_sub(1).map_or(0, |before| self.lines[before].end as usize)
     }
 
-    fn series(&self, known: &Known) -> &[u8] {
-        &self.text[known.series as usize..][..known.series_len as usize]
+    /// The comments of a line, and what follows the shared beginning of its series up to the value.
+    fn parts(&self, line: usize) -> (&[u8], &[u8]) {
+        let known = &self.lines[line];
+        self.text[self.start(line)..known.end as usize].split_at(known.comments_len as usize)
+    }
+}
+
+/// All series' texts, each whole.
+struct Series {
+    text: Vec<u8>,
+    /// Where each begins.
+    starts: Vec<usize>,
+}
+
+impl Series {
+    fn of(lines: &Lines) -> Series {
+        let mut series = Series { text: Vec::new(), starts: Vec::with_capacity(lines.lines.len()) };
+        for (line, known) in lines.lines.iter().enumerate() {
+            let (shared, len) = (usize::from(known.shared), known.series_len as usize);
+            let before = series.starts.last().copied().unwrap_or(0);
+            series.starts.push(series.text.len());
+            series.text.extend_from_within(before..before + shared);
+            series.text.extend_from_slice(&lines.parts(line).1[..len - shared]);
+        }
+        series
+    }
+
+    fn get(&self, line: usize) -> &[u8] {
+        let end = self.starts.get(line + 1).copied().unwrap_or(self.text.len());
+        &self.text[self.starts[line]..end]
     }
 }
 
@@ -119,6 +164,8 @@ struct Reading<'l, 'b> {
     at: usize,
     /// The line that is expected there.
     next: usize,
+    /// Where in the body the series of the line before that one begins.
+    last_series: usize,
     parser: Option<Parser<'b>>,
     /// Kept as soon as the body differs.
     new: Option<New>,
@@ -128,36 +175,48 @@ struct Reading<'l, 'b> {
 struct New {
     text: Vec<u8>,
     lines: Vec<Known>,
+    /// Where in the body the series of the last of these lines is.
+    last_series: Range<usize>,
+    old: Series,
     by_series: HashTable<u32>,
 }
 
 impl New {
-    /// The old lines up to this one, and a way to find all of them.
-    fn from(old: &Lines, line: usize) -> New {
+    /// The old lines up to this one, the last of which is at `last_series`, and a way to find all of them.
+    fn from(old: &Lines, line: usize, last_series: usize) -> New {
+        let series = Series::of(old);
         let mut by_series = HashTable::with_capacity(old.lines.len());
-        for (index, known) in old.lines.iter().enumerate() {
-            let hash = |index: &u32| xxh3_64(old.series(&old.lines[*index as usize]));
-            by_series.insert_unique(xxh3_64(old.series(known)), index as u32, hash);
+        for index in 0..old.lines.len() {
+            let hash = |index: &u32| xxh3_64(series.get(*index as usize));
+            by_series.insert_unique(xxh3_64(series.get(index)), index as u32, hash);
         }
-        New { text: old.text[..old.start(line)].to_vec(), lines: old.lines[..line].to_vec(), by_series }
+        let (text, lines) = (old.text[..old.start(line)].to_vec(), old.lines[..line].to_vec());
+        let last_len = lines.last().map_or(0, |known| known.series_len as usize);
+        New { text, lines, last_series: last_series..last_series + last_len, old: series, by_series }
     }
 
-    fn find(&self, old: &Lines, series: &str) -> Option<usize> {
-        let is = |index: &u32| old.series(&old.lines[*index as usize]) == series.as_bytes();
+    fn find(&self, series: &str) -> Option<usize> {
+        let is = |index: &u32| self.old.get(*index as usize) == series.as_bytes();
         self.by_series.find(xxh3_64(series.as_bytes()), is).map(|index| *index as usize)
     }
 
-    fn add(&mut self, before_value: &[u8], series_at: usize, series_len: usize, number: u32) {
-        let start = self.text.len();
-        self.text.extend_from_slice(before_value);
-        // Bodies are far below this; one that is not would only be read slowly.
+    /// A line that begins at `start`, its series and what follows that up to the value.
+    fn add(&mut self, body: &[u8], start: usize, series: Range<usize>, value_at: usize, number: u32) {
+        let last = &body[self.last_series.clone()];
+        let alike = last.iter().zip(&body[series.clone()]).take_while(|(a, b)| a == b).count();
+        let shared = if self.lines.is_empty() { 0 } else { u16::try_from(alike).unwrap_or(u16::MAX) };
+        self.text.extend_from_slice(&body[start..series.start]);
+        self.text.extend_from_slice(&body[series.start + usize::from(shared)..value_at]);
+        // A body for which this is too little is not remembered.
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         self.lines.push(Known {
-            series: place(start + series_at),
             end: place(self.text.len()),
-            series_len: place(series_len),
+            comments_len: place(series.start - start),
+            series_len: place(series.len()),
             number,
+            shared,
         });
+        self.last_series = series;
     }
 }
 
@@ -165,12 +224,14 @@ impl<'b> Reading<'_, 'b> {
     /// Lines that are where they were.
     fn unchanged<R: Receiver>(&mut self, receiver: &mut R) -> Result<(), R::Error> {
         while let Some(known) = self.old.lines.get(self.next) {
-            let start = self.old.start(self.next);
-            let before_value = &self.old.text[start..known.end as usize];
-            if !self.body[self.at..].starts_with(before_value) {
+            let (comments, rest) = self.old.parts(self.next);
+            let series_at = self.at + comments.len();
+            let value_at = series_at + usize::from(known.shared) + rest.len();
+            if value_at > self.body.len() || !self.is_next(known.shared, comments, rest) {
                 return Ok(());
             }
-            let value_at = self.at + before_value.len();
+            let series = series_at..series_at + known.series_len as usize;
+            let line_at = self.at;
             // A name without labels was here; one with labels behind a blank may begin alike.
             let behind = &self.body[value_at..];
             if matches!(behind.first(), Some(b' ' | b'\t' | b'{')) && behind.trim_ascii_start().starts_with(b"{") {
@@ -187,19 +248,28 @@ impl<'b> Reading<'_, 'b> {
                     parser.seek(value_at);
                     let mut sample = parser.behind_series()?;
                     if sample.exemplar.is_some() {
-                        sample.series = std::str::from_utf8(self.old.series(known)).unwrap_or_default();
+                        sample.series = std::str::from_utf8(&self.body[series.clone()]).unwrap_or_default();
                     }
                     receiver.known(known.number, &sample)?;
                     self.at = parser.next_position();
                 }
             }
             if let Some(new) = &mut self.new {
-                let series_at = known.series as usize - start;
-                new.add(before_value, series_at, known.series_len as usize, known.number);
+                new.add(self.body, line_at, series, value_at, known.number);
             }
+            self.last_series = series_at;
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Whether the body goes on with this line, which fits into it.
+    fn is_next(&self, shared: u16, comments: &[u8], rest: &[u8]) -> bool {
+        let (comments_here, here) = self.body[self.at..].split_at(comments.len());
+        let (shared_here, rest_here) = here.split_at(usize::from(shared));
+        rest_here.starts_with(rest)
+            && shared_here == &self.body[self.last_series..][..shared_here.len()]
+            && comments_here == comments
     }
 
     /// All lines were met and nothing else is there.
@@ -226,22 +296,25 @@ impl<'b> Reading<'_, 'b> {
                 self.at = parser.next_position();
                 continue;
             };
-            let new = self.new.get_or_insert_with(|| New::from(self.old, self.next));
-            let number = match new.find(self.old, sample.series) {
+            let new = self.new.get_or_insert_with(|| New::from(self.old, self.next, self.last_series));
+            let found = new.find(sample.series);
+            let number = match found {
                 Some(line) => {
                     let SampleLine { series, value, timestamp, exemplar, .. } = &sample;
                     let known =
                         KnownSample { series, value: *value, timestamp: *timestamp, exemplar: exemplar.clone() };
                     let number = self.old.lines[line].number;
                     receiver.known(number, &known)?;
-                    self.next = line + 1;
                     number
                 }
                 None => receiver.unknown(&sample)?,
             };
             let series_len = sample.series.len();
-            let series_at = parser.series_position() - start;
-            new.add(&self.body[start..parser.value_position()], series_at, series_len, number);
+            let series = parser.series_position()..parser.series_position() + series_len;
+            if let Some(line) = found {
+                (self.next, self.last_series) = (line + 1, series.start);
+            }
+            new.add(self.body, start, series, parser.value_position(), number);
             self.at = parser.next_position();
             // What follows mostly stands where it stood.
             self.unchanged(receiver)?;
