@@ -66,6 +66,7 @@ pub struct Global {
     pub label_limit: u64,
     pub label_name_length_limit: u64,
     pub label_value_length_limit: u64,
+    pub target_limit: u64,
 }
 
 impl Default for Global {
@@ -81,6 +82,7 @@ impl Default for Global {
             label_limit: 0,
             label_name_length_limit: 0,
             label_value_length_limit: 0,
+            target_limit: 0,
         }
     }
 }

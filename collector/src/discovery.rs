@@ -55,6 +55,8 @@ pub struct Target {
     pub scrape_timeout: Duration,
     /// How to read it: limits, relabelling of samples, authentication.
     pub settings: Arc<Settings>,
+    /// Why it may not be scraped: its job has too many targets. It is down then.
+    pub refused: Option<Arc<str>>,
 }
 
 impl Target {
@@ -284,6 +286,7 @@ impl Driver {
                     error: found.error,
                 });
             }
+            refuse_too_many(settings, &mut targets[targets_before..]);
             let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
             self.metrics.targets.get_or_create(&pool).set(count(targets.len() - targets_before));
             self.metrics.dropped.get_or_create(&pool).set(count(snapshot.dropped.len() - dropped_before));
@@ -325,6 +328,15 @@ impl Driver {
                 }
             }
         }
+    }
+}
+
+/// As in Prometheus a job above its limit fails as a whole: a few of many targets would look like all of them.
+fn refuse_too_many(settings: &Settings, targets: &mut [Target]) {
+    let (count, limit) = (targets.len(), settings.limits.targets_max);
+    if count as u64 > limit {
+        let why: Arc<str> = format!("target_limit exceeded (number of targets: {count}, limit: {limit})").into();
+        targets.iter_mut().for_each(|target| target.refused = Some(why.clone()));
     }
 }
 

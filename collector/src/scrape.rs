@@ -32,6 +32,7 @@ use telemetry::{Labels, Timestamp};
 
 use crate::clock::Clock;
 use crate::discovery::{Target, Targets, ecs, file, fixed, http, relabel};
+use crate::tls::TlsConfig;
 use crate::write::WriteHandle;
 
 pub use crate::http_client::Auth;
@@ -71,6 +72,8 @@ pub struct Config {
     pub basic_auth: Option<BasicAuth>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
+    #[serde(default, skip_serializing_if = "TlsConfig::is_default")]
+    pub tls_config: TlsConfig,
     /// How to read an answer whose content type says nothing; without it such a scrape fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_scrape_protocol: Option<ScrapeProtocol>,
@@ -86,6 +89,9 @@ pub struct Config {
     pub label_name_length_limit: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub label_value_length_limit: u64,
+    /// Targets after relabelling; 0 is no limit. Above it none of the job's targets is scraped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub target_limit: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub static_configs: Vec<fixed::Config>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -176,12 +182,14 @@ impl Config {
             follow_redirects: true,
             basic_auth: None,
             authorization: None,
+            tls_config: TlsConfig::default(),
             fallback_scrape_protocol: None,
             body_size_limit: 0,
             sample_limit: 0,
             label_limit: 0,
             label_name_length_limit: 0,
             label_value_length_limit: 0,
+            target_limit: 0,
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
             http_sd_configs: Vec::new(),
@@ -207,6 +215,7 @@ impl Config {
             return Err(format!("job {job:?}: at most one of basic_auth and authorization must be configured"));
         }
         let named = |why: String| format!("job {job:?}: {why}");
+        self.tls_config.check().map_err(named)?;
         self.file_sd_configs.iter().try_for_each(|f| f.check().map_err(named))?;
         self.http_sd_configs.iter().try_for_each(|h| h.check().map_err(named))?;
         self.aws_sd_configs.iter().try_for_each(|a| a.check().map_err(named))
@@ -220,6 +229,7 @@ impl Config {
             self.authorization.as_mut().and_then(|a| a.credentials_file.as_mut()),
         ];
         secrets.into_iter().flatten().for_each(|f| *f = base.join(&*f));
+        self.tls_config.resolve_paths(base);
     }
 }
 
@@ -301,8 +311,10 @@ pub enum FailureReason {
     Parse,
     SampleLimit,
     LabelLimit,
-    /// A file with credentials cannot be read.
+    /// A file with credentials or certificates cannot be read.
     Credentials,
+    /// The job has more targets than it may.
+    TargetLimit,
 }
 
 impl FailureReason {
@@ -319,6 +331,7 @@ impl FailureReason {
             FailureReason::SampleLimit => "sample_limit",
             FailureReason::LabelLimit => "label_limit",
             FailureReason::Credentials => "credentials",
+            FailureReason::TargetLimit => "target_limit",
         }
     }
 }
@@ -384,6 +397,7 @@ struct Shared {
     /// Differs between replicas, so that they scrape the same target at different times.
     phase_seed: u64,
     bodies: request::Bodies,
+    rows: target_task::SpareRows,
     shutdown: Shutdown,
 }
 
@@ -405,6 +419,7 @@ pub fn spawn(
         metrics: ScrapeMetrics::register(metrics),
         phase_seed,
         bodies: request::Bodies::default(),
+        rows: target_task::SpareRows::default(),
         shutdown,
     };
     tasks.spawn("scrape", pool::Pool::new(targets, status.clone(), shared)?.run());

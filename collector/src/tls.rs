@@ -7,7 +7,7 @@ use reqwest::{Certificate, ClientBuilder, Identity};
 use serde::{Deserialize, Serialize};
 
 /// Absent keys mean the system's roots and no certificate of our own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// PEM with the roots that are trusted instead of the system's.
@@ -36,6 +36,15 @@ impl TlsConfig {
     pub fn resolve_paths(&mut self, base: &Path) {
         let files = [&mut self.ca_file, &mut self.cert_file, &mut self.key_file];
         files.into_iter().flatten().for_each(|file| *file = base.join(&*file));
+    }
+
+    pub fn is_default(&self) -> bool {
+        *self == TlsConfig::default()
+    }
+
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten().map(PathBuf::as_path)
     }
 
     /// # Errors

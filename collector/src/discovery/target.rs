@@ -96,6 +96,7 @@ fn finish(settings: &Arc<Settings>, discovered: Labels, mut labels: LabelsBuilde
         scrape_interval,
         scrape_timeout,
         settings: settings.clone(),
+        refused: None,
     })
 }
 

@@ -32,6 +32,7 @@ fn status(id: &str, health: TargetHealth) -> TargetStatus {
         scrape_interval: Duration::from_secs(15),
         scrape_timeout: Duration::from_secs(10),
         settings: Arc::new(Settings::new(&config, &crate::config::Global::default())),
+        refused: None,
     };
     let last_error = if health == TargetHealth::Down { "connection refused".to_owned() } else { String::new() };
     TargetStatus { health, last_error, ..TargetStatus::new(target) }

@@ -141,6 +141,7 @@ fn target(addr: &str, labels: &[(&str, &str)]) -> Target {
         scrape_interval: Duration::from_secs(15),
         scrape_timeout: Duration::from_secs(10),
         settings: Arc::new(crate::scrape::Settings::new(&job, &crate::config::Global::default())),
+        refused: None,
     }
 }
 

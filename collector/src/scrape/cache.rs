@@ -61,8 +61,8 @@ impl SeriesTable {
     /// Opens a scrape: what follows belongs to it.
     pub(super) fn begin(&mut self) {
         self.scrape = self.scrape.wrapping_add(1);
-        self.learnt.clear();
-        self.pending.clear();
+        // Given back: the first scrape has all series here, later ones next to none.
+        (self.learnt, self.pending) = (Vec::new(), Vec::new());
     }
 
     /// Notes that the scrape under way has this line; one with its `own_time` takes no part in staleness. False if
@@ -214,7 +214,7 @@ impl SeriesTable {
     /// Hears the slots of what stood in [`Row::new`]. Then those that the old rules alone let through are known: they
     /// get their markers in this further row.
     pub(super) fn place(&mut self, slots: &[Option<u32>], at: Timestamp) -> Option<Row> {
-        for (number, slot) in self.pending.drain(..).zip(slots) {
+        for (number, slot) in std::mem::take(&mut self.pending).into_iter().zip(slots) {
             if let Some(slot) = slot {
                 self.entries[number as usize].slot = *slot;
                 self.unplaced.remove(&number);

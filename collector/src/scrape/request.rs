@@ -1,13 +1,16 @@
 //! The HTTP request of a scrape: headers, timeout, status, content type, and a body of bounded size.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode};
 use telemetry::exposition::Format;
 
-use super::{FailureReason, ScrapeError};
+use super::{FailureReason, ScrapeError, Settings};
 use crate::discovery::Target;
+use crate::tls::TlsConfig;
 
 /// Prometheus' header without the formats that we do not read.
 const ACCEPTED: &str = Format::ACCEPT;
@@ -46,22 +49,67 @@ impl Bodies {
 /// One client per combination of what a client fixes; connections are kept per target.
 #[derive(Clone)]
 pub(super) struct Clients {
+    plain: Pair,
+    /// By `tls_config`, where it says anything.
+    secured: Arc<Mutex<HashMap<TlsConfig, Secured>>>,
+}
+
+/// A client for jobs that do not follow redirects, and one for those that do.
+#[derive(Clone)]
+struct Pair {
     direct: Client,
     following: Client,
 }
 
+/// Clients with certificates, and when the files that those came from were written.
+struct Secured {
+    written: Vec<Option<SystemTime>>,
+    pair: Pair,
+}
+
 impl Clients {
-    pub(super) fn new() -> reqwest::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        Ok(Clients { plain: Pair::new(&TlsConfig::default())?, secured: Arc::default() })
+    }
+
+    async fn of(&self, settings: &Settings) -> Result<Client, ScrapeError> {
+        let pair = if settings.tls.is_default() {
+            self.plain.clone()
+        } else {
+            let pair = self.secured(&settings.tls).await;
+            pair.map_err(|error| ScrapeError::new(FailureReason::Credentials, format!("{error:#}")))?
+        };
+        Ok(if settings.follow_redirects { pair.following } else { pair.direct })
+    }
+
+    /// Certificates that were replaced are read anew, as in Prometheus.
+    async fn secured(&self, tls: &TlsConfig) -> anyhow::Result<Pair> {
+        let mut written = Vec::new();
+        for file in tls.files() {
+            written.push(tokio::fs::metadata(file).await.and_then(|metadata| metadata.modified()).ok());
+        }
+        let mut secured = self.secured.lock().expect("no one panics holding it");
+        if let Some(known) = secured.get(tls).filter(|known| known.written == written) {
+            return Ok(known.pair.clone());
+        }
+        let pair = Pair::new(tls)?;
+        secured.insert(tls.clone(), Secured { written, pair: pair.clone() });
+        Ok(pair)
+    }
+}
+
+impl Pair {
+    fn new(tls: &TlsConfig) -> anyhow::Result<Self> {
         let client = |redirects| {
-            Client::builder()
+            let client = Client::builder()
                 .user_agent(USER_AGENT)
                 .redirect(redirects)
                 // Targets are reached directly whatever the environment says, as in Prometheus.
                 .no_proxy()
-                .pool_max_idle_per_host(1)
-                .build()
+                .pool_max_idle_per_host(1);
+            anyhow::Ok(tls.apply(client)?.build()?)
         };
-        Ok(Clients {
+        Ok(Pair {
             direct: client(reqwest::redirect::Policy::none())?,
             following: client(reqwest::redirect::Policy::limited(10))?,
         })
@@ -79,7 +127,10 @@ pub(super) async fn fetch(clients: &Clients, target: &Target, buffer: Vec<u8>) -
 
 async fn exchange(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result<Scraped, ScrapeError> {
     let settings = &target.settings;
-    let client = if settings.follow_redirects { &clients.following } else { &clients.direct };
+    if let Some(why) = &target.refused {
+        return Err(ScrapeError::new(FailureReason::TargetLimit, &**why));
+    }
+    let client = clients.of(settings).await?;
     let mut request = client
         .get(target.scrape_url.clone())
         .header(ACCEPT, ACCEPTED)

@@ -13,6 +13,7 @@ use crate::config::Global;
 use crate::discovery::{Target, relabel};
 use crate::http_client::Auth;
 use crate::phase;
+use crate::tls::TlsConfig;
 
 /// Everything about a job that its targets share.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,7 @@ pub struct Settings {
     pub enable_compression: bool,
     pub follow_redirects: bool,
     pub auth: Option<Auth>,
+    pub tls: TlsConfig,
     pub fallback_format: Option<Format>,
     pub limits: Limits,
     pub relabel: Vec<relabel::Rule>,
@@ -42,6 +44,8 @@ pub struct Limits {
     pub labels_max: u64,
     pub label_name_len_max: u64,
     pub label_value_len_max: u64,
+    /// Of the job; judged by discovery.
+    pub targets_max: u64,
 }
 
 impl Settings {
@@ -66,6 +70,7 @@ impl Settings {
             enable_compression: job.enable_compression,
             follow_redirects: job.follow_redirects,
             auth: Auth::of(job.basic_auth.as_ref(), job.authorization.as_ref()),
+            tls: job.tls_config.clone(),
             fallback_format: job.fallback_scrape_protocol.map(|p| match p {
                 ScrapeProtocol::PrometheusText004 => Format::Prometheus,
                 ScrapeProtocol::OpenMetricsText100 => Format::OpenMetrics,
@@ -76,6 +81,7 @@ impl Settings {
                 labels_max: limit(job.label_limit, global.label_limit),
                 label_name_len_max: limit(job.label_name_length_limit, global.label_name_length_limit),
                 label_value_len_max: limit(job.label_value_length_limit, global.label_value_length_limit),
+                targets_max: limit(job.target_limit, global.target_limit),
             },
             relabel: job.relabel_configs.clone(),
             metric_relabel: job.metric_relabel_configs.clone(),

@@ -1,7 +1,7 @@
 //! One target, one task: waits for its moment, scrapes, hands on one batch, and tells the status.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use storage::{NewSeries, Refusal, Row};
@@ -27,6 +27,29 @@ const REPORT_SERIES: [&str; 5] = [
     "scrape_series_added",
 ];
 
+/// Rows' memory, used again: a fleet's rows together would be larger than what is kept of its samples.
+#[derive(Clone, Default)]
+pub(super) struct SpareRows(Arc<Mutex<Vec<Row>>>);
+
+impl SpareRows {
+    /// As many as are read at the same time.
+    const KEPT: usize = 8;
+
+    fn take(&self) -> Row {
+        self.0.lock().expect("no one panics holding it").pop().unwrap_or_default()
+    }
+
+    fn put(&self, mut row: Row) {
+        row.clear();
+        // The first scrape of a target has all its series here; the others have next to none.
+        row.new = Vec::new();
+        let mut kept = self.0.lock().expect("no one panics holding it");
+        if kept.len() < Self::KEPT {
+            kept.push(row);
+        }
+    }
+}
+
 pub(super) struct TargetTask {
     target: Target,
     /// The target's next form; None when it is gone.
@@ -37,7 +60,7 @@ pub(super) struct TargetTask {
     cache: Cache,
     metadata: Arc<HashMap<String, Metadata>>,
     rows: RowWriter,
-    /// Used again for each scrape.
+    /// Of the scrape under way; its memory belongs to all targets.
     row: Row,
     /// Where the report series are in the target's group.
     report_slots: [Option<u32>; REPORT_SERIES.len()],
@@ -153,7 +176,7 @@ impl TargetTask {
         let started = Instant::now();
         let fetched = fetch(&self.clients, &self.target, self.shared.bodies.take()).await;
         let duration = started.elapsed();
-        self.row.clear();
+        self.row = self.shared.rows.take();
         self.row.time = at;
         let (report, error) = self.judge(fetched, duration);
         self.tell(at, &report, error.as_ref());
@@ -194,11 +217,12 @@ impl TargetTask {
     /// Hands the row on and learns where its new series are.
     async fn write(&mut self) -> Result<(), WriteClosed> {
         let (row, report) = self.rows.write(std::mem::take(&mut self.row)).await?;
-        self.row = row;
+        let time = row.time;
+        self.shared.rows.put(row);
         let (series, reports) = report.slots.split_at(self.cache.series.pending_len().min(report.slots.len()));
         let unplaced = self.report_slots.iter_mut().filter(|slot| slot.is_none());
         unplaced.zip(reports).for_each(|(place, slot)| *place = *slot);
-        let rest = self.cache.series.place(series, self.row.time);
+        let rest = self.cache.series.place(series, time);
         if report.append.refused.get(Refusal::UnknownSeries) > 0 {
             // Everything about them has expired meanwhile: the next scrape begins anew.
             self.forget();
@@ -262,8 +286,7 @@ impl TargetTask {
             () = shutdown.requested() => return Ok(()),
             () = self.until(missed + interval + interval / 10) => {}
         }
-        self.row.clear();
-        self.row.time = missed;
+        self.row = Row { time: missed, ..Row::default() };
         self.cache.series.end_all(&mut self.row);
         self.row.ended.extend(self.report_slots.iter().flatten());
         self.rows.write(self.row).await.map(drop)

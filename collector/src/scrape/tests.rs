@@ -16,6 +16,8 @@ use crate::config::Config as File;
 use crate::discovery;
 use crate::write::Writer;
 
+mod tls;
+
 /// What the target answers next.
 #[derive(Clone)]
 struct Answer {
@@ -244,6 +246,19 @@ async fn limits_fail_the_whole_scrape() {
         assert_eq!(rig.newest("up"), [r#"up{instance="one", job="test"} 0"#], "{job}");
         assert!(rig.newest("a").is_empty(), "{job}");
     }
+}
+
+#[tokio::test]
+async fn a_job_with_too_many_targets_fails_as_a_whole() {
+    let rig = Rig::start("  target_limit: 1\n", Answer::text("a 1\n")).await;
+    rig.scraped().await;
+    assert_eq!(rig.newest("up"), [r#"up{instance="one", job="test"} 1"#]);
+    let more = rig.yaml.replacen("targets: [", "targets: ['127.0.0.1:1', ", 1).replace(", labels: {instance: one}", "");
+    rig.config.send(Arc::new(serde_saphyr::from_str(&more).expect(&more))).unwrap();
+    let down = || rig.newest("up").iter().filter(|line| line.ends_with(" 0")).count();
+    rig.until("both down", || down() == 2).await;
+    assert_eq!(rig.error(), "target_limit exceeded (number of targets: 2, limit: 1)");
+    assert!(rig.metrics.expose().contains("collector_scrape_failures_total{reason=\"target_limit\"}"));
 }
 
 #[tokio::test]
