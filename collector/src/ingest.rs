@@ -25,8 +25,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use serde::{Deserialize, Serialize};
 use service::metrics::Metrics;
-use storage::RefusedCounts;
-use telemetry::Sample;
+use storage::{AppendReport, RefusedCounts};
+use telemetry::exposition::Exemplar;
+use telemetry::{HistogramSample, Labels, Sample, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::Clock;
@@ -130,6 +131,7 @@ pub struct Ingest(Arc<Inner>);
 struct Inner {
     config: Config,
     write: WriteHandle,
+    clock: Clock,
     metrics: IngestMetrics,
     places: Semaphore,
     otlp: otlp::Otlp,
@@ -140,6 +142,7 @@ impl Ingest {
         Ingest(Arc::new(Inner {
             config: config.clone(),
             write,
+            clock,
             metrics: IngestMetrics::register(metrics),
             places: Semaphore::new(config.concurrency_max),
             otlp: otlp::Otlp::new(otlp, clock),
@@ -215,17 +218,31 @@ impl Inner {
         Ok(bytes.freeze())
     }
 
-    /// Stores samples and counts what became of them.
-    async fn store(&self, protocol: &'static str, samples: Vec<Sample>) -> Result<Stored, Refused> {
-        if samples.is_empty() {
-            return Ok(Stored::default());
-        }
+    /// Stores what came in and counts what became of it. Exemplars that are not kept are no fault of the sender: the
+    /// store's metrics tell of them.
+    async fn store(&self, protocol: &'static str, pushed: Pushed) -> Result<Stored, Refused> {
         let stopping = |_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the collector is stopping");
-        let report = self.write.write(samples, Origin::Outside).await.map_err(stopping)?;
+        let mut stored = Stored::default();
+        if !pushed.samples.is_empty() {
+            let report = self.write.write(pushed.samples, Origin::Outside).await.map_err(stopping)?;
+            stored.samples = self.count(protocol, &report, "", &mut stored.refused);
+        }
+        if !pushed.histograms.is_empty() {
+            let report = self.write.write_histograms(pushed.histograms).await.map_err(stopping)?;
+            stored.histograms = self.count(protocol, &report, " histograms", &mut stored.refused);
+        }
+        let now = self.clock.now();
+        let exemplars = pushed.exemplars.into_iter().map(|(series, exemplar)| (series, dated(exemplar, now)));
+        stored.exemplars = self.write.exemplars(exemplars.collect());
+        Ok(stored)
+    }
+
+    /// Counts a report; returns how many were stored.
+    fn count(&self, protocol: &'static str, report: &AppendReport, what: &str, refused: &mut Vec<String>) -> usize {
         self.metrics.stored(protocol, report.appended);
         self.metrics.refused_by_storage(protocol, &report.refused);
-        let reasons = report.refused.iter().map(|(reason, count)| format!("{count} {}", reason.as_str())).collect();
-        Ok(Stored { samples: report.appended, refused: reasons })
+        refused.extend(report.refused.iter().map(|(reason, count)| format!("{count}{what} {}", reason.as_str())));
+        report.appended
     }
 
     /// Counts a request by its answer.
@@ -236,10 +253,27 @@ impl Inner {
     }
 }
 
+/// What a request brings.
+#[derive(Debug, Default)]
+struct Pushed {
+    samples: Vec<Sample>,
+    histograms: Vec<HistogramSample>,
+    /// With the labels of their series.
+    exemplars: Vec<(Labels, Exemplar)>,
+}
+
+/// An exemplar as the store has it; one without a time is as old as its arrival.
+fn dated(exemplar: Exemplar, now: Timestamp) -> storage::Exemplar {
+    let Exemplar { labels, value, timestamp } = exemplar;
+    storage::Exemplar { labels, value, timestamp: timestamp.unwrap_or(now) }
+}
+
 /// What of a batch was stored, and why the rest was not.
 #[derive(Debug, Default)]
 struct Stored {
     samples: usize,
+    histograms: usize,
+    exemplars: usize,
     /// `12 out_of_order`
     refused: Vec<String>,
 }

@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
 use service::metrics::Metrics;
 use storage::{AppendReport, Exemplar, ExemplarRefusal, Group, Kept, Row, RowReport, Storage};
-use telemetry::{Labels, Sample, stale_nan};
+use telemetry::{HistogramSample, Labels, Sample, stale_nan};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -41,6 +41,7 @@ pub enum Origin {
 
 enum Batch {
     Samples { samples: Vec<Sample>, origin: Origin, done: oneshot::Sender<AppendReport> },
+    Histograms { samples: Vec<HistogramSample>, done: oneshot::Sender<AppendReport> },
     Row { group: Arc<Place>, row: Row, done: oneshot::Sender<(Row, RowReport)> },
 }
 
@@ -122,13 +123,24 @@ impl WriteHandle {
         report.await.map_err(|_| WriteClosed)
     }
 
-    /// Keeps exemplars, each with the labels of its series. Never waits: they have a ring of their own, in which the
-    /// newest take the place of the oldest. What is not kept is counted.
-    pub fn exemplars(&self, exemplars: Vec<(Labels, Exemplar)>) {
+    /// Waits for room, then for native histograms to be stored. They are not sent on.
+    ///
+    /// # Errors
+    /// When the writer has ended.
+    pub async fn write_histograms(&self, samples: Vec<HistogramSample>) -> Result<AppendReport, WriteClosed> {
+        let (done, report) = oneshot::channel();
+        self.queue.send(Batch::Histograms { samples, done }).await.map_err(|_| WriteClosed)?;
+        report.await.map_err(|_| WriteClosed)
+    }
+
+    /// Keeps exemplars, each with the labels of its series; returns how many. Never waits: they have a ring of their
+    /// own, in which the newest take the place of the oldest. What is not kept is counted.
+    pub fn exemplars(&self, exemplars: Vec<(Labels, Exemplar)>) -> usize {
         let now = self.clock.now();
-        for (series, exemplar) in exemplars {
-            self.exemplars.count(self.storage.exemplars().append(&series, exemplar, now));
-        }
+        let keep = |(series, exemplar): (Labels, Exemplar)| {
+            self.exemplars.count(self.storage.exemplars().append(&series, exemplar, now))
+        };
+        exemplars.into_iter().map(keep).filter(|kept| *kept).count()
     }
 
     /// A place for the rows of a target, of which about `rows_kept` stay quick to read.
@@ -188,7 +200,8 @@ impl ExemplarMetrics {
         own
     }
 
-    fn count(&self, kept: Result<Kept, ExemplarRefusal>) {
+    /// Counts what became of an exemplar; whether it is kept.
+    fn count(&self, kept: Result<Kept, ExemplarRefusal>) -> bool {
         let dropped = |reason| _ = self.dropped.get_or_create(&RefusedLabels { reason }).inc();
         match kept {
             Ok(Kept::Repeated) => {}
@@ -200,6 +213,7 @@ impl ExemplarMetrics {
             Ok(Kept::Off) => dropped("switched_off"),
             Err(refusal) => dropped(refusal.as_str()),
         }
+        matches!(kept, Ok(Kept::Repeated | Kept::Added | Kept::InPlaceOfOldest))
     }
 }
 
@@ -254,6 +268,11 @@ impl Writer {
                     Origin::Outside => self.taps.samples(samples),
                     Origin::Rules => self.taps.recorded(samples),
                 }
+                let _ = done.send(report);
+            }
+            Batch::Histograms { samples, done } => {
+                let report = self.storage.append_histograms(&samples, now);
+                self.count(&report);
                 let _ = done.send(report);
             }
             Batch::Row { group, row, done } => {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use telemetry::Timestamp;
 use telemetry::otlp::{Encoding, Output, Settings, Strategy, Translator, decode};
 
-use super::{Inner, Refused, Stored, text_header};
+use super::{Inner, Pushed, Refused, text_header};
 use crate::clock::Clock;
 
 const PROTOCOL: &str = "otlp";
@@ -151,16 +151,11 @@ async fn receive(ingest: &Inner, request: Request) -> Result<Response, Refused> 
         rejected.push(format!("{points} {}", fault.as_str()));
         count += points;
     }
-    ingest.metrics.refused(PROTOCOL, "exemplar", output.exemplars.len());
-    if !output.histograms.is_empty() {
-        ingest.metrics.refused(PROTOCOL, "native_histogram", output.histograms.len());
-        rejected.push(format!("{} exponential histograms: they are not stored", output.histograms.len()));
-        count += output.histograms.len();
-    }
-    let sent = output.samples.len();
-    let Stored { samples, refused } = ingest.store(PROTOCOL, output.samples).await?;
-    count += sent - samples.min(sent);
-    rejected.extend(refused);
+    let sent = output.samples.len() + output.histograms.len();
+    let Output { samples, histograms, exemplars, .. } = output;
+    let stored = ingest.store(PROTOCOL, Pushed { samples, histograms, exemplars }).await?;
+    count += sent.saturating_sub(stored.samples + stored.histograms);
+    rejected.extend(stored.refused);
     Ok(answer(encoding, count, &rejected.join(", ")))
 }
 

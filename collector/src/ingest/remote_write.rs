@@ -5,10 +5,10 @@
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use telemetry::remote_write::{DecodeError, Decoder, Limits, Message, decompress};
-use telemetry::{Sample, Timestamp};
+use telemetry::remote_write::{DecodeError, Decoder, HistogramPoint, Limits, Message, decompress};
+use telemetry::{HistogramSample, Sample, Timestamp};
 
-use super::{Inner, Refused, Stored, text_header};
+use super::{Inner, Pushed, Refused, Stored, text_header};
 
 /// From here on decoding is left to a thread that may take its time.
 const BESIDE_BYTES_MIN: usize = 128 << 10;
@@ -28,10 +28,10 @@ pub(super) async fn handle(ingest: &Inner, request: Request) -> Response {
         Ok(outcome) => (outcome.response(), outcome.written),
         Err(refused) => {
             ingest.metrics.refused(protocol, refused.reason, 1);
-            (refused.into_response(), 0)
+            (refused.into_response(), Stored::default())
         }
     };
-    let response = if message == Message::V2 { with_written(response, written) } else { response };
+    let response = if message == Message::V2 { with_written(response, &written) } else { response };
     ingest.answered(protocol, response)
 }
 
@@ -76,22 +76,21 @@ async fn receive(ingest: &Inner, message: Message, request: Request) -> Result<O
     for (reason, count) in decoded.refused() {
         ingest.metrics.refused(protocol, reason, count);
     }
-    let Stored { samples: written, refused } = ingest.store(protocol, decoded.samples).await?;
+    let mut written = ingest.store(protocol, decoded.pushed).await?;
     let mut faults = decoded.faults;
-    faults.extend(refused);
+    faults.append(&mut written.refused);
     Ok(Outcome { written, faults })
 }
 
-/// A request's samples and what was wrong with the rest.
+/// What a request brings and what was wrong with the rest.
 #[derive(Default)]
 struct Decoded {
-    samples: Vec<Sample>,
+    pushed: Pushed,
     /// Quoted in the answer.
     faults: Vec<String>,
     /// Samples and histograms of series without usable labels.
     invalid_labels: usize,
-    histograms: usize,
-    exemplars: usize,
+    invalid_histograms: usize,
 }
 
 impl Decoded {
@@ -101,8 +100,8 @@ impl Decoded {
         }
     }
 
-    fn refused(&self) -> [(&'static str, usize); 3] {
-        [("invalid_labels", self.invalid_labels), ("native_histogram", self.histograms), ("exemplar", self.exemplars)]
+    fn refused(&self) -> [(&'static str, usize); 2] {
+        [("invalid_labels", self.invalid_labels), ("invalid_histogram", self.invalid_histograms)]
     }
 }
 
@@ -120,12 +119,21 @@ fn decode(message: Message, body: &[u8], limits: &Limits) -> Result<Decoded, Dec
             }
         };
         let sample = |timestamp: Timestamp, value: f64| Sample { labels: labels.clone(), timestamp, value };
-        decoded.samples.extend(series.samples.iter().map(|point| sample(point.timestamp, point.value)));
-        // Exemplars are not kept; like a Prometheus without their storage we do not call that the sender's fault.
-        decoded.exemplars += series.exemplars.len();
-        if !series.histograms.is_empty() {
-            decoded.histograms += series.histograms.len();
-            decoded.fault(|| format!("native histograms are not stored: {labels}"));
+        decoded.pushed.samples.extend(series.samples.iter().map(|point| sample(point.timestamp, point.value)));
+        let exemplars = series.exemplars.iter().map(|exemplar| (labels.clone(), exemplar.clone()));
+        decoded.pushed.exemplars.extend(exemplars);
+        for HistogramPoint { timestamp, histogram, .. } in &series.histograms {
+            match histogram {
+                Ok(histogram) => decoded.pushed.histograms.push(HistogramSample {
+                    labels: labels.clone(),
+                    timestamp: *timestamp,
+                    histogram: histogram.clone(),
+                }),
+                Err(fault) => {
+                    decoded.invalid_histograms += 1;
+                    decoded.fault(|| format!("invalid histogram of {labels}: {fault}"));
+                }
+            }
         }
     }
     Ok(decoded)
@@ -133,7 +141,7 @@ fn decode(message: Message, body: &[u8], limits: &Limits) -> Result<Decoded, Dec
 
 /// What became of a request that was read.
 struct Outcome {
-    written: usize,
+    written: Stored,
     faults: Vec<String>,
 }
 
@@ -147,11 +155,11 @@ impl Outcome {
 }
 
 /// 2.0 wants the figures in every answer; a sender takes their absence for a receiver of 1.0.
-fn with_written(mut response: Response, samples: usize) -> Response {
+fn with_written(mut response: Response, written: &Stored) -> Response {
     for (name, count) in [
-        (Message::SAMPLES_WRITTEN_HEADER, samples),
-        (Message::HISTOGRAMS_WRITTEN_HEADER, 0),
-        (Message::EXEMPLARS_WRITTEN_HEADER, 0),
+        (Message::SAMPLES_WRITTEN_HEADER, written.samples),
+        (Message::HISTOGRAMS_WRITTEN_HEADER, written.histograms),
+        (Message::EXEMPLARS_WRITTEN_HEADER, written.exemplars),
     ] {
         let name = HeaderName::try_from(name).expect("a constant that is a header's name");
         response.headers_mut().insert(name, HeaderValue::from(count));

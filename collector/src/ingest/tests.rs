@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use storage::Storage;
 use telemetry::remote_write::{Encoder, Message, Point, TimeSeries};
-use telemetry::{Labels, Matcher, Timestamp};
+use telemetry::{Histogram, Labels, Matcher, Timestamp};
 use tower::ServiceExt;
 
 use super::*;
@@ -72,6 +72,58 @@ async fn what_is_pushed_in_is_stored_under_both_protocols() {
     assert!(!headers.contains_key("x-prometheus-remote-write-samples-written"));
     let series = stage.storage.select(&[Matcher::equal("job", "a")], Timestamp(0), Timestamp(NOW));
     assert_eq!(series[0].samples, [(Timestamp(NOW - 2_000), 1.5), (Timestamp(NOW - 1_000), 1.5)]);
+}
+
+fn some_histogram() -> Histogram {
+    Histogram { count: 3.0, sum: 4.5, positive: vec![(2, 1.0), (3, 2.0)], ..Histogram::default() }
+}
+
+fn a_trace(timestamp: i64) -> Exemplar {
+    let labels = Labels::from_pairs([("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736")]);
+    Exemplar { labels, value: 1.5, timestamp: Some(Timestamp(timestamp)) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn histograms_and_exemplars_are_stored_under_both_protocols() {
+    let stage = stage(&Config::default());
+    let labels = Labels::from_pairs([("__name__", "wait_seconds"), ("job", "a")]);
+    let histogram = some_histogram();
+    // Its buckets hold more than it counts.
+    let broken = Histogram { count: 1.0, ..some_histogram() };
+    for (message, at, code, written) in [
+        (Message::V2, NOW - 3_000, StatusCode::NO_CONTENT, "1"),
+        (Message::V1, NOW - 2_000, StatusCode::NO_CONTENT, "-"),
+        // Again: what is there already is not refused, and what is broken is.
+        (Message::V2, NOW - 1_000, StatusCode::BAD_REQUEST, "1"),
+    ] {
+        let mut histograms = vec![(Timestamp(at), &histogram)];
+        if code == StatusCode::BAD_REQUEST {
+            histograms.push((Timestamp(at + 1), &broken));
+        }
+        let mut encoder = Encoder::new(message);
+        let exemplars = [a_trace(at)];
+        encoder.series(&TimeSeries {
+            histograms: &histograms,
+            exemplars: &exemplars,
+            ..TimeSeries::of_samples(&labels, &[])
+        });
+        let (status, headers, text) = post(&stage, &[("content-type", message.content_type())], encoder.finish()).await;
+        assert_eq!(status, code, "{text}");
+        let count = |kind: &str| {
+            let header = headers.get(format!("x-prometheus-remote-write-{kind}-written"));
+            header.map_or("-".to_owned(), |value| value.to_str().expect("text").to_owned())
+        };
+        assert_eq!((count("histograms"), count("exemplars")), (written.to_owned(), written.to_owned()));
+    }
+    let series = stage.storage.select(&[Matcher::equal("job", "a")], Timestamp(0), Timestamp(NOW));
+    let times: Vec<i64> = series[0].histograms.iter().map(|(at, _)| NOW - at.0).collect();
+    assert_eq!(times, [3_000, 2_000, 1_000]);
+    assert_eq!(series[0].histograms[0].1.positive, histogram.positive);
+    let found = stage.storage.exemplars().select(&[vec![Matcher::equal("job", "a")]], Timestamp(0), Timestamp(NOW));
+    assert_eq!(found.iter().map(|(_, exemplars)| exemplars.len()).sum::<usize>(), 3);
+    let metrics = stage.metrics.expose();
+    let line = "collector_ingest_refused_total{protocol=\"remote_write_2\",reason=\"invalid_histogram\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,6 +201,30 @@ fn otlp_body(points: serde_json::Value) -> Vec<u8> {
     serde_json::json!({"resourceMetrics": [{"resource": {"attributes": [name]}, "scopeMetrics": [{"metrics": metrics}]}]})
         .to_string()
         .into_bytes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn otlp_exponential_histograms_and_exemplars_are_stored() {
+    let stage = stage(&Config::default());
+    let at = (NOW * 1_000_000).to_string();
+    let exemplar = serde_json::json!({"timeUnixNano": at, "asDouble": 1.5, "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "spanId": "00f067aa0ba902b7"});
+    let point = serde_json::json!({"timeUnixNano": at, "count": "3", "sum": 4.5, "scale": 0, "exemplars": [exemplar],
+        "positive": {"offset": 1, "bucketCounts": ["1", "2"]}});
+    let metric = serde_json::json!({"name": "wait", "unit": "s",
+        "exponentialHistogram": {"aggregationTemporality": 2, "dataPoints": [point]}});
+    let body = serde_json::json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).to_string();
+    let json = [("content-type", "application/json")];
+    let (status, _, text) = post_to(&stage, OTLP, &json, body.into_bytes()).await;
+    assert_eq!((status, text.as_str()), (StatusCode::OK, "{}"));
+    let wait = [Matcher::equal("__name__", "wait_seconds")];
+    let series = stage.storage.select(&wait, Timestamp(0), Timestamp(NOW));
+    assert_eq!(
+        (series[0].histograms[0].1.count, &series[0].histograms[0].1.positive[..]),
+        (3.0, &[(2, 1.0), (3, 2.0)][..])
+    );
+    let found = stage.storage.exemplars().select(&[wait.to_vec()], Timestamp(0), Timestamp(NOW));
+    assert_eq!(found[0].1[0].labels.get("trace_id"), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
 }
 
 #[tokio::test(start_paused = true)]

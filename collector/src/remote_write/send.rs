@@ -7,7 +7,8 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, RET
 use reqwest::{Method, StatusCode};
 use service::Shutdown;
 use service::backoff::Backoff;
-use telemetry::remote_write::Message;
+use telemetry::Labels;
+use telemetry::remote_write::{DecodeError, Decoder, Encoder, Limits, Message, TimeSeries, decompress};
 use tokio::time::Instant;
 use url::Url;
 
@@ -34,6 +35,8 @@ pub(super) struct Sender {
     shutdown: Shutdown,
     queue: QueueConfig,
     name: String,
+    /// The server has refused 2.0 as such; batches become 1.0 on their way.
+    speaks_v1_only: bool,
     failures: u32,
     saved: Instant,
     /// When sending ends whatever is left; known once the stop was ordered.
@@ -67,8 +70,20 @@ impl Sender {
         shutdown: Shutdown,
     ) -> Self {
         let (name, queue) = (config.shown_name(), config.queue_config.clone());
-        let saved = Instant::now();
-        Sender { url, client, shared, series, clock, shutdown, queue, name, failures: 0, saved, deadline: None }
+        Sender {
+            url,
+            client,
+            shared,
+            series,
+            clock,
+            shutdown,
+            queue,
+            name,
+            speaks_v1_only: false,
+            failures: 0,
+            saved: Instant::now(),
+            deadline: None,
+        }
     }
 
     /// Runs until the log is closed and empty, or until the time for flushing it is over.
@@ -171,7 +186,31 @@ impl Sender {
         self.series.log(bytes, failing);
     }
 
-    async fn post(&self, record: &Record) -> Verdict {
+    /// Sends a batch; one of 2.0 as 1.0 where the server knows no other, as the specification of 2.0 has it.
+    async fn post(&mut self, record: &Record) -> Verdict {
+        if record.message == Message::V2 && !self.speaks_v1_only {
+            match self.post_as_is(record).await {
+                Ok(verdict) => return verdict,
+                Err(UnsupportedMediaType) => {
+                    let why = "HTTP status 415: the server does not take remote write 2.0";
+                    tracing::warn!(remote = self.name, why, "remote write falls back to 1.0");
+                    self.speaks_v1_only = true;
+                }
+            }
+        }
+        let older = match record.message {
+            Message::V1 => None,
+            Message::V2 => match as_v1(record) {
+                Ok(older) => Some(older),
+                Err(error) => return Verdict::Never(format!("a batch of 2.0 that cannot be read again: {error}")),
+            },
+        };
+        let record = older.as_ref().unwrap_or(record);
+        let refused = || Verdict::Never("HTTP status 415: the server does not take remote write 1.0".to_owned());
+        self.post_as_is(record).await.unwrap_or_else(|UnsupportedMediaType| refused())
+    }
+
+    async fn post_as_is(&self, record: &Record) -> Result<Verdict, UnsupportedMediaType> {
         let message = record.message;
         let headers = [
             (CONTENT_TYPE, message.content_type()),
@@ -180,12 +219,32 @@ impl Sender {
         ];
         let response = match self.client.send(Method::POST, &self.url, &headers, record.body.clone()).await {
             Ok(response) => response,
-            Err(error) => return Verdict::Again { after: None, why: error.to_string() },
+            Err(error) => return Ok(Verdict::Again { after: None, why: error.to_string() }),
         };
+        if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            return Err(UnsupportedMediaType);
+        }
         let (status, headers) = (response.status(), response.headers().clone());
         let text = if status.is_success() { String::new() } else { first_line(response).await };
-        judge(status, &headers, &text, record, &self.queue, self.clock.now().as_millis())
+        Ok(judge(status, &headers, &text, record, &self.queue, self.clock.now().as_millis()))
     }
+}
+
+/// The server does not know the message.
+struct UnsupportedMediaType;
+
+/// A batch of 2.0 as one of 1.0.
+fn as_v1(record: &Record) -> Result<Record, DecodeError> {
+    let limits = Limits { message_bytes_max: usize::MAX, ..Limits::default() };
+    let bytes = decompress(&record.body, &limits)?;
+    let mut decoder = Decoder::new(Message::V2, &bytes, &limits)?;
+    let mut encoder = Encoder::new(Message::V1);
+    while let Some(series) = decoder.next_series()? {
+        let labels = Labels::from_pairs(series.labels.iter().copied());
+        encoder.series(&TimeSeries::of_samples(&labels, &series.samples));
+    }
+    let Record { samples, newest, .. } = *record;
+    Ok(Record { message: Message::V1, samples, newest, body: encoder.finish().into() })
 }
 
 fn judge(

@@ -159,6 +159,26 @@ async fn throttled_and_broken_requests_are_repeated_in_order_and_refused_ones_ar
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_know_2_0_gets_1_0_and_misses_nothing() {
+    let fake = Fake::answering(&[(415, None)]);
+    let (shutdown, data) = (Shutdown::new(), tempfile::tempdir().unwrap());
+    let config = config(&fake.serve(&shutdown).await, "protobuf_message: io.prometheus.write.v2.Request");
+    let stage = start(&config, data.path(), &Labels::empty());
+    stage.taps.samples(samples(0..25));
+    fake.until_taken(25).await;
+    let text = stage.stop().await;
+    let state = fake.state();
+    assert_eq!(state.taken.iter().map(|(_, at, _)| *at).collect::<Vec<_>>(), (0..25).collect::<Vec<_>>());
+    assert_eq!(state.taken[3], (r#"orders_total{service="order"}"#.to_owned(), 3, 3.0));
+    let messages: Vec<_> = state.headers.iter().map(|headers| headers["content-type"].to_str().unwrap()).collect();
+    let (v1, v2) = (Message::V1.content_type(), Message::V2.content_type());
+    assert_eq!(messages, [v2, v1, v1, v1], "it is asked for 2.0 once");
+    assert!(state.headers[1..].iter().all(|headers| headers["x-prometheus-remote-write-version"] == "0.1.0"));
+    assert_eq!(metric(&text, "prometheus_remote_storage_samples_total"), "25");
+    shutdown.request();
+}
+
+#[tokio::test]
 async fn what_a_dead_server_has_not_taken_arrives_after_a_restart() {
     let data = tempfile::tempdir().unwrap();
     // A port that nobody listens on.
