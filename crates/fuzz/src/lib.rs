@@ -8,6 +8,7 @@ mod join;
 mod logs;
 mod promql;
 mod sidecar;
+mod store;
 mod telemetry;
 
 /// One parser or decoder.
@@ -21,8 +22,8 @@ pub struct Target {
 
 /// All targets, by area.
 pub fn targets() -> impl Iterator<Item = &'static Target> {
-    let areas: [&'static [Target]; 5] =
-        [join::TARGETS, logs::TARGETS, promql::TARGETS, sidecar::TARGETS, telemetry::TARGETS];
+    let areas: [&'static [Target]; 6] =
+        [join::TARGETS, logs::TARGETS, promql::TARGETS, sidecar::TARGETS, store::TARGETS, telemetry::TARGETS];
     areas.into_iter().flatten()
 }
 

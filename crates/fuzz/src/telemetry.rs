@@ -1,6 +1,9 @@
 //! Wire formats of metrics.
 
-use telemetry::exposition::strict;
+use std::collections::HashMap;
+
+use telemetry::Timestamp;
+use telemetry::exposition::{Format, KnownSample, Line, Lines, ParseError, Receiver, SampleLine, strict};
 use telemetry::otlp::{Encoding, Settings, Translator, decode};
 use telemetry::remote_write::{Decoder, Encoder, Limits, Message, TimeSeries, decompress};
 
@@ -9,6 +12,7 @@ use crate::Target;
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "telemetry_openmetrics", run: openmetrics, seeds: BODIES },
     Target { name: "telemetry_exposition_protobuf", run: exposition_protobuf, seeds: EXPOSITION_PROTOBUF },
+    Target { name: "telemetry_lines", run: lines, seeds: SCRAPES },
     Target { name: "telemetry_remote_write_v1", run: remote_write_v1, seeds: WRITES_V1 },
     Target { name: "telemetry_remote_write_v2", run: remote_write_v2, seeds: WRITES_V2 },
     Target { name: "telemetry_otlp_json", run: otlp_json, seeds: OTLP_JSON },
@@ -55,6 +59,53 @@ fn exposition_protobuf(data: &[u8]) {
 fn openmetrics(data: &[u8]) {
     // Refused or accepted: a verdict is all that is asked.
     let _ = strict::check(data);
+}
+
+/// Bodies of one target in succession, each behind a byte that no text has.
+const SCRAPES: &[&[u8]] = &[
+    b"# HELP a x\na{l=\"1\"} 1\na{l=\"2\"} 2\nb 3\n\xffa{l=\"1\"} 1.5\na{l=\"2\"} 3\nb 4\n\xffa{l=\"2\"} 3\nc 1\nb 4 17\n",
+    b"a 1\na {l=\"x\"} 2\n\xffa{l=\"x\"} 2\na 1\n\xff\xffa 1\na{l=\"x\"}  NaN\n",
+    b"aaaaaaaa 1\naaaaaaab 2\naaaaaaabc 3\n\xffaaaaaaab 2\naaaaaaaa 1\naaaaaaabc 3\n\xffaaaaaaaa 1\naaaaaaab 2\naaaaaaabc 3\n",
+];
+
+/// Hears bodies; a series has its number for ever.
+#[derive(Default)]
+struct Heard {
+    numbers: HashMap<String, u32>,
+    samples: Vec<(u32, u64, Option<Timestamp>)>,
+}
+
+impl Receiver for Heard {
+    type Error = ParseError;
+
+    fn known(&mut self, number: u32, sample: &KnownSample<'_, '_>) -> Result<(), ParseError> {
+        self.samples.push((number, sample.value.to_bits(), sample.timestamp));
+        Ok(())
+    }
+
+    fn unknown(&mut self, line: &SampleLine<'_, '_>) -> Result<u32, ParseError> {
+        let next = self.numbers.len() as u32;
+        let number = *self.numbers.entry(line.series.to_owned()).or_insert(next);
+        self.samples.push((number, line.value.to_bits(), line.timestamp));
+        Ok(number)
+    }
+
+    fn metadata(&mut self, _: &Line<'_, '_>) {}
+}
+
+/// Reading against the body before says what reading anew says.
+fn lines(data: &[u8]) {
+    let (mut lines, mut heard) = (Lines::default(), Heard::default());
+    for body in data.split(|byte| *byte == 0xff) {
+        heard.samples.clear();
+        let result = lines.read(body, Format::Prometheus, &mut heard);
+        let against_last = std::mem::take(&mut heard.samples);
+        let anew = Lines::default().read(body, Format::Prometheus, &mut heard);
+        assert_eq!(result.is_ok(), anew.is_ok(), "{result:?}, {anew:?}");
+        if result.is_ok() {
+            assert_eq!(against_last, heard.samples);
+        }
+    }
 }
 
 /// A sum of deltas, a histogram, an exponential one and a summary.

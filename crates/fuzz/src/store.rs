@@ -1,0 +1,49 @@
+//! What the store reads back from its disk.
+
+use std::collections::BTreeMap;
+
+use ::telemetry::Timestamp;
+use storage::Storage;
+
+use crate::Target;
+
+pub(crate) const TARGETS: &[Target] = &[Target { name: "storage_log", run: log, seeds: LOGS }];
+
+/// Between the records of an input.
+const SEPARATOR: [u8; 2] = [0xfe, 0xfe];
+
+/// A series with samples, whole and late ones, what has expired, and a histogram.
+const LOGS: &[&[u8]] = &[
+    b"\x01\x03\0\x05\x01\x01a\x01b\x21\xd0\x0f\0\x21\xd0\x0f\0\x13\0\xdc\x0b\0\0\0\0\0\0\xf0\x3f\xfe\xfe\x02\xdc\x0b",
+    b"\x01\x03\0\x05\x01\x01a\x01b\x03\x01\x05\x01\x01a\x01c\x21\xd0\x0f\0\x2d\x23\0\xfe\xfe\x03\xfe\xfe\x01\x00\x64\0\x42\xd0\x0f\0\0\0\0\x3f",
+    b"\x01\x03\0\x05\x01\x01a\x01b\xf1\xd0\x0f\0\xe8\x07\xfe\xfe\x02\xa0\x1f\0\xfe\xfe\x01\x03\0\x05\x01\x01a\x01d\x21\xd0\x0f\0",
+    b"\x01\x03\0\x05\x01\x01a\x01b\xfe\xfe\x04\0\xe8\x07\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+];
+
+/// Whatever the records say, what they make is a store: each series once, its samples sorted, one per time, and a
+/// second reading finds the same.
+fn log(data: &[u8]) {
+    let mut records = vec![Vec::new()];
+    let mut rest = data;
+    while let Some((byte, after)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(&SEPARATOR) {
+            records.push(Vec::new());
+            rest = after;
+            continue;
+        }
+        records.last_mut().expect("never empty").push(*byte);
+        rest = after;
+    }
+    let read = || {
+        let storage = Storage::replayed(records.iter().map(Vec::as_slice));
+        let mut found = BTreeMap::new();
+        for series in storage.select(&[], Timestamp::MIN, Timestamp::MAX) {
+            assert!(series.samples.windows(2).all(|pair| pair[0].0 < pair[1].0), "{series:?}");
+            assert!(series.histograms.windows(2).all(|pair| pair[0].0 < pair[1].0), "{series:?}");
+            let samples: Vec<_> = series.samples.iter().map(|(at, value)| (*at, value.to_bits())).collect();
+            assert!(found.insert(series.labels, samples).is_none(), "a series is there twice");
+        }
+        found
+    };
+    assert_eq!(read(), read());
+}
