@@ -28,9 +28,11 @@ impl LogGroup {
 pub(super) struct Policy(Vec<Value>);
 
 impl Policy {
-    /// Streams in one log group, and lines into them. The group itself is made by the stack: no CreateLogGroup.
+    /// Streams in one log group, lines into them, and a look at what is there where an answer was lost. The group itself
+    /// is made by the stack: no CreateLogGroup.
     pub(super) fn write_logs(&mut self, group: &LogGroup) {
-        self.allow("SidecarLogs", &["logs:CreateLogStream", "logs:PutLogEvents"], group.streams());
+        let actions = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:GetLogEvents"];
+        self.allow("SidecarLogs", &actions, group.streams());
     }
 
     /// What an address of AWS that somebody gave the sidecar asks for; by what stands in the variable.

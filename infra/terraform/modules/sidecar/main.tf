@@ -192,7 +192,7 @@ locals {
       {
         "Sid" : "SidecarLogs",
         "Effect" : "Allow",
-        "Action" : ["logs:CreateLogStream", "logs:PutLogEvents"],
+        "Action" : ["logs:CreateLogStream", "logs:PutLogEvents", "logs:GetLogEvents"],
         "Resource" : "arn:aws:logs:${local.region}:*:log-group:${local.group}:log-stream:*"
       }
     ]
