@@ -158,6 +158,10 @@ pub fn spawn(inputs: Inputs, metrics: &Metrics, tasks: &mut Tasks, shutdown: Shu
     let first = config.borrow_and_update().clone();
     let wanted = wanted(&first, &inputs.listen_url)?;
     status.reloaded(Reload { at: inputs.clock.now(), error: None });
+    // Whoever asks before the saved state is there sees the groups too, not yet evaluated.
+    for (spec, timing) in wanted.groups.values() {
+        status.publish(&Group::new(spec.clone(), *timing));
+    }
     let manager = Manager {
         config,
         repeated: inputs.repeated,
