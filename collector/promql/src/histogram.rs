@@ -4,6 +4,7 @@
 //! buckets, index i reaches up to `2^(i * 2^-schema)`; of custom ones, up to the i-th custom value.
 
 mod arithmetic;
+mod notation;
 mod trim;
 
 use std::fmt;
@@ -30,6 +31,39 @@ pub struct Histogram {
     pub negative: Vec<IndexedCount>,
     /// Upper bounds of custom buckets, without `+Inf`.
     pub custom_values: Vec<f64>,
+}
+
+impl From<&telemetry::Histogram> for Histogram {
+    fn from(stored: &telemetry::Histogram) -> Self {
+        Histogram {
+            counter_reset_hint: stored.counter_reset_hint,
+            schema: stored.schema,
+            zero_threshold: stored.zero_threshold,
+            zero_count: stored.zero_count,
+            count: stored.count,
+            sum: stored.sum,
+            positive: stored.positive.clone(),
+            negative: stored.negative.clone(),
+            custom_values: stored.custom_values.clone(),
+        }
+    }
+}
+
+/// To be stored: whoever takes it checks it.
+impl From<Histogram> for telemetry::Histogram {
+    fn from(own: Histogram) -> Self {
+        telemetry::Histogram {
+            counter_reset_hint: own.counter_reset_hint,
+            schema: own.schema,
+            zero_threshold: own.zero_threshold,
+            zero_count: own.zero_count,
+            count: own.count,
+            sum: own.sum,
+            positive: own.positive,
+            negative: own.negative,
+            custom_values: own.custom_values,
+        }
+    }
 }
 
 /// A bucket with its bounds.

@@ -5,7 +5,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use promql::histogram::Histogram;
 use promql::{Columns, ExtraColumns, PointSeries, Selected, Series, SeriesId, Snapshot, Source, SourceError};
 use storage::Storage;
 use telemetry::{Labels, Matcher, Timestamp};
@@ -27,7 +26,11 @@ impl Source for StorageSource {
         let points = |series: storage::SeriesData| PointSeries {
             labels: series.labels,
             floats: series.samples,
-            histograms: series.histograms.iter().map(|(at, histogram)| (*at, Arc::new(converted(histogram)))).collect(),
+            histograms: series
+                .histograms
+                .iter()
+                .map(|(at, histogram)| (*at, Arc::new(histogram.as_ref().into())))
+                .collect(),
             ..PointSeries::default()
         };
         Ok(self.0.select(matchers, start, end).into_iter().map(points).collect())
@@ -68,27 +71,14 @@ impl Snapshot for StorageSnapshot<'_> {
             if histograms.is_empty() {
                 return visit(index, Columns { times, values, extra: None });
             }
-            let histograms: Vec<_> =
-                histograms.iter().map(|(at, histogram)| (Timestamp(*at), Arc::new(converted(histogram)))).collect();
+            let histograms: Vec<_> = histograms
+                .iter()
+                .map(|(at, histogram)| (Timestamp(*at), Arc::new(histogram.as_ref().into())))
+                .collect();
             let extra = ExtraColumns { histograms: &histograms, ..ExtraColumns::default() };
             visit(index, Columns { times, values, extra: Some(&extra) })
         });
         Ok(())
-    }
-}
-
-/// A histogram as the engine knows it.
-fn converted(histogram: &telemetry::Histogram) -> Histogram {
-    Histogram {
-        counter_reset_hint: histogram.counter_reset_hint,
-        schema: histogram.schema,
-        zero_threshold: histogram.zero_threshold,
-        zero_count: histogram.zero_count,
-        count: histogram.count,
-        sum: histogram.sum,
-        positive: histogram.positive.clone(),
-        negative: histogram.negative.clone(),
-        custom_values: histogram.custom_values.clone(),
     }
 }
 

@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use promql::VectorSample;
 use telemetry::{Labels, Sample, Timestamp, stale_nan};
 
 use super::alerting::{ActiveAlerts, Alert, Notice, Observed, Timing, alert_labels};
 use super::file::{GroupSpec, RuleKind, RuleSpec};
+use super::order;
+use super::recording::{self, Recorded};
 use super::template::{Data, Expansion, QueryAnswer, Template};
-use super::{order, recording};
 use crate::phase;
 
 /// Rules of one group that are evaluated at the same time, as Prometheus' --rules.max-concurrent-rule-evals.
@@ -27,7 +29,7 @@ pub trait Backend: Send + Sync {
     /// A vector; a scalar counts as one element without labels.
     fn instant(&self, expr: &str, at: Timestamp) -> impl Future<Output = QueryAnswer> + Send;
     /// Returns when the samples can be asked for.
-    fn write(&self, samples: Vec<Sample>) -> impl Future<Output = Result<(), String>> + Send;
+    fn write(&self, recorded: Recorded) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// What the configuration says about timing.
@@ -208,38 +210,38 @@ impl Rule {
     ) -> Result<(), String> {
         let asked_at = at - timing.query_offset;
         let result = backend.instant(&self.spec.expr, asked_at).await?;
-        let samples = match &self.spec.kind {
+        let recorded = match &self.spec.kind {
             RuleKind::Record { name } => {
                 let labels = literal(&self.spec.labels);
                 recording::samples(name, &labels, &result, asked_at, limit).map_err(|e| e.to_string())?
             }
             RuleKind::Alert { name, hold, keep_firing_for, annotations, .. } => {
                 let mut observed = Vec::with_capacity(result.len());
-                for (result_labels, value) in &result {
-                    let labels = expand_all(&self.spec.labels, result_labels, *value, backend, asked_at).await;
-                    let texts = expand_all(annotations, result_labels, *value, backend, asked_at).await;
-                    let labels = alert_labels(result_labels, &labels, name);
-                    observed.push(Observed { labels, annotations: Labels::from_pairs(texts), value: *value });
+                for element in &result {
+                    let labels = expand_all(&self.spec.labels, element, backend, asked_at).await;
+                    let texts = expand_all(annotations, element, backend, asked_at).await;
+                    let labels = alert_labels(&element.labels, &labels, name);
+                    observed.push(Observed { labels, annotations: Labels::from_pairs(texts), value: element.value });
                 }
                 let timings = Timing { hold: *hold, keep_firing_for: *keep_firing_for };
                 self.alerts.advance(at, timings, limit, observed).map_err(|e| e.to_string())?;
                 // Before anything is stored: a page waits for no disk.
                 tell(self.alerts.take_due(at, timing.resend_delay, timing.interval, &self.spec.expr));
-                self.alerts.samples(asked_at)
+                Recorded { floats: self.alerts.samples(asked_at), histograms: Vec::new() }
             }
         };
-        if let Err(why) = backend.write(self.with_stale_markers(samples, asked_at)).await {
+        if let Err(why) = backend.write(self.with_stale_markers(recorded, asked_at)).await {
             tracing::warn!(rule = self.spec.name(), error = why, "failed to store the samples of a rule");
         }
         Ok(())
     }
 
     /// Adds an end to every series that was written last time and is not now.
-    fn with_stale_markers(&mut self, mut samples: Vec<Sample>, at: Timestamp) -> Vec<Sample> {
-        let written: BTreeSet<Labels> = samples.iter().map(|sample| sample.labels.clone()).collect();
-        samples.extend(stale_markers(self.written.difference(&written), at));
+    fn with_stale_markers(&mut self, mut recorded: Recorded, at: Timestamp) -> Recorded {
+        let written: BTreeSet<Labels> = recorded.series().cloned().collect();
+        recorded.floats.extend(stale_markers(self.written.difference(&written), at));
         self.written = Arc::new(written);
-        samples
+        recorded
     }
 }
 
@@ -255,14 +257,13 @@ fn literal(texts: &[(String, Template)]) -> Vec<(String, String)> {
 
 async fn expand_all(
     texts: &[(String, Template)],
-    labels: &Labels,
-    value: f64,
+    element: &VectorSample,
     backend: &impl Backend,
     at: Timestamp,
 ) -> Vec<(String, String)> {
     let mut expanded = Vec::with_capacity(texts.len());
     for (name, template) in texts {
-        let text = expand(template, &Data { labels, value }, backend, at).await;
+        let text = expand(template, &element.into(), backend, at).await;
         expanded.push((name.clone(), text));
     }
     expanded

@@ -1,11 +1,12 @@
 //! A group's task: waits for the next point of the grid, evaluates, hands on.
 
-use promql::Value;
+use promql::{Value, VectorSample};
 use service::Shutdown;
-use telemetry::{Labels, Sample, Timestamp};
+use telemetry::{Labels, Timestamp};
 
 use super::group::{Backend, Grid, Group};
 use super::metrics::RuleMetrics;
+use super::recording::Recorded;
 use super::restore::Memory;
 use super::status::Status;
 use super::template::QueryAnswer;
@@ -27,22 +28,25 @@ impl Backend for Live {
         vector(answer.value)
     }
 
-    async fn write(&self, samples: Vec<Sample>) -> Result<(), String> {
-        if samples.is_empty() {
-            return Ok(());
+    async fn write(&self, recorded: Recorded) -> Result<(), String> {
+        let Recorded { floats, histograms } = recorded;
+        if !floats.is_empty() {
+            self.write.write(floats, Origin::Rules).await.map_err(|error| error.to_string())?;
         }
-        self.write.write(samples, Origin::Rules).await.map(drop).map_err(|error| error.to_string())
+        if !histograms.is_empty() {
+            self.write.write_histograms(histograms).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }
 
 /// A rule's result as elements (prometheus rules/manager.go, `EngineQueryFunc`).
 pub(super) fn vector(value: Value) -> QueryAnswer {
     match value {
-        Value::Vector(samples) if samples.iter().any(|sample| sample.histogram.is_some()) => {
-            Err("rule result is a native histogram, which the storage cannot hold".to_owned())
+        Value::Vector(samples) => Ok(samples),
+        Value::Scalar { value, timestamp } => {
+            Ok(vec![VectorSample { labels: Labels::empty(), timestamp, value, histogram: None }])
         }
-        Value::Vector(samples) => Ok(samples.into_iter().map(|sample| (sample.labels, sample.value)).collect()),
-        Value::Scalar { value, .. } => Ok(vec![(Labels::empty(), value)]),
         Value::String { .. } | Value::Matrix(_) => Err("rule result is not a vector or scalar".to_owned()),
     }
 }

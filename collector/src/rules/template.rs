@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode, Pos};
 use gotmpl::{FuncMap, MissingKey, Value};
+use promql::{Histogram, VectorSample};
 use telemetry::Labels;
 use url::Url;
 
@@ -28,8 +29,8 @@ const QUERIES_PER_EXPANSION_MAX: usize = 32;
 /// How deep `tmpl` may call templates that call `tmpl`: each level takes its share of the stack.
 const NESTED_MAX: usize = 16;
 
-/// The answer of a query that a template asked for.
-pub type QueryAnswer = Result<Vec<(Labels, f64)>, String>;
+/// The answer of a query that a rule or a template asked for.
+pub type QueryAnswer = Result<Vec<VectorSample>, String>;
 
 /// What templates of one configuration share.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,14 @@ pub struct Globals {
 pub struct Data<'a> {
     pub labels: &'a Labels,
     pub value: f64,
+    /// What `$value` is, where the alert's element holds one.
+    pub histogram: Option<&'a Histogram>,
+}
+
+impl<'a> From<&'a VectorSample> for Data<'a> {
+    fn from(sample: &'a VectorSample) -> Self {
+        Data { labels: &sample.labels, value: sample.value, histogram: sample.histogram.as_deref() }
+    }
 }
 
 /// A text that has been parsed and whose functions and variables exist.
@@ -181,7 +190,7 @@ impl Compiled {
             ("Labels", map(data.labels)),
             ("ExternalLabels", map(&self.globals.external_labels)),
             ("ExternalURL", Value::String(self.globals.external_url.as_str().trim_end_matches('/').into())),
-            ("Value", Value::Float(data.value)),
+            ("Value", functions::value(data.value, data.histogram)),
         ];
         Value::Map(Arc::new(fields.into_iter().map(|(name, value)| (Arc::from(name), value)).collect()))
     }

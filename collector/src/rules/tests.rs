@@ -156,3 +156,41 @@ async fn a_rule_file_that_is_missing_or_wrong_is_refused_at_the_start() {
     let error = check(&missing).expect_err("missing").to_string();
     assert_eq!(error, "rule file `/nowhere/x.yml` does not exist: check rule_files in the configuration");
 }
+
+const HISTOGRAM_RULES: &str = r#"
+groups:
+  - name: g
+    rules:
+      - {record: service:seconds, expr: sum by (service) (seconds)}
+      - alert: Busy
+        expr: service:seconds
+        annotations: {summary: 'seen {{ $value }}'}
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn native_histograms_are_recorded_alerted_on_and_ended() {
+    let stage = Stage::start(HISTOGRAM_RULES);
+    let histogram = |count: f64| telemetry::Histogram {
+        count,
+        sum: 2.0 * count,
+        positive: vec![(1, count)],
+        ..telemetry::Histogram::default()
+    };
+    for (task, count) in [("a", 3.0), ("b", 4.0)] {
+        let labels = Labels::from_pairs([("__name__", "seconds"), ("service", "order"), ("task", task)]);
+        let sample = telemetry::HistogramSample { labels, timestamp: stage.clock.now(), histogram: histogram(count) };
+        stage.write.write_histograms(vec![sample]).await.expect("the writer runs");
+    }
+    stage.seconds(15).await;
+    let at = stage.clock.now();
+    let answer = stage.querier.instant("histogram_count(service:seconds)", at).await.expect("an answer");
+    let counts = live::vector(answer.value).expect("a vector");
+    assert_eq!(counts.iter().map(|sample| sample.value).collect::<Vec<_>>(), [7.0]);
+    assert_eq!(stage.states(), [("order".to_owned(), AlertState::Firing)]);
+    let firing = stage.queue.take(10).await.expect("open");
+    assert_eq!(firing[0].annotations.get("summary"), Some("seen {count:7, sum:14, (1,2]:7}"));
+    stage.seconds(320).await;
+    assert_eq!(stage.states(), [], "nothing was written within the lookback");
+    assert_eq!(stage.count("service:seconds").await, 0, "the recorded series has ended");
+    stage.stop().await;
+}

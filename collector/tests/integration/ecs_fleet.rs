@@ -100,7 +100,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts a thousand processes over half a minute; cargo test -p collector --test integration -- --ignored ecs_fleet"]
+#[ignore = "starts a thousand processes over half a minute: cargo xtask soak fleet"]
 async fn targets_never_flap_through_deployments_and_failures() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = Options {

@@ -37,16 +37,17 @@ impl Backend for Scripted {
         self.answers.lock().expect("fine").get(expr).cloned().unwrap_or(Ok(Vec::new()))
     }
 
-    async fn write(&self, samples: Vec<Sample>) -> Result<(), String> {
+    async fn write(&self, recorded: Recorded) -> Result<(), String> {
         let value = |value: f64| if is_stale_nan(value) { "stale".to_owned() } else { value.to_string() };
         let print = |s: Sample| format!("write {} {} @{}", s.labels, value(s.value), s.timestamp.as_millis() / 1000);
-        self.log.lock().expect("fine").extend(samples.into_iter().map(print));
+        self.log.lock().expect("fine").extend(recorded.floats.into_iter().map(print));
         Ok(())
     }
 }
 
-fn series(pairs: &[(&str, &str)], value: f64) -> (Labels, f64) {
-    (Labels::from_pairs(pairs.iter().copied()), value)
+fn series(pairs: &[(&str, &str)], value: f64) -> VectorSample {
+    let labels = Labels::from_pairs(pairs.iter().copied());
+    VectorSample { labels, timestamp: Timestamp(0), value, histogram: None }
 }
 
 fn template(text: &str) -> Template {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use gotmpl::{FuncMap, TemplateError, Value, ValueFunc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use telemetry::Labels;
+use promql::{Histogram, VectorSample};
 
 use super::go_format::{four_digits, shortest};
 use super::{Globals, Queries};
@@ -85,7 +85,7 @@ fn samples(map: &mut FuncMap, queries: &Arc<Mutex<Queries>>) {
         let expr = as_text(&args[0]);
         let mut queries = queries.lock().expect("no one panics holding it");
         match queries.answers.get(&expr) {
-            Some(Ok(vector)) => Ok(Value::List(vector.iter().map(|(labels, value)| sample(labels, *value)).collect())),
+            Some(Ok(vector)) => Ok(Value::List(vector.iter().map(sample).collect())),
             Some(Err(why)) => Err(failed(why.clone())),
             None => {
                 queries.wanted = Some(expr);
@@ -159,10 +159,16 @@ fn numbers(map: &mut FuncMap) {
     });
 }
 
-fn sample(labels: &Labels, value: f64) -> Value {
+fn sample(sample: &VectorSample) -> Value {
     let map = |entries: BTreeMap<Arc<str>, Value>| Value::Map(Arc::new(entries));
-    let labels = labels.iter().map(|(n, v)| (Arc::from(n), string(v.to_owned()))).collect();
-    map(BTreeMap::from([(Arc::from("Labels"), map(labels)), (Arc::from("Value"), Value::Float(value))]))
+    let labels = sample.labels.iter().map(|(n, v)| (Arc::from(n), string(v.to_owned()))).collect();
+    let value = value(sample.value, sample.histogram.as_deref());
+    map(BTreeMap::from([(Arc::from("Labels"), map(labels)), (Arc::from("Value"), value)]))
+}
+
+/// A sample's value; a histogram as the text that it is printed as.
+pub(super) fn value(float: f64, histogram: Option<&Histogram>) -> Value {
+    histogram.map_or(Value::Float(float), |histogram| string(histogram.to_string()))
 }
 
 fn sample_label(sample: &Value, name: &str) -> Result<String, TemplateError> {

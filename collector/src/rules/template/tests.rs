@@ -14,7 +14,7 @@ fn expand(text: &str, value: f64) -> String {
 fn expand_with(text: &str, value: f64, answers: &BTreeMap<String, QueryAnswer>) -> String {
     let labels = Labels::from_pairs([("instance", "10.0.0.1:9464"), ("service", "order")]);
     let outcome = Template::parse("test", text, &globals())
-        .and_then(|template| template.expand(&Data { labels: &labels, value }, answers));
+        .and_then(|template| template.expand(&Data { labels: &labels, value, histogram: None }, answers));
     match outcome {
         Ok(Expansion::Done(text)) => text,
         Ok(Expansion::NeedsQuery(query)) => format!("needs {query}"),
@@ -85,7 +85,13 @@ fn mistakes_are_found_when_the_template_is_parsed() {
 fn a_query_is_asked_for_and_then_used() {
     let text = r#"{{ range query "up" | sortByLabel "i" }}{{ label "i" . }}={{ value . }} {{ end }}{{ with query "gone" }}x{{ else }}none{{ end }}"#;
     assert_eq!(expand(text, 1.0), "needs up");
-    let up = vec![(Labels::from_pairs([("i", "b")]), 1.0), (Labels::from_pairs([("i", "a")]), 0.0)];
+    let sample = |i: &str, value: f64| VectorSample {
+        labels: Labels::from_pairs([("i", i)]),
+        timestamp: telemetry::Timestamp(0),
+        value,
+        histogram: None,
+    };
+    let up = vec![sample("b", 1.0), sample("a", 0.0)];
     let mut answers = BTreeMap::from([("up".to_owned(), Ok(up))]);
     assert_eq!(expand_with(text, 1.0, &answers), "needs gone");
     answers.insert("gone".to_owned(), Ok(Vec::new()));

@@ -227,7 +227,7 @@ fn print_samples(samples: &[(Labels, TestValue)]) -> String {
     }
     let value = |value: &TestValue| match value {
         TestValue::Float(value) => promql::format_value(*value),
-        TestValue::Histogram(histogram) => format!("{histogram:?}"),
+        TestValue::Histogram(histogram) => histogram.notation(),
     };
     samples.iter().map(|(labels, v)| format!("\n      {labels} {}", value(v))).collect()
 }

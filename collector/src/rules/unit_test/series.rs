@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use promql::histogram::CounterResetHint;
 use promql::{Engine, Histogram, Limits, PointSeries, Series, SeriesValue, Source, SourceError};
-use telemetry::{Labels, Matcher, Sample, Timestamp};
+use telemetry::{Labels, Matcher, Timestamp};
 
 use super::super::group::Backend;
 use super::super::live::vector;
+use super::super::recording::Recorded;
 use super::super::template::QueryAnswer;
 
 /// One input series, its values at their times.
@@ -165,10 +166,7 @@ impl MemoryStore {
             Some(histogram) => TestValue::Histogram(histogram),
             None => TestValue::Float(sample.value),
         };
-        match self.answer(expr, at)? {
-            promql::Value::Vector(samples) => Ok(samples.into_iter().map(|s| (s.labels.clone(), value(s))).collect()),
-            other => Ok(vector(other)?.into_iter().map(|(labels, v)| (labels, TestValue::Float(v))).collect()),
-        }
+        Ok(vector(self.answer(expr, at)?)?.into_iter().map(|s| (s.labels.clone(), value(s))).collect())
     }
 }
 
@@ -177,9 +175,13 @@ impl Backend for MemoryStore {
         vector(self.answer(expr, at)?)
     }
 
-    async fn write(&self, samples: Vec<Sample>) -> Result<(), String> {
-        for sample in samples {
+    async fn write(&self, recorded: Recorded) -> Result<(), String> {
+        for sample in recorded.floats {
             self.append(&sample.labels, [(sample.timestamp, TestValue::Float(sample.value))]);
+        }
+        for sample in recorded.histograms {
+            let histogram = Arc::new(Histogram::from(&sample.histogram));
+            self.append(&sample.labels, [(sample.timestamp, TestValue::Histogram(histogram))]);
         }
         Ok(())
     }

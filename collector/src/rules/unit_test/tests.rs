@@ -60,6 +60,33 @@ tests:
 }
 
 #[tokio::test]
+async fn recorded_histograms_can_be_expected() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rules = "groups: [{name: g, rules: [{record: 'job:seconds', expr: sum by (job) (seconds)}]}]";
+    std::fs::write(directory.path().join("it.rules.yml"), rules).expect("written");
+    let test = r#"
+rule_files: [it.rules.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'seconds{job="j",i="1"}', values: '{{count:3 sum:4 buckets:[1 2]}}x4'}
+      - {series: 'seconds{job="j",i="2"}', values: '{{count:1 sum:2 buckets:[0 1]}} stale'}
+    promql_expr_test:
+      - expr: job:seconds
+        eval_time: 0
+        exp_samples: [{labels: 'job:seconds{job="j"}', histogram: '{{count:4 sum:6 buckets:[1 3]}}'}]
+      - expr: job:seconds
+        eval_time: 2m
+        exp_samples: [{labels: 'job:seconds{job="j"}', histogram: '{{count:EXPECTED sum:4 counter_reset_hint:not_reset buckets:[1 2]}}'}]
+"#;
+    let right = verdict(directory.path(), &test.replace("EXPECTED", "3")).await;
+    assert_eq!(right.failures(), Vec::<String>::new());
+    let wrong = verdict(directory.path(), &test.replace("EXPECTED", "4")).await.failures().join("");
+    assert!(wrong.contains("{{count:3 sum:4 counter_reset_hint:not_reset buckets:[1 2]}}"), "{wrong}");
+}
+
+#[tokio::test]
 async fn what_differs_is_shown_as_expected_and_got() {
     let directory = with_rules();
     let test = r#"

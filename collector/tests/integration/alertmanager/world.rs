@@ -241,10 +241,14 @@ impl World {
         text.lines().filter_map(of).sum()
     }
 
-    pub(super) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    pub(super) async fn until(&self, what: &str, holds: impl AsyncFnMut() -> bool) {
+        self.until_within(PATIENCE, what, holds).await;
+    }
+
+    pub(super) async fn until_within(&self, patience: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let started = Instant::now();
         while !holds().await {
-            assert!(started.elapsed() < PATIENCE, "never: {what}; {}", self.logs());
+            assert!(started.elapsed() < patience, "never: {what}; {}", self.logs());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
