@@ -19,7 +19,6 @@ use crate::inputs::file_tail::STOP_QUIET;
 use crate::inputs::otlp::metrics::OtlpSeries;
 use crate::inputs::otlp::resource::ResourceAttributes;
 use crate::inputs::{fluent_forward, otlp, statsd, stdin};
-use crate::memory;
 use crate::outputs::cloudwatch_logs::Aws;
 use crate::outputs::delivery::{self, Delivery};
 use crate::outputs::destination::LogsOutput;
@@ -145,7 +144,6 @@ impl App {
         let recent = Recent::new(config.recent.clone());
         config.ceiling.register(&metrics);
         front.spawn("memory", until(end.clone(), config.ceiling.clone().watch()));
-        front.spawn("pages", until(end.clone(), memory::pages::watch()));
         let delivery = deliver(&config, &identity, &log_account, &queues, outside.clone(), &metrics).await;
         let intake = Intake::new(
             config.intake.clone(),

@@ -4,8 +4,6 @@
 //! The queues are bounded each for itself; beyond that a look at the resident memory every half second shrinks what
 //! they may hold while the process stands near its ceiling, before the kernel ends it.
 
-pub mod pages;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -5,16 +5,16 @@ use crate::tools::{PROMETHEUS, ensure};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// `logs` for the sidecar's log delivery (`logs --help` lists its options), else options of the measurement: --targets, --series, --interval, --window, --rounds, --alerts-only, --alert-rounds, --alert-intervals.
+    /// `logs` for the sidecar's log delivery, `footprint` for what it costs its task (`--help` lists their options), else options of the measurement: --targets, --series, --interval, --window, --rounds, --alerts-only, --alert-rounds, --alert-intervals.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    if let Some((first, rest)) = options.options.split_first()
-        && first == "logs"
-    {
-        return run_logs(rest);
+    match options.options.split_first() {
+        Some((first, rest)) if first == "logs" => return run_logs(rest),
+        Some((first, rest)) if first == "footprint" => return run_footprint(rest),
+        _ => {}
     }
     ensure(&[&PROMETHEUS])?;
     let build = ["build", "--locked", "--profile", "ci", "--bin", "collector", "--bin", "picket-bench"];
@@ -28,12 +28,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// The sidecar as it ships, beside rsyslog and syslog-ng where they are installed: Debian's packages exclude each other,
 /// and both want to be the machine's own logger, so neither is installed by this.
 fn run_logs(options: &[String]) -> anyhow::Result<()> {
-    let lean = ["build", "--locked", "-p", "sidecar", "--profile", "lean", "--bin", "sidecar"];
-    step("building the sidecar as it ships", cargo().args(lean))?;
+    build_lean_sidecar()?;
     let cloud = ["build", "--locked", "-p", "fake-aws", "--profile", "ci", "--bin", "fake-aws"];
     step("building the local AWS", cargo().args(cloud))?;
     let mut python = command("python3");
     python.arg("crates/xtask/bench/logs.py").arg("--bin-dir").arg(target_dir().join("lean"));
     python.arg("--cloud-dir").arg(target_dir().join("ci")).args(options);
     step("measuring log delivery", &mut python)
+}
+
+/// Beside vmagent where it is installed: Debian's package `victoria-metrics` has it.
+fn run_footprint(options: &[String]) -> anyhow::Result<()> {
+    ensure(&[&PROMETHEUS])?;
+    build_lean_sidecar()?;
+    let mut python = command("python3");
+    python.arg("crates/xtask/bench/footprint.py").arg("--bin-dir").arg(target_dir().join("lean")).args(options);
+    step("measuring what the sidecar costs its task", &mut python)
+}
+
+fn build_lean_sidecar() -> anyhow::Result<()> {
+    let lean = ["build", "--locked", "-p", "sidecar", "--profile", "lean", "--bin", "sidecar"];
+    step("building the sidecar as it ships", cargo().args(lean))
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use service::Shutdown;
-use telemetry::exposition::{Family, FamilySample, MetricKind};
+use telemetry::exposition::{Exemplar, Family, FamilySample, MetricKind};
 use telemetry::labels::METRIC_NAME;
 use telemetry::remote_write::{Decoder, Encoder, Limits, Message, Metadata, Point, TimeSeries, decompress};
 use telemetry::{Labels, Timestamp, stale_nan};
@@ -114,7 +114,7 @@ impl Collector {
     }
 }
 
-/// What was sent: which series there are, and the time of the last reading of those that carry one.
+/// What was sent: which series there are, the time of the last reading of those that carry one, and the last exemplar.
 #[derive(Default)]
 struct Series {
     known: HashMap<u64, Known>,
@@ -125,11 +125,21 @@ struct Known {
     labels: Labels,
     round: u64,
     read_at: Option<Timestamp>,
+    /// A hash: an exemplar stays in the app's answers until another takes its place, and is sent once.
+    exemplar: Option<u64>,
+}
+
+/// What there is to send of a series.
+struct Seen {
+    /// With its name.
+    labels: Labels,
+    point: Point,
+    exemplar: Option<Exemplar>,
 }
 
 impl Series {
-    /// The series' labels with its name, and whether this reading is a new one.
-    fn see(&mut self, sample: &FamilySample) -> (Labels, bool) {
+    /// None where the reading is one that was sent before.
+    fn see(&mut self, sample: &FamilySample, now: Timestamp) -> Option<Seen> {
         let mut hasher = DefaultHasher::new();
         (sample.name.as_str(), sample.labels.encoded()).hash(&mut hasher);
         let round = self.round;
@@ -137,11 +147,18 @@ impl Series {
             labels: sample.labels.with(METRIC_NAME, &sample.name),
             round,
             read_at: None,
+            exemplar: None,
         });
         known.round = round;
-        let is_new = sample.timestamp.is_none() || sample.timestamp > known.read_at;
+        if sample.timestamp.is_some() && sample.timestamp <= known.read_at {
+            return None;
+        }
         known.read_at = sample.timestamp;
-        (known.labels.clone(), is_new)
+        let at = sample.timestamp.unwrap_or(now);
+        let exemplar = sample.exemplar.as_ref().filter(|exemplar| known.is_new_exemplar(exemplar));
+        // A receiver refuses exemplars without a time.
+        let exemplar = exemplar.map(|one| Exemplar { timestamp: one.timestamp.or(Some(at)), ..one.clone() });
+        Some(Seen { labels: known.labels.clone(), point: Point::new(at, sample.value), exemplar })
     }
 
     /// Those that were not seen this time, or at the very end all.
@@ -156,6 +173,15 @@ impl Series {
             stays
         });
         gone
+    }
+}
+
+impl Known {
+    fn is_new_exemplar(&mut self, exemplar: &Exemplar) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (exemplar.labels.encoded(), exemplar.value.to_bits(), exemplar.timestamp).hash(&mut hasher);
+        let this = Some(hasher.finish());
+        std::mem::replace(&mut self.exemplar, this) != this
     }
 }
 
@@ -178,24 +204,13 @@ impl Batches {
             self.encoder.metadata(&family.name, &metadata);
         }
         for sample in &family.samples {
-            let (labels, is_new) = series.see(sample);
-            if is_new {
-                let point = Point::new(sample.timestamp.unwrap_or(self.now), sample.value);
-                let exemplars = sample.exemplar.as_slice();
-                self.sample(&labels, point, exemplars, Some(metadata));
+            if let Some(Seen { labels, point, exemplar }) = series.see(sample, self.now) {
+                self.sample(&labels, point, exemplar.as_slice(), Some(metadata));
             }
         }
     }
 
-    fn sample(
-        &mut self,
-        labels: &Labels,
-        point: Point,
-        exemplars: &[telemetry::exposition::Exemplar],
-        metadata: Option<Metadata<'_>>,
-    ) {
-        // A receiver refuses exemplars without a time.
-        let exemplars = if exemplars.iter().all(|e| e.timestamp.is_some()) { exemplars } else { &[] };
+    fn sample(&mut self, labels: &Labels, point: Point, exemplars: &[Exemplar], metadata: Option<Metadata<'_>>) {
         self.encoder.series(&TimeSeries { labels, samples: &[point], histograms: &[], exemplars, metadata });
         self.samples += 1;
         if self.encoder.message_bytes() >= MESSAGE_BYTES_MAX {
@@ -264,6 +279,23 @@ mod tests {
         let mut metadata: Vec<String> = decoder.metadata().iter().map(|entry| format!("{entry:?}")).collect();
         metadata.sort();
         (series, metadata)
+    }
+
+    #[test]
+    fn an_exemplar_is_sent_once_and_with_a_time() {
+        let mut series = Series::default();
+        let mut sent = |trace: &str, at: i64| {
+            let text = format!("# TYPE jobs counter\njobs_total 7 # {{trace_id=\"{trace}\"}} 1\n# EOF\n");
+            let mut batches = Batches::new(Message::V2, Timestamp(at));
+            for family in parse(&text, Format::OpenMetrics).expect("parses") {
+                batches.family(&family, &mut series, false);
+            }
+            read(Message::V2, &batches.finish().remove(0).0).0.remove(0)
+        };
+        let first = sent("ab", 1_000);
+        assert!(first.contains("\"ab\"") && first.contains("timestamp: Some(1000ms)"), "{first}");
+        assert!(sent("ab", 2_000).ends_with(" []"), "the same one again");
+        assert!(sent("cd", 3_000).contains("timestamp: Some(3000ms)"));
     }
 
     #[test]

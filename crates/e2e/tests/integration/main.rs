@@ -2,4 +2,5 @@
 
 mod bad_input;
 mod deployment;
+mod remote_write;
 mod story;
