@@ -145,6 +145,17 @@ impl TimeColumns {
         column
     }
 
+    /// The column that these bytes are.
+    pub(crate) fn encoded(&mut self, bytes: &[u8], count: usize) -> Option<Arc<TimeColumn>> {
+        let same = |other: &Arc<TimeColumn>| other.count == count && *other.bytes == *bytes;
+        if let Some(known) = self.all.find(xxh3_64(bytes), same) {
+            return Some(known.clone());
+        }
+        let times = decode_times(bytes, count)?;
+        let (first, last) = (*times.first()?, *times.last()?);
+        Some(self.add(TimeColumn { first, last, count, bytes: bytes.into() }))
+    }
+
     /// Forgets columns that no block uses any more.
     pub(crate) fn sweep(&mut self) {
         (self.joined, self.last) = (None, None);

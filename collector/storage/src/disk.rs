@@ -17,6 +17,7 @@ pub(crate) mod frame;
 pub(crate) mod log;
 pub(crate) mod record;
 mod recovery;
+pub(crate) mod restore;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

@@ -5,7 +5,7 @@ mod rows;
 
 use telemetry::{HistogramSample, Labels, Matcher, Sample, Timestamp};
 
-use crate::block::TimeColumns;
+use crate::block::{Block, TimeColumns};
 use crate::disk::checkpoint::Entry;
 use crate::disk::log::Log;
 use crate::group::Rows;
@@ -86,16 +86,11 @@ impl Head {
 
     /// Puts a sample where it belongs; a series in a group gets plain samples of its own by that.
     fn place(&mut self, id: u32, time: i64, value: f64, lag_max: i64) -> Result<Insert, Refusal> {
-        let Some((newest, _)) = self.newest(id) else {
+        let Some(newest) = self.newest_time(id).filter(|newest| time <= *newest) else {
             self.detach(id);
             self.series[id as usize].push_own(time, value, &mut self.columns);
             return Ok(Insert::Added);
         };
-        if time > newest {
-            self.detach(id);
-            self.series[id as usize].push_own(time, value, &mut self.columns);
-            return Ok(Insert::Added);
-        }
         // Two values for one moment are a contradiction at the newest sample, whatever the window.
         let within = time == newest || newest.saturating_sub(time) <= lag_max;
         let series = &self.series[id as usize];
@@ -115,6 +110,12 @@ impl Head {
             Hot::Own(own) => own.samples(),
             Hot::Slot { group, slot } => self.rows(*group).samples(*slot),
         }
+    }
+
+    /// When the newest sample of a series is.
+    pub(crate) fn newest_time(&self, id: u32) -> Option<i64> {
+        let series = &self.series[id as usize];
+        self.hot(series).0.last().copied().or_else(|| series.blocks().last().map(Block::last))
     }
 
     /// The newest sample of a series.
@@ -218,7 +219,7 @@ impl Head {
         self.columns.sweep();
     }
 
-    fn expire_samples(&mut self, oldest: i64) {
+    pub(crate) fn expire_samples(&mut self, oldest: i64) {
         let Head { series, groups, samples, histograms, .. } = self;
         histograms.expire(oldest);
         for series in series {

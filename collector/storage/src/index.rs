@@ -24,7 +24,12 @@ pub(crate) struct Index {
     /// By id: how many series have had it and are gone.
     generations: Vec<u32>,
     free: Vec<u32>,
-    postings: BTreeMap<Box<str>, BTreeMap<Box<str>, Postings>>,
+    /// Where in `lists` the ids of a pair are.
+    postings: BTreeMap<Box<str>, BTreeMap<Box<str>, u32>>,
+    lists: Vec<Postings>,
+    free_lists: Vec<u32>,
+    /// The series that came last, and its pairs' lists: series come by targets, and neighbours share most pairs.
+    recent: (Labels, Vec<u32>),
     created_total: u64,
     /// Rises when series come or go.
     epoch: u64,
@@ -122,17 +127,45 @@ impl Index {
         let by_id = &self.labels;
         let rehash = |id: &u32| by_id[*id as usize].as_ref().map_or(0, hash);
         self.by_labels.insert_unique(hash(labels), id, rehash);
-        for (name, value) in labels.iter() {
-            let ids = entry(entry(&mut self.postings, name), value);
+        let lists = self.lists_of(labels);
+        for list in &lists {
+            let ids = &mut self.lists[*list as usize];
             // A new id is mostly the highest.
             let at =
                 if ids.last().is_none_or(|last| *last < id) { ids.len() } else { ids.partition_point(|i| *i < id) };
             ids.insert(at, id);
         }
+        self.recent = (labels.clone(), lists);
+    }
+
+    /// The lists of a series' pairs, in their order.
+    fn lists_of(&mut self, labels: &Labels) -> Vec<u32> {
+        let (recent, recent_lists) = std::mem::take(&mut self.recent);
+        let mut known = recent.iter().zip(recent_lists).peekable();
+        let mut lists = Vec::with_capacity(labels.len());
+        for pair in labels.iter() {
+            while known.next_if(|((name, _), _)| *name < pair.0).is_some() {}
+            let same = known.next_if(|(other, _)| *other == pair);
+            lists.push(same.map_or_else(|| self.list(pair), |(_, list)| list));
+        }
+        lists
+    }
+
+    fn list(&mut self, (name, value): (&str, &str)) -> u32 {
+        if let Some(list) = self.postings.get(name).and_then(|values| values.get(value)) {
+            return *list;
+        }
+        let list = self.free_lists.pop().unwrap_or_else(|| {
+            self.lists.push(Postings::new());
+            (self.lists.len() - 1) as u32
+        });
+        self.postings.entry(name.into()).or_default().insert(value.into(), list);
+        list
     }
 
     /// Removes series; `dead` is ascending.
     pub(crate) fn remove(&mut self, dead: &[u32]) {
+        self.recent = Default::default();
         for id in dead {
             let Some(labels) = self.labels.get_mut(*id as usize).and_then(Option::take) else { continue };
             self.epoch += 1;
@@ -149,16 +182,23 @@ impl Index {
 
     fn remove_posting(&mut self, name: &str, value: &str, id: u32) {
         let Some(values) = self.postings.get_mut(name) else { return };
-        let Some(ids) = values.get_mut(value) else { return };
+        let Some(list) = values.get(value).copied() else { return };
+        let ids = &mut self.lists[list as usize];
         if let Ok(at) = ids.binary_search(&id) {
             ids.remove(at);
         }
         if ids.is_empty() {
+            *ids = Postings::new();
             values.remove(value);
+            self.free_lists.push(list);
         }
         if values.is_empty() {
             self.postings.remove(name);
         }
+    }
+
+    fn ids_in(&self, list: u32) -> &[u32] {
+        &self.lists[list as usize]
     }
 
     /// The ids of the series that all matchers accept, ascending. A label that a series lacks has the value "".
@@ -169,7 +209,7 @@ impl Index {
         let mut lists = Vec::with_capacity(leading.len());
         for matcher in leading {
             match self.postings.get(matcher.name.as_str()).and_then(|values| values.get(matcher.value.as_str())) {
-                Some(ids) => lists.push(ids.as_slice()),
+                Some(list) => lists.push(self.ids_in(*list)),
                 None => return Vec::new(),
             }
         }
@@ -205,7 +245,7 @@ impl Index {
         }
         // The series whose value decides: those accepted, or those refused where absence is accepted.
         let mut ids: Vec<u32> = Vec::new();
-        deciding(matcher, accepts_absent, values).for_each(|postings| ids.extend_from_slice(postings));
+        deciding(matcher, accepts_absent, values).for_each(|list| ids.extend_from_slice(self.ids_in(*list)));
         ids.sort_unstable();
         match (accepts_absent, candidates) {
             (false, None) => ids,
@@ -215,12 +255,12 @@ impl Index {
     }
 }
 
-/// The postings of the values that the matcher treats differently from an absent label.
+/// The lists of the values that the matcher treats differently from an absent label.
 fn deciding<'v>(
     matcher: &'v Matcher,
     accepts_absent: bool,
-    values: &'v BTreeMap<Box<str>, Postings>,
-) -> Box<dyn Iterator<Item = &'v Postings> + 'v> {
+    values: &'v BTreeMap<Box<str>, u32>,
+) -> Box<dyn Iterator<Item = &'v u32> + 'v> {
     let decides = move |value: &str| matcher.matches(value) != accepts_absent;
     let negative = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex);
     // What the pattern itself matches decides, unless it matches "" too.
@@ -265,13 +305,6 @@ pub(crate) fn gallop(ids: &[u32], id: u32) -> usize {
     }
     let from = step / 2;
     from + ids[from..ids.len().min(step + 1)].partition_point(|i| *i < id)
-}
-
-fn entry<'m, V: Default>(map: &'m mut BTreeMap<Box<str>, V>, key: &str) -> &'m mut V {
-    if !map.contains_key(key) {
-        map.insert(key.into(), V::default());
-    }
-    map.get_mut(key).expect("inserted above")
 }
 
 fn hash(labels: &Labels) -> u64 {

@@ -83,9 +83,8 @@ impl OwnHot {
 }
 
 impl Series {
-    pub(crate) fn from_parts(blocks: Vec<Block>, times: Vec<i64>, values: Vec<f64>) -> Self {
-        let hot = if times.is_empty() { Hot::Nowhere } else { Hot::Own(Box::new(OwnHot { times, values })) };
-        Series { blocks, hot }
+    pub(crate) fn sealed(blocks: Vec<Block>) -> Self {
+        Series { blocks, hot: Hot::Nowhere }
     }
 
     pub(crate) fn blocks(&self) -> &[Block] {

@@ -2,12 +2,11 @@
 
 use std::fs::{self, File};
 
-use super::checkpoint;
 use super::frame::{HEADER_LEN, Records};
 use super::log::{LOG_MAGIC, Log};
 use super::record::{Newest, replay};
+use super::restore;
 use super::{Directory, OpenError, Recovery, io_error};
-use crate::block::TimeColumns;
 use crate::head::{Head, Recovering};
 
 /// The state that the directory holds, with the log open to go on; and the oldest time that is kept.
@@ -17,7 +16,7 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
     let checkpoint = listing("checkpoint-")?.last().copied();
     let logs = listing("log-")?;
     let (mut head, mut oldest) = match checkpoint {
-        Some(number) => from_checkpoint(directory, number)?,
+        Some(number) => restore::restore(&directory.checkpoint_path(number))?,
         None => (Head::default(), i64::MIN),
     };
     let start = checkpoint.unwrap_or(0);
@@ -42,6 +41,7 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
         }
     }
     oldest = state.oldest;
+    head.expire_samples(oldest);
     head.index.find_free_ids();
     recovery.series = head.index.len();
     for number in logs.into_iter().filter(|number| *number > end.number) {
@@ -64,16 +64,6 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
     }
     head.log = Some(open_log(directory, &end)?);
     Ok((head, oldest, recovery))
-}
-
-fn from_checkpoint(directory: &Directory, number: u64) -> Result<(Head, i64), OpenError> {
-    let path = directory.checkpoint_path(number);
-    let mut columns = TimeColumns::default();
-    let restored = checkpoint::read(&path, &mut columns)?;
-    let oldest = restored.oldest;
-    let head = Head::restore(restored, columns);
-    let head = head.ok_or(OpenError::Damaged { file: path, what: "a series is in it twice" })?;
-    Ok((head, oldest))
 }
 
 /// How far a log could be read.
@@ -120,6 +110,7 @@ pub(crate) fn replay_all<'r>(records: impl IntoIterator<Item = &'r [u8]>) -> (He
     let mut state = Recovering { head: &mut head, oldest: i64::MIN };
     let _ = records.into_iter().try_for_each(|payload| replay(payload, &mut newest, &mut state));
     let oldest = state.oldest;
+    head.expire_samples(oldest);
     head.index.find_free_ids();
     (head, oldest)
 }

@@ -2,31 +2,28 @@
 
 use telemetry::{Histogram, Labels};
 
-use crate::block::TimeColumns;
-use crate::disk::checkpoint::{Restored, RestoredSeries};
 use crate::disk::record::Replay;
+use crate::disk::restore::RestoredSeries;
 use crate::series::Insert;
 
 use super::Head;
 
 impl Head {
-    /// The state of a checkpoint, whose columns are these.
-    pub(crate) fn restore(restored: Restored, columns: TimeColumns) -> Option<Head> {
-        let mut head = Head { columns, ..Head::default() };
-        head.index.reserve_ids(restored.ids_len);
-        for RestoredSeries { id, labels, series, histograms } in restored.series {
-            if head.index.is_alive(id) {
-                return None;
-            }
-            head.index.insert_at(id, &labels)?;
-            head.make_room(id);
-            head.samples += series.sealed_len() + head.hot(&series).0.len();
-            head.series[id as usize] = series;
-            if !histograms.is_empty() {
-                head.histograms.restore(id, histograms);
-            }
+    /// Adds a series that a checkpoint holds; None if it cannot be there.
+    pub(crate) fn restore(&mut self, restored: RestoredSeries) -> Option<()> {
+        let RestoredSeries { id, labels, series, histograms } = restored;
+        if self.index.is_alive(id) {
+            return None;
         }
-        Some(head)
+        self.index.reserve_ids(id as usize + 1);
+        self.index.insert_at(id, &labels)?;
+        self.make_room(id);
+        self.samples += series.sealed_len();
+        self.series[id as usize] = series;
+        if !histograms.is_empty() {
+            self.histograms.restore(id, histograms);
+        }
+        Some(())
     }
 }
 
@@ -66,8 +63,8 @@ impl Replay for Recovering<'_> {
     }
 
     fn expire(&mut self, oldest: i64) {
+        // Once, at the end: until then what has expired is in nobody's way.
         self.oldest = self.oldest.max(oldest);
-        self.head.expire_samples(oldest);
     }
 
     fn remove(&mut self, ids: &[u32]) {
