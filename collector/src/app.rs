@@ -195,9 +195,13 @@ impl Options {
 /// Opens the samples of earlier runs; reading a long log takes a moment.
 fn open_storage(data: &Path, config: &StorageConfig) -> anyhow::Result<Storage> {
     let (storage, recovery) = Storage::open(&data.join("samples"), config.build())?;
-    if recovery.series > 0 {
-        let storage::Recovery { series, log_records, cut_bytes, logs_set_aside } = recovery;
+    let storage::Recovery { series, log_records, cut_bytes, logs_set_aside, segments_set_aside, samples_lost } =
+        recovery;
+    if series > 0 {
         tracing::info!(series, log_records, cut_bytes, logs_set_aside, "samples of earlier runs are there");
+    }
+    if samples_lost > 0 {
+        tracing::error!(samples_lost, segments_set_aside, "samples of earlier runs are gone or damaged on disk");
     }
     Ok(storage)
 }

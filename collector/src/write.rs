@@ -163,6 +163,9 @@ struct WriteMetrics {
     sample_bytes: Gauge,
     log_bytes: Gauge,
     log_failing: Gauge,
+    segment_bytes: Gauge,
+    unreadable: Gauge,
+    lost: Gauge,
 }
 
 impl WriteMetrics {
@@ -171,12 +174,21 @@ impl WriteMetrics {
         metrics.register(|r| {
             r.register("collector_storage_samples_appended", "Samples stored", own.appended.clone());
             r.register("collector_storage_samples_refused", "Samples not stored, by reason", own.refused.clone());
-            r.register("collector_storage_series", "Series in memory", own.series.clone());
-            r.register("collector_storage_samples", "Samples in memory", own.samples.clone());
-            r.register("collector_storage_sample_bytes", "Memory of the samples", own.sample_bytes.clone());
+            r.register("collector_storage_series", "Series in the store", own.series.clone());
+            r.register("collector_storage_samples", "Samples in the store", own.samples.clone());
+            r.register(
+                "collector_storage_sample_bytes",
+                "Memory of the samples; those on disk alone take none",
+                own.sample_bytes.clone(),
+            );
             r.register("collector_storage_log_bytes", "Length of the log on disk", own.log_bytes.clone());
             let help = "1 while samples cannot be written to disk and live in memory only";
             r.register("collector_storage_log_failing", help, own.log_failing.clone());
+            r.register("collector_storage_segment_bytes", "Samples on disk alone", own.segment_bytes.clone());
+            let help = "Reads of samples on disk that failed, so that an answer went without them, since the start";
+            r.register("collector_storage_unreadable", help, own.unreadable.clone());
+            let help = "Samples that the start missed on disk: files of the data directory were gone or damaged";
+            r.register("collector_storage_samples_lost", help, own.lost.clone());
         });
         own
     }

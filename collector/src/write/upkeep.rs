@@ -57,7 +57,10 @@ impl Upkeep {
         };
         let (stats, checkpoint) = service::task::beside(work).await;
         match checkpoint {
-            Ok(Some(done)) => tracing::debug!(series = done.series, bytes = done.bytes, "checkpoint written"),
+            Ok(Some(done)) => {
+                let storage::Checkpoint { series, bytes, blocks_moved } = done;
+                tracing::debug!(series, bytes, blocks_moved, "checkpoint written");
+            }
             Ok(None) => {}
             Err(error) => self.note(Some(format!("failed to write a checkpoint: {error}"))),
         }
@@ -65,6 +68,9 @@ impl Upkeep {
         self.metrics.series.set(gauge(stats.series as u64));
         self.metrics.samples.set(gauge(stats.samples as u64));
         self.metrics.sample_bytes.set(gauge(stats.sample_bytes as u64));
+        self.metrics.segment_bytes.set(gauge(stats.segment_bytes));
+        self.metrics.unreadable.set(gauge(stats.unreadable_total));
+        self.metrics.lost.set(gauge(stats.lost_total));
         if let Some(log) = stats.log {
             self.metrics.log_bytes.set(gauge(log.len_bytes));
         }

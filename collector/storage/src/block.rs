@@ -1,19 +1,28 @@
 //! Sealed samples: a column of times and a column of values, compressed and never changed.
 //!
-//! Series of one target are scraped at the same times, so their blocks share one column of times.
+//! Series of one target are scraped at the same times, so their blocks share one column of times. The values of blocks
+//! that do not grow any more lie in a segment on disk, if there is a disk.
 
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::column::{append_values, decode_times, decode_values, encode_times, encode_values};
+use crate::column::{append_values, decode_times, encode_times, encode_values};
+use crate::disk::segment::{BlockReader, Place};
 
 /// Cheap to clone: readers take blocks along and decode them without holding the store.
 #[derive(Clone)]
 pub(crate) struct Block {
     pub(crate) times: Arc<TimeColumn>,
-    pub(crate) values: Arc<[u8]>,
+    pub(crate) values: Values,
+}
+
+/// A block's values, compressed.
+#[derive(Clone)]
+pub(crate) enum Values {
+    Memory(Arc<[u8]>),
+    Stored(Place),
 }
 
 pub(crate) struct TimeColumn {
@@ -31,7 +40,7 @@ impl Block {
 
     /// Seals values at times that are sealed already.
     pub(crate) fn over(times: Arc<TimeColumn>, values: &[f64]) -> Block {
-        Block { times, values: encode_values(values).into() }
+        Block { times, values: Values::Memory(encode_values(values).into()) }
     }
 
     pub(crate) fn first(&self) -> i64 {
@@ -46,23 +55,56 @@ impl Block {
         self.times.count
     }
 
-    pub(crate) fn decode(&self) -> (Vec<i64>, Vec<f64>) {
-        (self.times.decode(), self.decode_values())
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self.values, Values::Memory(_))
     }
 
-    pub(crate) fn decode_values(&self) -> Vec<f64> {
-        decode_values(&self.values, self.times.count).expect("sealed by us; what is read back has its checksum")
+    /// The segment that it is in.
+    pub(crate) fn slot(&self) -> Option<u16> {
+        match self.values {
+            Values::Memory(_) => None,
+            Values::Stored(place) => Some(place.slot),
+        }
     }
 
-    /// Decodes behind what `values` has already.
-    pub(crate) fn append_values(&self, values: &mut Vec<f64>, scratch: &mut Vec<u64>) {
-        append_values(&self.values, self.times.count, values, scratch)
-            .expect("sealed by us; what is read back has its checksum");
+    /// Times and values; None if they cannot be read.
+    pub(crate) fn decode(&self, reader: &mut BlockReader) -> Option<(Vec<i64>, Vec<f64>)> {
+        let mut values = Vec::with_capacity(self.count());
+        self.append_values(reader, &mut values, &mut Vec::new())?;
+        Some((self.times.decode(), values))
     }
 
-    /// Bytes of this block alone; the times are shared.
+    /// Decodes behind what `values` has already; None, and nothing added, if they cannot be read.
+    pub(crate) fn append_values(
+        &self,
+        reader: &mut BlockReader,
+        values: &mut Vec<f64>,
+        scratch: &mut Vec<u64>,
+    ) -> Option<()> {
+        let (count, before) = (self.times.count, values.len());
+        match &self.values {
+            Values::Memory(bytes) => {
+                append_values(bytes, count, values, scratch).expect("sealed by us; what is read back has its checksum")
+            }
+            Values::Stored(place) => {
+                let decoded = append_values(reader.read(*place, &self.times)?, count, values, scratch);
+                if decoded.is_none() || values.len() != before + count {
+                    values.truncate(before);
+                    reader.count_unreadable();
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Bytes in memory of this block alone; the times are shared.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Block>() + self.values.len()
+        size_of::<Block>()
+            + match &self.values {
+                Values::Memory(bytes) => bytes.len(),
+                Values::Stored(_) => 0,
+            }
     }
 }
 

@@ -56,6 +56,7 @@ pub(crate) fn encode_values(values: &[f64]) -> Vec<u8> {
     out
 }
 
+#[cfg(test)]
 pub(crate) fn decode_values(bytes: &[u8], count: usize) -> Option<Vec<f64>> {
     let mut values = Vec::new();
     append_values(bytes, count, &mut values, &mut Vec::new())?;

@@ -4,6 +4,7 @@
 //! LOCK                  held by the one process that uses the directory
 //! checkpoint-00000007   everything up to log 7
 //! log-00000007          batches since; log-00000008 … while the next checkpoint is being written
+//! segment-00000003      blocks that do not grow any more; the checkpoint says where each is
 //! ```
 //!
 //! Promised: what [`crate::Storage::append`] has acknowledged survives the end of the process, and, once
@@ -11,6 +12,10 @@
 //! A log holds differences against what it said before, so nothing after a damaged record is ever used. A log needs
 //! no other file to be read, and reading again what a checkpoint has already changes nothing: that is why samples can
 //! be appended while a checkpoint is written.
+//!
+//! Blocks go to segments while a checkpoint is written. A segment is synced before the checkpoint that names its blocks
+//! gets its name, the log and what the old checkpoint alone needed are removed after that: whenever the process ends, one
+//! checkpoint is whole and has what it names. Only then does the store in memory give its own blocks up.
 
 pub(crate) mod checkpoint;
 pub(crate) mod frame;
@@ -18,6 +23,7 @@ pub(crate) mod log;
 pub(crate) mod record;
 mod recovery;
 pub(crate) mod restore;
+pub(crate) mod segment;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -26,7 +32,9 @@ use std::path::{Path, PathBuf};
 pub(crate) use recovery::{recover, replay_all};
 
 /// Written at the head of every file; raised when an older reader could not understand what follows.
-pub(crate) const FORMAT_VERSION: u16 = 4;
+pub(crate) const FORMAT_VERSION: u16 = 5;
+/// The oldest that is still read: without segments.
+pub(crate) const FORMAT_VERSION_OLDEST: u16 = 4;
 
 /// Why a directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +42,8 @@ pub enum OpenError {
     #[error("data directory {} is in use by another process; stop it or use another directory", .0.display())]
     Locked(PathBuf),
     #[error(
-        "{} has format version {found}, this program reads version {FORMAT_VERSION}; use the program that wrote it \
-         or another directory",
+        "{} has format version {found}, this program reads versions {FORMAT_VERSION_OLDEST} to {FORMAT_VERSION}; use the \
+         program that wrote it or another directory",
         .file.display()
     )]
     Version { file: PathBuf, found: u16 },
@@ -60,13 +68,20 @@ pub struct Recovery {
     pub cut_bytes: u64,
     /// Logs behind a damaged one, renamed to `*.unreadable` and not used.
     pub logs_set_aside: usize,
+    /// Segments that are gone, or damaged at their head and renamed to `*.unreadable`.
+    pub segments_set_aside: usize,
+    /// Samples that should be in segments and are not.
+    pub samples_lost: u64,
 }
 
 /// A checkpoint that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     pub series: usize,
+    /// Of the checkpoint itself, without segments.
     pub bytes: u64,
+    /// Blocks that it put into segments.
+    pub blocks_moved: usize,
 }
 
 /// Adds what was attempted, and on what.
@@ -79,6 +94,12 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
 pub(crate) struct Directory {
     path: PathBuf,
     _lock: File,
+}
+
+/// What writes checkpoints.
+pub(crate) struct Disk {
+    pub(crate) directory: Directory,
+    pub(crate) segments: segment::SegmentWriter,
 }
 
 impl Directory {
@@ -98,6 +119,10 @@ impl Directory {
         self.path.join(format!("log-{number:08}"))
     }
 
+    pub(crate) fn segment_path(&self, number: u64) -> PathBuf {
+        self.path.join(format!("segment-{number:08}"))
+    }
+
     pub(crate) fn checkpoint_path(&self, number: u64) -> PathBuf {
         self.path.join(format!("checkpoint-{number:08}"))
     }
@@ -112,6 +137,18 @@ impl Directory {
         }
         numbers.sort_unstable();
         Ok(numbers)
+    }
+
+    /// A number that no segment has or had, those set aside included.
+    pub(crate) fn next_segment(&self) -> io::Result<u64> {
+        let mut next = 0;
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("segment-"));
+            let digits = number.and_then(|number| number.split('.').next());
+            next = next.max(digits.and_then(|digits| digits.parse::<u64>().ok()).map_or(0, |n| n.saturating_add(1)));
+        }
+        Ok(next)
     }
 
     /// Removes checkpoints whose writing was cut short.

@@ -3,11 +3,14 @@
 mod recovering;
 mod rows;
 
+use std::sync::Arc;
+
 use telemetry::{HistogramSample, Labels, Matcher, Sample, Timestamp};
 
 use crate::block::{Block, TimeColumns};
 use crate::disk::checkpoint::Entry;
 use crate::disk::log::Log;
+use crate::disk::segment::{BlockReader, Segments};
 use crate::group::Rows;
 use crate::histograms::{self, Histograms};
 use crate::index::Index;
@@ -20,6 +23,8 @@ pub(crate) use recovering::Recovering;
 #[derive(Default)]
 pub(crate) struct Head {
     pub(crate) index: Index,
+    /// Where sealed blocks are on disk.
+    pub(crate) segments: Arc<Segments>,
     /// By series id; the index knows which ids live.
     pub(crate) series: Vec<Series>,
     /// None where the number is free.
@@ -77,7 +82,7 @@ impl Head {
             if let Some(log) = &mut self.log {
                 match late {
                     true => log.late(id, time, value),
-                    false => log.sample(id, time, value, newest.map(|(_, value)| value)),
+                    false => log.sample(id, time, value, newest.and_then(|(_, value)| value)),
                 }
             }
         }
@@ -100,7 +105,7 @@ impl Head {
                 Some(_) => self.detach(id),
             }
         }
-        self.series[id as usize].insert_late(time, value, within, &mut self.columns)
+        self.series[id as usize].insert_late(time, value, within, (&mut self.columns, &self.segments))
     }
 
     /// A series' plain samples.
@@ -118,15 +123,16 @@ impl Head {
         self.hot(series).0.last().copied().or_else(|| series.blocks().last().map(Block::last))
     }
 
-    /// The newest sample of a series.
-    pub(crate) fn newest(&self, id: u32) -> Option<(i64, f64)> {
+    /// The newest sample of a series; without its value if that cannot be read.
+    pub(crate) fn newest(&self, id: u32) -> Option<(i64, Option<f64>)> {
         let series = &self.series[id as usize];
         let (times, values) = self.hot(series);
         if let (Some(time), Some(value)) = (times.last(), values.last()) {
-            return Some((*time, value));
+            return Some((*time, Some(value)));
         }
         let block = series.blocks().last()?;
-        block.decode_values().last().map(|value| (block.last(), *value))
+        let decoded = block.decode(&mut BlockReader::new(&self.segments));
+        Some((block.last(), decoded.and_then(|(_, values)| values.last().copied())))
     }
 
     /// A series that is in a group keeps its plain samples for itself from here on.

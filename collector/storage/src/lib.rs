@@ -34,11 +34,11 @@ mod report;
 mod rows;
 mod scan;
 mod series;
+mod upkeep;
 
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use telemetry::{Histogram, HistogramSample, Labels, Matcher, Sample, Timestamp};
@@ -52,14 +52,10 @@ pub use rows::{NewSeries, Row, RowReport};
 pub use scan::{Columns, SeriesId};
 
 use block::DecodedTimes;
-use disk::Directory;
-use disk::checkpoint::Entry;
-use disk::log::Log;
+use disk::segment::BlockReader;
+use disk::{Directory, Disk};
 use head::{Head, Span};
 use series::SampleRange;
-
-/// A checkpoint is not worth its writing before the log has this length.
-const CHECKPOINT_LOG_LEN_MIN: u64 = 16 << 20;
 
 /// How the store behaves.
 #[derive(Clone, Debug)]
@@ -104,9 +100,11 @@ pub struct Storage {
     /// Samples before this time have expired and are not shown, even where their memory is not freed yet.
     oldest: AtomicI64,
     /// None for a store in memory; the lock lets one checkpoint be written at a time.
-    directory: Option<Mutex<Directory>>,
+    disk: Option<Mutex<Disk>>,
     checkpoint_len: AtomicU64,
     exemplars: Exemplars,
+    /// See [`Recovery::samples_lost`].
+    lost: u64,
 }
 
 impl Storage {
@@ -122,9 +120,9 @@ impl Storage {
     /// When another process uses the directory, when its files are of another version or damaged where they must not
     /// be, or when they cannot be read. A torn end of the log is no error: it is cut, and reported.
     pub fn open(directory: &Path, config: Config) -> Result<(Self, Recovery), OpenError> {
-        let directory = Directory::lock(directory)?;
-        let (head, oldest, recovery) = disk::recover(&directory)?;
-        Ok((Storage::over(head, oldest, Some(directory), config), recovery))
+        let (head, oldest, recovery, disk) = disk::recover(Directory::lock(directory)?)?;
+        let lost = recovery.samples_lost;
+        Ok((Storage { lost, ..Storage::over(head, oldest, Some(disk), config) }, recovery))
     }
 
     /// A store in memory with what a log's records say, up to the first that cannot be. For fuzzing: files are read
@@ -135,14 +133,15 @@ impl Storage {
         Storage::over(head, oldest, None, Config::default())
     }
 
-    fn over(head: Head, oldest: i64, directory: Option<Directory>, config: Config) -> Self {
+    fn over(head: Head, oldest: i64, disk: Option<Disk>, config: Config) -> Self {
         Storage {
             exemplars: Exemplars::new(config.exemplars_max, config.future_tolerance),
             config,
             head: RwLock::new(head),
             oldest: AtomicI64::new(oldest),
-            directory: directory.map(Mutex::new),
+            disk: disk.map(Mutex::new),
             checkpoint_len: AtomicU64::new(0),
+            lost: 0,
         }
     }
 
@@ -207,11 +206,12 @@ impl Storage {
             (labels.clone(), series.range(head.hot(series), start, end.0), histograms)
         };
         let parts: Vec<(Labels, SampleRange, _)> = head.matching(matchers).map(part).collect();
+        let mut reader = BlockReader::new(&head.segments);
         // Blocks never change: they are decoded while the writer goes on.
         drop(head);
         let mut decoded = DecodedTimes::default();
         let data = parts.into_iter().map(|(labels, range, histograms)| {
-            let samples = range.into_samples(&mut decoded);
+            let samples = range.into_samples(&mut decoded, &mut reader);
             SeriesData { labels, samples, histograms }
         });
         data.filter(|series| !series.samples.is_empty() || !series.histograms.is_empty()).collect()
@@ -266,71 +266,6 @@ impl Storage {
         values.into_iter().collect()
     }
 
-    /// Drops samples older than the retention and series that have none left. To be called every minute or so.
-    pub fn expire(&self, now: Timestamp) {
-        let oldest = self.oldest_at(now);
-        let mut head = self.write();
-        self.oldest.store(oldest, Ordering::Relaxed);
-        head.expire(oldest);
-    }
-
-    /// Makes everything appended so far outlast a loss of power. To be called every second or so, from a thread that
-    /// may wait for the disk; appends and readers go on meanwhile.
-    ///
-    /// # Errors
-    /// When the disk refuses, or when an earlier write failed and no checkpoint has made up for it yet.
-    pub fn sync(&self) -> io::Result<()> {
-        let (files, failure): (Vec<_>, _) = match &self.read().log {
-            Some(log) => (log.unsynced().collect(), log.failure().map(str::to_owned)),
-            None => (Vec::new(), None),
-        };
-        if let Some(failure) = failure {
-            return Err(io::Error::other(failure));
-        }
-        files.iter().try_for_each(|file| file.sync_data()).inspect_err(|error| {
-            // What the kernel could not write it may have forgotten: the log cannot be trusted any more.
-            if let Some(log) = &mut self.write().log {
-                log.fail(error);
-            }
-        })
-    }
-
-    /// Whether the log has become long enough, or has failed, so that [`Storage::checkpoint`] is worth its cost.
-    pub fn checkpoint_due(&self) -> bool {
-        let len_max = CHECKPOINT_LOG_LEN_MIN.max(self.checkpoint_len.load(Ordering::Relaxed));
-        self.read().log.as_ref().is_some_and(|log| log.len() > len_max || log.failure().is_some())
-    }
-
-    /// Writes down the whole state, so that the logs before it can go and the next start is quick. Appends and
-    /// readers go on meanwhile. None for a store in memory.
-    ///
-    /// # Errors
-    /// When a file cannot be written. What was on disk before is still there and still valid.
-    pub fn checkpoint(&self) -> io::Result<Option<Checkpoint>> {
-        let Some(directory) = &self.directory else { return Ok(None) };
-        let directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(number) = self.read().log.as_ref().map(|log| log.number + 1) else { return Ok(None) };
-        // The name first: what is synced into the new log must not be lost with it.
-        let file = Log::prepare(&directory.log_path(number))?;
-        directory.sync()?;
-        {
-            let mut head = self.write();
-            let Some(log) = &mut head.log else { return Ok(None) };
-            let continues_at = if log.failure().is_none() { log.len() } else { 0 };
-            log.succeed(Log::begin(file, number, continues_at)?);
-            head.ids_pinned = true;
-        }
-        let written = disk::checkpoint::write(&directory, number, self);
-        self.write().ids_pinned = false;
-        let checkpoint = written?;
-        self.checkpoint_len.store(checkpoint.bytes, Ordering::Relaxed);
-        if let Some(log) = &mut self.write().log {
-            log.checkpoint_written();
-        }
-        directory.remove_before(number)?;
-        Ok(Some(checkpoint))
-    }
-
     pub fn stats(&self) -> Stats {
         let head = self.read();
         Stats {
@@ -341,6 +276,10 @@ impl Storage {
             refused_total: head.refused_total,
             series_created_total: head.index.created_total(),
             sample_bytes: head.sample_bytes(),
+            segments: head.segments.usage().0,
+            segment_bytes: head.segments.usage().1,
+            lost_total: self.lost,
+            unreadable_total: head.segments.unreadable_total(),
             log: head.log.as_ref().map(|log| LogStats {
                 len_bytes: log.len(),
                 written_bytes_total: log.written_total,
@@ -366,22 +305,6 @@ impl Storage {
 
     fn write(&self) -> RwLockWriteGuard<'_, Head> {
         self.head.write().expect("no thread panics while it writes")
-    }
-}
-
-/// Series of a checkpoint that are collected at a time; so long do appends wait.
-const CHECKPOINT_PART: u32 = 2048;
-
-impl disk::checkpoint::State for Storage {
-    fn oldest(&self) -> i64 {
-        self.oldest.load(Ordering::Relaxed)
-    }
-
-    fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)> {
-        let head = self.read();
-        let ids_len = head.index.ids_len() as u32;
-        let to = from.saturating_add(CHECKPOINT_PART).min(ids_len);
-        (from < to).then(|| ((from..to).filter_map(|id| head.entry(id)).collect(), to))
     }
 }
 

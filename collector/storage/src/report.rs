@@ -15,16 +15,19 @@ pub enum Refusal {
     SeriesLimit,
     /// A row names a slot whose series is gone.
     UnknownSeries,
+    /// A late sample, and the block that it belongs to cannot be read from disk.
+    Unreadable,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 6] = [
+    pub const ALL: [Refusal; 7] = [
         Refusal::OutOfOrder,
         Refusal::Duplicate,
         Refusal::TooOld,
         Refusal::TooNew,
         Refusal::SeriesLimit,
         Refusal::UnknownSeries,
+        Refusal::Unreadable,
     ];
 
     /// The value of the metric's label `reason`.
@@ -36,6 +39,7 @@ impl Refusal {
             Refusal::TooNew => "too_new",
             Refusal::SeriesLimit => "series_limit",
             Refusal::UnknownSeries => "unknown_series",
+            Refusal::Unreadable => "unreadable",
         }
     }
 }
@@ -97,6 +101,13 @@ pub struct Stats {
     pub sample_bytes: usize,
     /// None for a store in memory.
     pub log: Option<LogStats>,
+    /// Files of sealed blocks, and their bytes.
+    pub segments: usize,
+    pub segment_bytes: u64,
+    /// Blocks that were wanted from a segment and could not be read, each time counted.
+    pub unreadable_total: u64,
+    /// Samples that the start missed in segments.
+    pub lost_total: u64,
 }
 
 /// How the log on disk is doing.

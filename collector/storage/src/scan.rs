@@ -6,7 +6,8 @@ use std::sync::Arc;
 use telemetry::{Histogram, Labels, Matcher, Timestamp};
 
 use crate::Storage;
-use crate::block::{DecodedTimes, TimeColumn};
+use crate::block::{Block, DecodedTimes, TimeColumn};
+use crate::disk::segment::BlockReader;
 use crate::group::SeriesKey;
 use crate::head::Head;
 use crate::plain::Plain;
@@ -67,6 +68,7 @@ impl Storage {
         let mut scan = Scan { start: self.clamp(start), end: end.0, ..Scan::default() };
         for (part, ids) in ids.chunks(VISITED_AT_ONCE).enumerate() {
             let head = self.read();
+            scan.reader.renew(&head.segments);
             for (index, id) in ids.iter().enumerate() {
                 if !head.index.lives(id.key()) {
                     continue;
@@ -96,6 +98,7 @@ struct Scan {
     within: (usize, usize),
     values: Vec<f64>,
     scratch: Vec<u64>,
+    reader: BlockReader,
     /// Plain times that were cut last, and where.
     cut: ((usize, usize), (usize, usize)),
 }
@@ -139,20 +142,38 @@ impl Scan {
             && self.parts.len() == blocks.len()
             && self.parts.iter().zip(blocks).all(|(part, block)| Arc::ptr_eq(part, &block.times));
         if !same {
-            self.parts.clear();
-            self.times.clear();
-            for block in blocks {
-                self.parts.push(block.times.clone());
-                self.times.extend_from_slice(self.decoded.of(&block.times));
-            }
-            self.times.extend_from_slice(times);
-            self.hot = hot;
-            self.within = bounds(&self.times, self.start, self.end);
+            self.join_times(blocks, times, hot);
         }
         self.values.clear();
-        for block in blocks {
-            block.append_values(&mut self.values, &mut self.scratch);
+        for (at, block) in blocks.iter().enumerate() {
+            if block.append_values(&mut self.reader, &mut self.values, &mut self.scratch).is_none() {
+                return self.join_readable(&blocks[..at], &blocks[at + 1..], times, values);
+            }
         }
+        values.append_to(&mut self.values);
+    }
+
+    fn join_times(&mut self, blocks: &[Block], times: &[i64], hot: (usize, usize)) {
+        self.parts.clear();
+        self.times.clear();
+        for block in blocks {
+            self.parts.push(block.times.clone());
+            self.times.extend_from_slice(self.decoded.of(&block.times));
+        }
+        self.times.extend_from_slice(times);
+        self.hot = hot;
+        self.within = bounds(&self.times, self.start, self.end);
+    }
+
+    /// Without the blocks that cannot be read: those before the first of them have been.
+    fn join_readable(&mut self, read: &[Block], rest: &[Block], times: &[i64], values: Plain<'_>) {
+        let mut readable = read.to_vec();
+        for block in rest {
+            if block.append_values(&mut self.reader, &mut self.values, &mut self.scratch).is_some() {
+                readable.push(block.clone());
+            }
+        }
+        self.join_times(&readable, times, (times.as_ptr() as usize, times.len()));
         values.append_to(&mut self.values);
     }
 }

@@ -5,12 +5,14 @@
 //! ([`OwnHot`]), or, where series are written together, in a row of their [`crate::group::Group`].
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 use telemetry::Timestamp;
 
 use crate::Refusal;
 use crate::block::{Block, DecodedTimes, TimeColumns};
+use crate::disk::segment::{BlockReader, Segments};
 use crate::plain::Plain;
 
 /// Plain samples of a series of its own are sealed when there are this many, …
@@ -109,10 +111,10 @@ impl Series {
         time: i64,
         value: f64,
         within: bool,
-        columns: &mut TimeColumns,
+        (columns, segments): (&mut TimeColumns, &Arc<Segments>),
     ) -> Result<Insert, Refusal> {
         if let Some(block) = self.block_for(time) {
-            return self.insert_sealed(block, time, value, within, columns);
+            return self.insert_sealed(block, time, value, within, (columns, segments));
         }
         let own = self.own();
         let Some(at) = place(own.samples(), time, value, within)? else { return Ok(Insert::Repeated) };
@@ -144,9 +146,10 @@ impl Series {
         time: i64,
         value: f64,
         within: bool,
-        columns: &mut TimeColumns,
+        (columns, segments): (&mut TimeColumns, &Arc<Segments>),
     ) -> Result<Insert, Refusal> {
-        let (mut times, mut values) = self.blocks[block].decode();
+        let decoded = self.blocks[block].decode(&mut BlockReader::new(segments));
+        let (mut times, mut values) = decoded.ok_or(Refusal::Unreadable)?;
         let Some(at) = place((&times, Plain::Wide(&values)), time, value, within)? else { return Ok(Insert::Repeated) };
         times.insert(at, time);
         values.insert(at, value);
@@ -184,24 +187,44 @@ impl Series {
         // A million of these lists: room for more than there is would be a good part of their memory.
         self.blocks.reserve_exact(1);
         self.blocks.push(block);
-        let small = |block: &Block| block.count() <= BLOCK_LEN_SMALL;
         let len = self.blocks.len();
         if let Some(pair) = len.checked_sub(2)
             && self.blocks[pair].count() + self.blocks[pair + 1].count() <= BLOCK_LEN_SMALL
+            && self.blocks[pair].is_in_memory()
         {
             return self.join(pair..len, columns);
         }
         // All but the newest are as large as they get.
         if let Some(from) = len.checked_sub(JOINED + 1)
-            && self.blocks[from..len - 1].iter().all(small)
+            && self.blocks[from..len - 1].iter().all(may_grow)
         {
             self.join(from..len - 1, columns);
         }
     }
 
+    /// The blocks that do not grow any more and are still in memory; what comes after the last large block may be joined.
+    pub(crate) fn settled(blocks: &[Block]) -> impl Iterator<Item = usize> + use<'_> {
+        let grown = blocks.len().saturating_sub(1);
+        let end = blocks[..grown].iter().rposition(|block| !may_grow(block)).map_or(0, |last| last + 1);
+        (0..end).filter(|at| blocks[*at].is_in_memory())
+    }
+
+    /// Puts a stored block in the place of those in memory that have the same samples, if they are still there: samples
+    /// are only added to blocks, or go with them, so from when to when and how many says which they are.
+    pub(crate) fn give_up(&mut self, stored: Block) {
+        let at = self.blocks.partition_point(|block| block.first() < stored.first());
+        let same = |block: &&mut Block| Arc::ptr_eq(&block.times, &stored.times) && block.is_in_memory();
+        if let Some(block) = self.blocks.get_mut(at).filter(same) {
+            *block = stored;
+        }
+    }
+
     fn join(&mut self, parts: Range<usize>, columns: &mut TimeColumns) {
         let blocks = &self.blocks[parts.clone()];
-        let values: Vec<f64> = blocks.iter().flat_map(Block::decode_values).collect();
+        let (mut values, mut reader, mut scratch) = (Vec::new(), BlockReader::default(), Vec::new());
+        for block in blocks {
+            block.append_values(&mut reader, &mut values, &mut scratch).expect("what is joined is in memory");
+        }
         let joined = Block::over(columns.join(blocks.iter().map(|block| &block.times)), &values);
         self.blocks.splice(parts, [joined]);
         self.blocks.shrink_to_fit();
@@ -274,7 +297,8 @@ pub(crate) struct SampleRange {
 }
 
 impl SampleRange {
-    pub(crate) fn into_samples(self, decoded: &mut DecodedTimes) -> Vec<(Timestamp, f64)> {
+    /// Without what cannot be read.
+    pub(crate) fn into_samples(self, decoded: &mut DecodedTimes, reader: &mut BlockReader) -> Vec<(Timestamp, f64)> {
         if self.blocks.is_empty() {
             return self.hot;
         }
@@ -282,9 +306,10 @@ impl SampleRange {
             self.blocks.iter().map(|block| bounds(decoded.of(&block.times), self.start, self.end)).collect();
         let sealed_len: usize = parts.iter().map(|(from, to)| to - from).sum();
         let mut samples = Vec::with_capacity(sealed_len + self.hot.len());
+        let (mut values, mut scratch) = (Vec::new(), Vec::new());
         for (block, (from, to)) in self.blocks.iter().zip(parts) {
-            if from < to {
-                let values = block.decode_values();
+            values.clear();
+            if from < to && block.append_values(reader, &mut values, &mut scratch).is_some() {
                 let times = decoded.of(&block.times)[from..to].iter().map(|time| Timestamp(*time));
                 samples.extend(times.zip(values[from..to].iter().copied()));
             }
@@ -292,6 +317,10 @@ impl SampleRange {
         samples.extend(self.hot);
         samples
     }
+}
+
+fn may_grow(block: &Block) -> bool {
+    block.count() <= BLOCK_LEN_SMALL && block.is_in_memory()
 }
 
 /// Where a late sample belongs; None if it is there already.

@@ -1,7 +1,9 @@
-//! Writing a checkpoint: every series with its samples, at least as of the beginning of a log.
+//! Writing a checkpoint: every series with its samples, at least as of the beginning of a log. Blocks that do not grow
+//! any more go to a segment on the way, and the checkpoint says where they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::hash::Hash;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,16 +11,23 @@ use std::sync::Arc;
 use telemetry::{Histogram, Labels};
 
 use super::frame::{Header, RecordWriter};
-use super::{Checkpoint, Directory};
-use crate::block::{Block, TimeColumn};
+use super::segment::{Place, SegmentWriter, Segments};
+use super::{Checkpoint, Directory, Disk};
+use crate::block::{Block, TimeColumn, Values};
 use crate::column::{encode_times, encode_values, push_varint, zigzag};
 use crate::histograms;
+use crate::series::Series;
 
 pub(super) const CHECKPOINT_MAGIC: [u8; 8] = *b"picketcp";
 
 pub(super) const BEGIN: u8 = 1;
+/// Series whose blocks are all here; format version 4.
 pub(super) const SERIES: u8 = 2;
 pub(super) const END: u8 = 3;
+/// Series whose blocks are here or in segments.
+pub(super) const SERIES_AND_PLACES: u8 = 4;
+/// In a block's length: it is in a segment.
+pub(super) const STORED: u64 = 1;
 
 /// Records are cut at this size.
 const RECORD_LEN_TARGET: usize = 1 << 20;
@@ -40,32 +49,60 @@ pub(crate) trait State {
     fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)>;
 }
 
-/// Writes the checkpoint beside its place, makes it durable, and moves it there.
-pub(crate) fn write(directory: &Directory, number: u64, state: &impl State) -> io::Result<Checkpoint> {
-    let path = directory.checkpoint_path(number);
-    let unfinished = path.with_extension("unfinished");
-    let written = write_file(&unfinished, state)?;
-    fs::rename(&unfinished, &path)?;
-    directory.sync()?;
-    Ok(written)
+/// What a checkpoint has put into segments.
+pub(crate) struct Moved {
+    /// All segments there are now.
+    pub(crate) segments: Segments,
+    /// Those that the checkpoint needs.
+    pub(crate) used: HashSet<u16>,
+    /// What may stand in the place of a series' own blocks from now on, by series id.
+    pub(crate) blocks: Vec<(u32, Block)>,
 }
 
-fn write_file(path: &Path, state: &impl State) -> io::Result<Checkpoint> {
+/// Writes the checkpoint beside its place, makes it durable, and moves it there.
+pub(crate) fn write(
+    disk: &mut Disk,
+    number: u64,
+    segments: &Segments,
+    state: &impl State,
+) -> io::Result<(Checkpoint, Moved)> {
+    let Disk { directory, segments: writer } = disk;
+    let path = directory.checkpoint_path(number);
+    let unfinished = path.with_extension("unfinished");
+    writer.begin(segments);
+    let moving = Moving { directory, writer, used: HashSet::new(), blocks: Vec::new() };
+    let written = write_file(&unfinished, state, moving).and_then(|written| {
+        fs::rename(&unfinished, &path)?;
+        directory.sync()?;
+        Ok(written)
+    });
+    if written.is_err() {
+        // On a full disk this is room for the next attempt.
+        writer.abandon();
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
+}
+
+fn write_file(path: &Path, state: &impl State, mut moving: Moving<'_>) -> io::Result<(Checkpoint, Moved)> {
     let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
-    let mut writer = RecordWriter::new(file, Header { magic: CHECKPOINT_MAGIC, continues_at: 0 })?;
+    let mut writer = RecordWriter::new(file, Header::new(CHECKPOINT_MAGIC, 0))?;
     let mut payload = vec![BEGIN];
     push_varint(&mut payload, zigzag(state.oldest()));
     writer.record(&payload)?;
 
-    let mut columns = ColumnNumbers::default();
+    let (mut columns, mut ends) = (ColumnNumbers::default(), PlaceEnds::<u16>::default());
     payload.clear();
     let (mut series, mut next) = (0, 0);
-    while let Some((entries, after)) = state.part(next) {
-        for entry in &entries {
+    while let Some((mut entries, after)) = state.part(next) {
+        for entry in &mut entries {
+            moving.settle(entry)?;
             if payload.is_empty() {
-                payload.push(SERIES);
+                payload.push(SERIES_AND_PLACES);
             }
-            push_series(&mut payload, entry, &mut columns);
+            push_series(&mut payload, entry, &mut columns, |place| {
+                (moving.number(place), ends.skipped(place.slot, place))
+            });
             if payload.len() >= RECORD_LEN_TARGET {
                 writer.record(&payload)?;
                 payload.clear();
@@ -83,8 +120,64 @@ fn write_file(path: &Path, state: &impl State) -> io::Result<Checkpoint> {
     push_varint(&mut payload, u64::from(next));
     writer.record(&payload)?;
     let bytes = writer.written;
+    let moved = moving.finish()?;
     writer.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    Ok(Checkpoint { series, bytes })
+    Ok((Checkpoint { series, bytes, blocks_moved: moved.blocks.len() }, moved))
+}
+
+/// Moves blocks to segments.
+struct Moving<'d> {
+    directory: &'d Directory,
+    writer: &'d mut SegmentWriter,
+    used: HashSet<u16>,
+    blocks: Vec<(u32, Block)>,
+}
+
+impl Moving<'_> {
+    fn settle(&mut self, entry: &mut Entry) -> io::Result<()> {
+        let settled: Vec<usize> = Series::settled(&entry.blocks).collect();
+        for at in settled {
+            let block = &mut entry.blocks[at];
+            let Values::Memory(values) = &block.values else { continue };
+            if let Some(place) = self.writer.push(self.directory, &block.times, values)? {
+                block.values = Values::Stored(place);
+                self.blocks.push((entry.id, block.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the segment, which the checkpoint needs from now on.
+    fn number(&mut self, place: Place) -> u64 {
+        self.used.insert(place.slot);
+        self.writer.number(place.slot)
+    }
+
+    /// The segments are on disk.
+    fn finish(self) -> io::Result<Moved> {
+        let Moving { directory, writer, used, blocks } = self;
+        Ok(Moved { segments: writer.sync(directory)?, used, blocks })
+    }
+}
+
+/// Where the last block of each segment ended, by segment: most begin where another ended.
+#[derive(Default)]
+pub(super) struct PlaceEnds<K>(HashMap<K, u64>);
+
+impl<K: Hash + Eq> PlaceEnds<K> {
+    /// How far behind the end of the last one a block begins.
+    fn skipped(&mut self, segment: K, place: Place) -> i64 {
+        let end = self.0.insert(segment, place.end()).unwrap_or(0);
+        i64::from(place.offset) - end as i64
+    }
+
+    /// Where a block begins, and where it ends.
+    pub(super) fn offset(&mut self, segment: K, skipped: i64, len: u16) -> Option<u32> {
+        let end = self.0.entry(segment).or_default();
+        let offset = u32::try_from(i64::try_from(*end).ok()?.checked_add(skipped)?).ok()?;
+        *end = Place { slot: 0, len, offset }.end();
+        Some(offset)
+    }
 }
 
 /// Columns of times are shared by many blocks and written once.
@@ -95,7 +188,13 @@ struct ColumnNumbers {
     held: Vec<Arc<TimeColumn>>,
 }
 
-fn push_series(payload: &mut Vec<u8>, entry: &Entry, columns: &mut ColumnNumbers) {
+/// `name` gives the number of a place's segment, and how far behind the block before it in there the block is.
+fn push_series(
+    payload: &mut Vec<u8>,
+    entry: &Entry,
+    columns: &mut ColumnNumbers,
+    mut name: impl FnMut(Place) -> (u64, i64),
+) {
     let Entry { id, labels, blocks, times, values, histograms } = entry;
     push_varint(payload, u64::from(*id));
     push_bytes(payload, labels.encoded().as_bytes());
@@ -117,7 +216,18 @@ fn push_series(payload: &mut Vec<u8>, entry: &Entry, columns: &mut ColumnNumbers
                 push_bytes(payload, &block.times.bytes);
             }
         }
-        push_bytes(payload, &block.values);
+        match &block.values {
+            Values::Memory(values) => {
+                push_varint(payload, (values.len() as u64) << 1);
+                payload.extend_from_slice(values);
+            }
+            Values::Stored(place) => {
+                let (number, skipped) = name(*place);
+                push_varint(payload, u64::from(place.len) << 1 | STORED);
+                push_varint(payload, number);
+                push_varint(payload, zigzag(skipped));
+            }
+        }
     }
     push_varint(payload, histograms.len() as u64);
     for (time, histogram) in histograms {

@@ -8,7 +8,7 @@ use std::path::Path;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::compress_bound;
 
-use super::{FORMAT_VERSION, OpenError, io_error};
+use super::{FORMAT_VERSION, FORMAT_VERSION_OLDEST, OpenError, io_error};
 
 /// A longer record was never written; a length beyond this is damage.
 pub(crate) const RECORD_LEN_MAX: usize = 64 << 20;
@@ -25,16 +25,32 @@ pub(crate) const HEADER_LEN: usize = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) magic: [u8; 8],
+    version: u16,
     /// The length at which the log before this one ended, if this one goes on from there: it is of no use behind a
     /// shorter one. Zero for a log that follows a gap, and for a checkpoint.
     pub(crate) continues_at: u64,
 }
 
 impl Header {
+    pub(crate) fn new(magic: [u8; 8], continues_at: u64) -> Self {
+        Header { magic, version: FORMAT_VERSION, continues_at }
+    }
+
+    /// None for what is no whole header; one of another version is refused.
+    pub(crate) fn read(path: &Path, bytes: &[u8; HEADER_LEN], magic: [u8; 8]) -> Result<Option<Header>, OpenError> {
+        let version = u16::from_le_bytes([bytes[8], bytes[9]]);
+        if bytes[..8] == magic && !(FORMAT_VERSION_OLDEST..=FORMAT_VERSION).contains(&version) {
+            return Err(OpenError::Version { file: path.to_owned(), found: version });
+        }
+        let [.., a, b, c, d, e, f, g, h, _, _, _, _] = *bytes;
+        let header = Header { magic, version, continues_at: u64::from_le_bytes([a, b, c, d, e, f, g, h]) };
+        Ok((header.to_bytes() == *bytes).then_some(header))
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(&self.magic);
-        bytes[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.version.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.continues_at.to_le_bytes());
         let checksum = crc32fast::hash(&bytes[..20]);
         bytes[20..].copy_from_slice(&checksum.to_le_bytes());
@@ -106,13 +122,7 @@ impl Records {
         let mut file = BufReader::with_capacity(1 << 18, file);
         let mut bytes = [0; HEADER_LEN];
         let whole = read_whole(&mut file, &mut bytes).map_err(io_error("read", path))?;
-        let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if whole && bytes[..8] == magic && version != FORMAT_VERSION {
-            return Err(OpenError::Version { file: path.to_owned(), found: version });
-        }
-        let [.., a, b, c, d, e, f, g, h, _, _, _, _] = bytes;
-        let header = Header { magic, continues_at: u64::from_le_bytes([a, b, c, d, e, f, g, h]) };
-        let header = (whole && header.to_bytes() == bytes).then_some(header);
+        let header = if whole { Header::read(path, &bytes, magic)? } else { None };
         let whole_len = if header.is_some() { HEADER_LEN as u64 } else { 0 };
         let decompressor = Decompressor::new().ok();
         Ok(Records { file, header, file_len, whole_len, stored: Vec::new(), plain: Vec::new(), decompressor })

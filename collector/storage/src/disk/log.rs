@@ -49,7 +49,7 @@ impl Log {
 
     /// Starts a log, as [`Log::create`] does, in an empty file.
     pub(crate) fn begin(mut file: File, number: u64, continues_at: u64) -> io::Result<Self> {
-        file.write_all(&Header { magic: LOG_MAGIC, continues_at }.to_bytes())?;
+        file.write_all(&Header::new(LOG_MAGIC, continues_at).to_bytes())?;
         Ok(Log::over(file, number, HEADER_LEN as u64))
     }
 

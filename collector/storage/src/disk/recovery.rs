@@ -6,18 +6,26 @@ use super::frame::{HEADER_LEN, Records};
 use super::log::{LOG_MAGIC, Log};
 use super::record::{Newest, replay};
 use super::restore;
-use super::{Directory, OpenError, Recovery, io_error};
+use super::segment::{Finder, SegmentWriter, Segments};
+use super::{Directory, Disk, OpenError, Recovery, io_error};
 use crate::head::{Head, Recovering};
 
-/// The state that the directory holds, with the log open to go on; and the oldest time that is kept.
-pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), OpenError> {
+/// The state that the directory holds, with the log open to go on; the oldest time that is kept; and what it takes to
+/// write there.
+pub(crate) fn recover(directory: Directory) -> Result<(Head, i64, Recovery, Disk), OpenError> {
+    let (head, oldest, recovery, next_segment) = read(&directory)?;
+    Ok((head, oldest, recovery, Disk { directory, segments: SegmentWriter::new(next_segment) }))
+}
+
+/// The same, and the number that the next segment may have.
+fn read(directory: &Directory) -> Result<(Head, i64, Recovery, u64), OpenError> {
     directory.remove_unfinished().map_err(io_error("clean up", &directory.path))?;
     let listing = |prefix| directory.numbers(prefix).map_err(io_error("list", &directory.path));
     let checkpoint = listing("checkpoint-")?.last().copied();
     let logs = listing("log-")?;
-    let (mut head, mut oldest) = match checkpoint {
-        Some(number) => restore::restore(&directory.checkpoint_path(number))?,
-        None => (Head::default(), i64::MIN),
+    let (mut head, mut oldest, finder) = match checkpoint {
+        Some(number) => restore::restore(directory, number)?,
+        None => (Head::default(), i64::MIN, Finder::default()),
     };
     let start = checkpoint.unwrap_or(0);
     let newest_log = logs.last().copied();
@@ -27,8 +35,9 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
         return Err(OpenError::Damaged { file: directory.log_path(*first), what: "the checkpoint before it is gone" });
     }
 
-    let mut recovery = Recovery::default();
-    let mut state = Recovering { head: &mut head, oldest };
+    let segments_set_aside = finder.set_aside;
+    let mut recovery = Recovery { segments_set_aside, ..Recovery::default() };
+    let mut state = Recovering { head: &mut head, oldest, samples_lost: finder.samples_lost };
     let mut end = LogEnd { number: start, whole_len: 0, is_whole: true };
     for number in start..=newest_log.unwrap_or(0) {
         let predecessor_len = (number > start).then_some(end.whole_len);
@@ -41,6 +50,7 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
         }
     }
     oldest = state.oldest;
+    recovery.samples_lost = state.samples_lost;
     head.expire_samples(oldest);
     head.index.find_free_ids();
     recovery.series = head.index.len();
@@ -63,7 +73,11 @@ pub(crate) fn recover(directory: &Directory) -> Result<(Head, i64, Recovery), Op
         }
     }
     head.log = Some(open_log(directory, &end)?);
-    Ok((head, oldest, recovery))
+    // What a checkpoint that was cut short had begun.
+    let mut segments = Segments::clone(&head.segments);
+    segments.remove_unused(directory, |_| true).map_err(io_error("clean up", &directory.path))?;
+    let next_segment = directory.next_segment().map_err(io_error("list", &directory.path))?;
+    Ok((head, oldest, recovery, next_segment.max(finder.next_number())))
 }
 
 /// How far a log could be read.
@@ -107,7 +121,7 @@ fn read_log(
 /// The state that records make, up to the first that cannot be.
 pub(crate) fn replay_all<'r>(records: impl IntoIterator<Item = &'r [u8]>) -> (Head, i64) {
     let (mut head, mut newest) = (Head::default(), Newest::default());
-    let mut state = Recovering { head: &mut head, oldest: i64::MIN };
+    let mut state = Recovering { head: &mut head, oldest: i64::MIN, samples_lost: 0 };
     let _ = records.into_iter().try_for_each(|payload| replay(payload, &mut newest, &mut state));
     let oldest = state.oldest;
     head.expire_samples(oldest);

@@ -9,10 +9,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use telemetry::{Histogram, Labels};
 
-use super::checkpoint::{BEGIN, CHECKPOINT_MAGIC, END, SERIES};
+use super::checkpoint::{BEGIN, CHECKPOINT_MAGIC, END, PlaceEnds, SERIES, SERIES_AND_PLACES, STORED};
 use super::frame::Records;
-use super::{OpenError, io_error};
-use crate::block::{Block, TimeColumn, TimeColumns};
+use super::segment::Finder;
+use super::{Directory, OpenError, io_error};
+use crate::block::{Block, TimeColumn, TimeColumns, Values};
 use crate::column::{Reader, unzigzag};
 use crate::head::Head;
 use crate::histograms;
@@ -39,13 +40,15 @@ enum Part {
     },
 }
 
-/// The state that a checkpoint holds, and the oldest time that is kept; or says that it is damaged.
-pub(crate) fn restore(path: &Path) -> Result<(Head, i64), OpenError> {
+/// The state that a checkpoint holds, the oldest time that is kept, and what was found of segments; or says that the
+/// checkpoint is damaged.
+pub(crate) fn restore(directory: &Directory, number: u64) -> Result<(Head, i64, Finder), OpenError> {
+    let path = &directory.checkpoint_path(number);
     let (mut head, mut oldest) = (Head::default(), i64::MIN);
     let damaged = |what| OpenError::Damaged { file: path.to_owned(), what };
-    std::thread::scope(|scope| {
+    let finder = std::thread::scope(|scope| {
         let (sender, parts): (SyncSender<Part>, Receiver<Part>) = sync_channel(WAITING_MAX);
-        let parser = scope.spawn(move || parse(path, &sender));
+        let parser = scope.spawn(move || Parser::new(directory, path).parse(&sender));
         for part in parts {
             match part {
                 Part::Begin(time) => oldest = time,
@@ -57,83 +60,148 @@ pub(crate) fn restore(path: &Path) -> Result<(Head, i64), OpenError> {
                 Part::End { ids_len } => head.index.reserve_ids(ids_len),
             }
         }
-        head.columns = parser.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(())
+        let parsed = parser.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        head.columns = parsed.columns;
+        Ok(parsed.finder)
     })?;
-    Ok((head, oldest))
+    head.segments = Arc::new(finder.segments.clone());
+    Ok((head, oldest, finder))
 }
 
-/// Ends early if nobody listens any more.
-fn parse(path: &Path, parts: &SyncSender<Part>) -> Result<TimeColumns, OpenError> {
-    let damaged = |what| OpenError::Damaged { file: path.to_owned(), what };
-    let mut records = Records::open(path, CHECKPOINT_MAGIC)?;
-    let (mut columns, mut numbered, mut count) = (TimeColumns::default(), Vec::new(), 0);
-    loop {
-        let record = records.next().map_err(io_error("read", path))?;
-        let Some(payload) = record else { return Err(damaged("it ends too early")) };
-        let mut reader = Reader::new(payload);
-        let part = match reader.byte() {
-            Some(BEGIN) => {
-                let oldest = reader.varint().map(unzigzag);
-                Part::Begin(oldest.ok_or_else(|| damaged("its beginning cannot be read"))?)
-            }
-            Some(SERIES) => {
-                let mut all = Vec::new();
-                while !reader.is_empty() {
-                    let series = read_series(&mut reader, &mut columns, &mut numbered);
-                    all.push(series.ok_or_else(|| damaged("a series cannot be read"))?);
+struct Parser<'d> {
+    directory: &'d Directory,
+    path: &'d Path,
+    columns: TimeColumns,
+    /// By the number that they have in the checkpoint.
+    numbered: Vec<Arc<TimeColumn>>,
+    finder: Finder,
+    ends: PlaceEnds<u64>,
+}
+
+impl<'d> Parser<'d> {
+    fn new(directory: &'d Directory, path: &'d Path) -> Self {
+        let (columns, finder, ends) = (TimeColumns::default(), Finder::default(), PlaceEnds::default());
+        Parser { directory, path, columns, numbered: Vec::new(), finder, ends }
+    }
+
+    fn damaged(&self, what: &'static str) -> OpenError {
+        OpenError::Damaged { file: self.path.to_owned(), what }
+    }
+
+    /// Ends early if nobody listens any more.
+    fn parse(mut self, parts: &SyncSender<Part>) -> Result<Self, OpenError> {
+        let mut records = Records::open(self.path, CHECKPOINT_MAGIC)?;
+        let mut count = 0;
+        loop {
+            let record = records.next().map_err(io_error("read", self.path))?;
+            let Some(payload) = record else { return Err(self.damaged("it ends too early")) };
+            let mut reader = Reader::new(payload);
+            let part = match reader.byte() {
+                Some(BEGIN) => {
+                    let oldest = reader.varint().map(unzigzag);
+                    Part::Begin(oldest.ok_or_else(|| self.damaged("its beginning cannot be read"))?)
                 }
-                count += all.len() as u64;
-                Part::Series(all)
+                Some(kind @ (SERIES | SERIES_AND_PLACES)) => {
+                    let mut all = Vec::new();
+                    while !reader.is_empty() {
+                        let series = self.series(&mut reader, kind == SERIES_AND_PLACES)?;
+                        all.push(series.ok_or_else(|| self.damaged("a series cannot be read"))?);
+                    }
+                    count += all.len() as u64;
+                    Part::Series(all)
+                }
+                Some(END) if reader.varint() == Some(count) => {
+                    let ids_len = reader.varint().and_then(|len| u32::try_from(len).ok());
+                    Part::End { ids_len: ids_len.ok_or_else(|| self.damaged("its end cannot be read"))? as usize }
+                }
+                _ => return Err(self.damaged("an unknown record")),
+            };
+            let is_end = matches!(part, Part::End { .. });
+            if parts.send(part).is_err() || is_end {
+                return Ok(self);
             }
-            Some(END) if reader.varint() == Some(count) => {
-                let ids_len = reader.varint().and_then(|len| u32::try_from(len).ok());
-                Part::End { ids_len: ids_len.ok_or_else(|| damaged("its end cannot be read"))? as usize }
-            }
-            _ => return Err(damaged("an unknown record")),
-        };
-        let is_end = matches!(part, Part::End { .. });
-        if parts.send(part).is_err() || is_end {
-            return Ok(columns);
         }
     }
+
+    /// None for what cannot be; an error where a segment cannot be looked at.
+    fn series(&mut self, reader: &mut Reader<'_>, places: bool) -> Result<Option<RestoredSeries>, OpenError> {
+        let Some((id, labels, plain)) = self.beginning(reader) else { return Ok(None) };
+        let Some(blocks_len) = reader.varint() else { return Ok(None) };
+        let mut blocks = Vec::new();
+        for _ in 0..blocks_len {
+            let Some(times) = self.times(reader) else { return Ok(None) };
+            let values = match places {
+                true => match self.values(reader, &times)? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                },
+                false => match read_bytes(reader) {
+                    Some(bytes) => Some(Values::Memory(bytes.into())),
+                    None => return Ok(None),
+                },
+            };
+            blocks.extend(values.map(|values| Block { times, values }));
+        }
+        blocks.extend(plain);
+        blocks.shrink_to_fit();
+        let histograms = read_histograms(reader);
+        Ok(histograms.map(|histograms| RestoredSeries { id, labels, series: Series::sealed(blocks), histograms }))
+    }
+
+    /// Id, labels, and the plain samples as a block.
+    fn beginning(&mut self, reader: &mut Reader<'_>) -> Option<(u32, Labels, Option<Block>)> {
+        let id = u32::try_from(reader.varint()?).ok()?;
+        let labels = Labels::from_encoded(std::str::from_utf8(read_bytes(reader)?).ok()?)?;
+        let plain_len = usize::try_from(reader.varint()?).ok()?;
+        let (times, values) = (read_bytes(reader)?, read_bytes(reader)?);
+        let plain = match plain_len {
+            0 => None,
+            len => Some(Block { times: self.columns.encoded(times, len)?, values: Values::Memory(values.into()) }),
+        };
+        Some((id, labels, plain))
+    }
+
+    fn times(&mut self, reader: &mut Reader<'_>) -> Option<Arc<TimeColumn>> {
+        if let Some(index) = usize::try_from(reader.varint()?).ok()?.checked_sub(1) {
+            return self.numbered.get(index).cloned();
+        }
+        let (first, last) = (unzigzag(reader.varint()?), unzigzag(reader.varint()?));
+        let count = usize::try_from(reader.varint()?).ok()?;
+        let column = self.columns.add(TimeColumn { first, last, count, bytes: read_bytes(reader)?.into() });
+        self.numbered.push(column.clone());
+        Some(column)
+    }
+
+    /// None for what cannot be; within, None for values that are not where they should be, which are counted.
+    fn values(&mut self, reader: &mut Reader<'_>, times: &TimeColumn) -> Result<Option<Option<Values>>, OpenError> {
+        let Some(word) = reader.varint() else { return Ok(None) };
+        if word & STORED == 0 {
+            let bytes = usize::try_from(word >> 1).ok().and_then(|len| reader.take(len));
+            return Ok(bytes.map(|bytes| Some(Values::Memory(bytes.into()))));
+        }
+        let Some((number, offset, len)) = self.place(word, reader) else { return Ok(None) };
+        let place = self.finder.place(self.directory, number, offset, len)?;
+        if place.is_none() {
+            self.finder.samples_lost += times.count as u64;
+        }
+        Ok(Some(place.map(Values::Stored)))
+    }
+
+    fn place(&mut self, word: u64, reader: &mut Reader<'_>) -> Option<(u64, u32, u16)> {
+        let len = u16::try_from(word >> 1).ok()?;
+        let (number, skipped) = (reader.varint()?, unzigzag(reader.varint()?));
+        Some((number, self.ends.offset(number, skipped, len)?, len))
+    }
 }
 
-fn read_series(
-    reader: &mut Reader<'_>,
-    columns: &mut TimeColumns,
-    numbered: &mut Vec<Arc<TimeColumn>>,
-) -> Option<RestoredSeries> {
-    let id = u32::try_from(reader.varint()?).ok()?;
-    let labels = Labels::from_encoded(std::str::from_utf8(read_bytes(reader)?).ok()?)?;
-    let plain_len = usize::try_from(reader.varint()?).ok()?;
-    let (plain_times, plain_values) = (read_bytes(reader)?, read_bytes(reader)?);
-    let mut blocks = Vec::new();
-    let blocks_len = reader.varint()?;
-    for _ in 0..blocks_len {
-        let times = match usize::try_from(reader.varint()?).ok()?.checked_sub(1) {
-            Some(index) => numbered.get(index)?.clone(),
-            None => {
-                let (first, last) = (unzigzag(reader.varint()?), unzigzag(reader.varint()?));
-                let count = usize::try_from(reader.varint()?).ok()?;
-                let column = columns.add(TimeColumn { first, last, count, bytes: read_bytes(reader)?.into() });
-                numbered.push(column.clone());
-                column
-            }
-        };
-        blocks.push(Block { times, values: read_bytes(reader)?.into() });
-    }
-    if plain_len > 0 {
-        blocks.push(Block { times: columns.encoded(plain_times, plain_len)?, values: plain_values.into() });
-    }
-    blocks.shrink_to_fit();
-    let histograms_len = reader.varint()?;
+fn read_histograms(reader: &mut Reader<'_>) -> Option<Vec<(i64, Arc<Histogram>)>> {
+    let len = reader.varint()?;
     let mut histograms = Vec::new();
-    for _ in 0..histograms_len {
+    for _ in 0..len {
         let time = unzigzag(reader.varint()?);
         histograms.push((time, Arc::new(histograms::decode(read_bytes(reader)?)?)));
     }
-    Some(RestoredSeries { id, labels, series: Series::sealed(blocks), histograms })
+    Some(histograms)
 }
 
 fn read_bytes<'b>(reader: &mut Reader<'b>) -> Option<&'b [u8]> {

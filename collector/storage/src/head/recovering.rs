@@ -2,6 +2,7 @@
 
 use telemetry::{Histogram, Labels};
 
+use crate::Refusal;
 use crate::disk::record::Replay;
 use crate::disk::restore::RestoredSeries;
 use crate::series::Insert;
@@ -32,6 +33,8 @@ impl Head {
 pub(crate) struct Recovering<'h> {
     pub(crate) head: &'h mut Head,
     pub(crate) oldest: i64,
+    /// Late ones for blocks that cannot be read.
+    pub(crate) samples_lost: u64,
 }
 
 impl Replay for Recovering<'_> {
@@ -49,8 +52,11 @@ impl Replay for Recovering<'_> {
         if !self.head.index.is_alive(id) {
             return None;
         }
-        if self.head.place(id, time, value, i64::MAX).ok()? == Insert::Added {
-            self.head.samples += 1;
+        match self.head.place(id, time, value, i64::MAX) {
+            Ok(Insert::Added) => self.head.samples += 1,
+            Ok(Insert::Repeated) => {}
+            Err(Refusal::Unreadable) => self.samples_lost += 1,
+            Err(_) => return None,
         }
         Some(())
     }

@@ -112,7 +112,7 @@ impl Head {
         self.rows_mut(group).begin(slot, line, value);
         self.samples += 1;
         if let Some(log) = &mut self.log {
-            log.sample(id, time, value, newest.map(|(_, value)| value));
+            log.sample(id, time, value, newest.and_then(|(_, value)| value));
         }
         Ok(())
     }

@@ -3,28 +3,30 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use telemetry::stale_nan;
+
 use super::*;
 use crate::disk::log::Log;
 
-fn open(directory: &Path) -> (Storage, Recovery) {
+pub(super) fn open(directory: &Path) -> (Storage, Recovery) {
     Storage::open(directory, config()).unwrap()
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config { retention: Duration::from_secs(3600), ..Config::default() }
 }
 
-fn everything(storage: &Storage) -> Vec<(Labels, Vec<(i64, u64)>)> {
+pub(super) fn everything(storage: &Storage) -> Vec<(Labels, Vec<(i64, u64)>)> {
     selected(storage, &[], i64::MIN, i64::MAX)
 }
 
 /// The newest log in the directory.
-fn newest_log(directory: &Path) -> PathBuf {
+pub(super) fn newest_log(directory: &Path) -> PathBuf {
     let logs = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     logs.filter(|path| path.to_str().unwrap().contains("log-")).max().unwrap()
 }
 
-fn copy_directory(from: &Path) -> tempfile::TempDir {
+pub(super) fn copy_directory(from: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -222,7 +224,7 @@ fn a_checkpoint_holds_everything_and_replaces_the_logs_before_it() {
     let mut files: Vec<_> =
         fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    assert_eq!(files, ["LOCK", "checkpoint-00000002", "log-00000002"]);
+    assert_eq!(files, ["LOCK", "checkpoint-00000002", "log-00000002", "segment-00000000"]);
     let (storage, recovery) = open(directory.path());
     assert!(everything(&storage) == before);
     assert_eq!((recovery.series, recovery.log_records, recovery.cut_bytes), (checkpoint.series, 0, 0));
@@ -260,7 +262,7 @@ fn files_that_must_not_be_guessed_at_are_refused_by_name() {
     let mut bytes = fs::read(&log).unwrap();
     bytes[8] = 9;
     fs::write(&log, bytes).unwrap();
-    assert!(message(newer.path()).contains("log-00000001 has format version 9, this program reads version 4"));
+    assert!(message(newer.path()).contains("log-00000001 has format version 9, this program reads versions 4 to 5"));
 
     let checkpoint = |directory: &Path| directory.join("checkpoint-00000001");
     let short = copy_directory(directory.path());

@@ -1,0 +1,132 @@
+//! What keeps the store small and safe beside appends and readers: expiry, syncing, checkpoints.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use telemetry::Timestamp;
+
+use crate::Storage;
+use crate::block::Block;
+use crate::disk::checkpoint::{Entry, Moved, State, write};
+use crate::disk::log::Log;
+use crate::disk::segment::Segments;
+use crate::disk::{Checkpoint, Directory};
+use crate::series::Series;
+
+/// A checkpoint is not worth its writing before the log has this length.
+const CHECKPOINT_LOG_LEN_MIN: u64 = 16 << 20;
+
+/// Series of a checkpoint that are collected at a time; so long do appends wait.
+const CHECKPOINT_PART: u32 = 2048;
+
+impl Storage {
+    /// Drops samples older than the retention and series that have none left. To be called every minute or so.
+    pub fn expire(&self, now: Timestamp) {
+        let oldest = self.oldest_at(now);
+        let mut head = self.write();
+        self.oldest.store(oldest, Ordering::Relaxed);
+        head.expire(oldest);
+    }
+
+    /// Makes everything appended so far outlast a loss of power. To be called every second or so, from a thread that
+    /// may wait for the disk; appends and readers go on meanwhile.
+    ///
+    /// # Errors
+    /// When the disk refuses, or when an earlier write failed and no checkpoint has made up for it yet.
+    pub fn sync(&self) -> io::Result<()> {
+        let (files, failure): (Vec<_>, _) = match &self.read().log {
+            Some(log) => (log.unsynced().collect(), log.failure().map(str::to_owned)),
+            None => (Vec::new(), None),
+        };
+        if let Some(failure) = failure {
+            return Err(io::Error::other(failure));
+        }
+        files.iter().try_for_each(|file| file.sync_data()).inspect_err(|error| {
+            // What the kernel could not write it may have forgotten: the log cannot be trusted any more.
+            if let Some(log) = &mut self.write().log {
+                log.fail(error);
+            }
+        })
+    }
+
+    /// Whether the log has become long enough, or has failed, so that [`Storage::checkpoint`] is worth its cost.
+    pub fn checkpoint_due(&self) -> bool {
+        let len_max = CHECKPOINT_LOG_LEN_MIN.max(self.checkpoint_len.load(Ordering::Relaxed));
+        self.read().log.as_ref().is_some_and(|log| log.len() > len_max || log.failure().is_some())
+    }
+
+    /// Writes down the whole state, so that the logs before it can go and the next start is quick. Appends and
+    /// readers go on meanwhile. None for a store in memory.
+    ///
+    /// # Errors
+    /// When a file cannot be written. What was on disk before is still there and still valid.
+    pub fn checkpoint(&self) -> io::Result<Option<Checkpoint>> {
+        let Some(disk) = &self.disk else { return Ok(None) };
+        let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(number) = self.read().log.as_ref().map(|log| log.number + 1) else { return Ok(None) };
+        // The name first: what is synced into the new log must not be lost with it.
+        let file = Log::prepare(&disk.directory.log_path(number))?;
+        disk.directory.sync()?;
+        let segments = {
+            let mut head = self.write();
+            let Some(log) = &mut head.log else { return Ok(None) };
+            let continues_at = if log.failure().is_none() { log.len() } else { 0 };
+            log.succeed(Log::begin(file, number, continues_at)?);
+            head.ids_pinned = true;
+            head.segments.clone()
+        };
+        let written = write(&mut disk, number, &segments, self);
+        let written = written.map(|(checkpoint, moved)| (checkpoint, self.give_up(moved)));
+        self.write().ids_pinned = false;
+        let (checkpoint, used) = written?;
+        self.checkpoint_len.store(checkpoint.bytes, Ordering::Relaxed);
+        if let Some(log) = &mut self.write().log {
+            log.checkpoint_written();
+        }
+        disk.directory.remove_before(number)?;
+        self.remove_segments(&disk.directory, used)?;
+        Ok(Some(checkpoint))
+    }
+
+    /// Puts the places of blocks that are on disk now where the blocks were. Returns what segments the checkpoint has.
+    fn give_up(&self, moved: Moved) -> HashSet<u16> {
+        self.write().segments = Arc::new(moved.segments);
+        for part in moved.blocks.chunks(CHECKPOINT_PART as usize) {
+            let mut head = self.write();
+            for (id, block) in part {
+                if let Some(series) = head.series.get_mut(*id as usize) {
+                    series.give_up(block.clone());
+                }
+            }
+        }
+        moved.used
+    }
+
+    /// Removes the segments of which neither the checkpoint nor a series has a block any more.
+    fn remove_segments(&self, directory: &Directory, mut used: HashSet<u16>) -> io::Result<()> {
+        for from in (0..self.read().series.len()).step_by(CHECKPOINT_PART as usize) {
+            let head = self.read();
+            let blocks = head.series.iter().skip(from).take(CHECKPOINT_PART as usize).flat_map(Series::blocks);
+            used.extend(blocks.filter_map(Block::slot));
+        }
+        let mut segments = Segments::clone(&self.read().segments);
+        segments.remove_unused(directory, |slot| used.contains(&slot))?;
+        self.write().segments = Arc::new(segments);
+        Ok(())
+    }
+}
+
+impl State for Storage {
+    fn oldest(&self) -> i64 {
+        self.oldest.load(Ordering::Relaxed)
+    }
+
+    fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)> {
+        let head = self.read();
+        let ids_len = head.index.ids_len() as u32;
+        let to = from.saturating_add(CHECKPOINT_PART).min(ids_len);
+        (from < to).then(|| ((from..to).filter_map(|id| head.entry(id)).collect(), to))
+    }
+}
