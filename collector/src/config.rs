@@ -59,6 +59,11 @@ pub struct Global {
     pub evaluation_interval: Duration,
     /// Put on everything that leaves: alerts above all.
     pub external_labels: Labels,
+    /// Of jobs that have none of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape_protocols: Option<Vec<crate::scrape::ScrapeProtocol>>,
+    pub scrape_native_histograms: bool,
+    pub always_scrape_classic_histograms: bool,
     /// Limits of jobs that set none; 0 is no limit.
     #[serde(with = "service::config::byte_size")]
     pub body_size_limit: u64,
@@ -77,6 +82,9 @@ impl Default for Global {
             scrape_timeout: DEFAULT_TIMEOUT,
             evaluation_interval: Duration::from_secs(60),
             external_labels: Labels::empty(),
+            scrape_protocols: None,
+            scrape_native_histograms: false,
+            always_scrape_classic_histograms: false,
             body_size_limit: 0,
             sample_limit: 0,
             label_limit: 0,
@@ -139,6 +147,7 @@ impl Config {
         if self.global.scrape_timeout > self.global.scrape_interval && self.global.scrape_timeout != DEFAULT_TIMEOUT {
             return Err("global scrape timeout greater than scrape interval".to_owned());
         }
+        crate::scrape::check_protocols(self.global.scrape_protocols.as_deref())?;
         let mut names = HashSet::new();
         for job in &self.scrape_configs {
             job.check()?;

@@ -6,15 +6,17 @@
 
 mod body;
 mod cache;
+mod config;
+mod native;
 mod own;
 mod pool;
+mod protocol;
 mod request;
 mod settings;
 mod target_task;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,215 +25,21 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use serde::{Deserialize, Serialize};
-use service::config::Secret;
+use serde::Serialize;
 use service::metrics::Metrics;
 use service::{Shutdown, Tasks};
 use telemetry::exposition::MetricKind;
 use telemetry::{Labels, Timestamp};
 
 use crate::clock::Clock;
-use crate::discovery::{Target, Targets, ecs, file, fixed, http, relabel};
-use crate::tls::TlsConfig;
+use crate::discovery::{Target, Targets};
 use crate::write::WriteHandle;
 
 pub use crate::http_client::Auth;
+pub use config::{Authorization, BasicAuth, Config, Scheme};
 pub use own::OwnTarget;
+pub use protocol::{ScrapeProtocol, check as check_protocols};
 pub use settings::Settings;
-
-/// One entry of `scrape_configs`, as written. What is absent here comes from `global`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Becomes the `job` label; unique.
-    pub job_name: String,
-    #[serde(default, with = "service::config::duration_option", skip_serializing_if = "Option::is_none")]
-    pub scrape_interval: Option<Duration>,
-    /// At most the interval.
-    #[serde(default, with = "service::config::duration_option", skip_serializing_if = "Option::is_none")]
-    pub scrape_timeout: Option<Duration>,
-    #[serde(default = "default_metrics_path")]
-    pub metrics_path: String,
-    #[serde(default)]
-    pub scheme: Scheme,
-    /// URL parameters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub params: BTreeMap<String, Vec<String>>,
-    /// On a conflict the target's own labels win; otherwise they are renamed to `exported_…`.
-    #[serde(default)]
-    pub honor_labels: bool,
-    /// Timestamps that the target exposes are kept.
-    #[serde(default = "yes")]
-    pub honor_timestamps: bool,
-    /// Ask for gzip.
-    #[serde(default = "yes")]
-    pub enable_compression: bool,
-    #[serde(default = "yes")]
-    pub follow_redirects: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<BasicAuth>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authorization: Option<Authorization>,
-    #[serde(default, skip_serializing_if = "TlsConfig::is_default")]
-    pub tls_config: TlsConfig,
-    /// How to read an answer whose content type says nothing; without it such a scrape fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fallback_scrape_protocol: Option<ScrapeProtocol>,
-    /// Uncompressed; 0 is no limit. A scrape over any limit fails as a whole.
-    #[serde(default, with = "service::config::byte_size", skip_serializing_if = "is_zero")]
-    pub body_size_limit: u64,
-    /// Samples after relabelling; 0 is no limit.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub sample_limit: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub label_limit: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub label_name_length_limit: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub label_value_length_limit: u64,
-    /// Targets after relabelling; 0 is no limit. Above it none of the job's targets is scraped.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub target_limit: u64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub static_configs: Vec<fixed::Config>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub file_sd_configs: Vec<file::Config>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub http_sd_configs: Vec<http::Config>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aws_sd_configs: Vec<ecs::Config>,
-    /// Of targets, before they are scraped.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub relabel_configs: Vec<relabel::Rule>,
-    /// Of samples, before they are stored.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub metric_relabel_configs: Vec<relabel::Rule>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    #[default]
-    Http,
-    Https,
-}
-
-/// The text formats that we read, by Prometheus' names for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum ScrapeProtocol {
-    #[serde(rename = "PrometheusText0.0.4")]
-    PrometheusText004,
-    #[serde(rename = "OpenMetricsText1.0.0")]
-    OpenMetricsText100,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct BasicAuth {
-    pub username: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-    /// Read at every scrape, so that it can be rotated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-}
-
-/// The `Authorization` header.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Authorization {
-    #[serde(default = "bearer", rename = "type")]
-    pub kind: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<Secret>,
-    /// Read at every scrape, so that it can be rotated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials_file: Option<PathBuf>,
-}
-
-fn default_metrics_path() -> String {
-    "/metrics".to_owned()
-}
-
-fn bearer() -> String {
-    "Bearer".to_owned()
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-impl Config {
-    /// A job with everything else at its default.
-    pub fn new(job_name: &str) -> Self {
-        Config {
-            job_name: job_name.to_owned(),
-            scrape_interval: None,
-            scrape_timeout: None,
-            metrics_path: default_metrics_path(),
-            scheme: Scheme::default(),
-            params: BTreeMap::new(),
-            honor_labels: false,
-            honor_timestamps: true,
-            enable_compression: true,
-            follow_redirects: true,
-            basic_auth: None,
-            authorization: None,
-            tls_config: TlsConfig::default(),
-            fallback_scrape_protocol: None,
-            body_size_limit: 0,
-            sample_limit: 0,
-            label_limit: 0,
-            label_name_length_limit: 0,
-            label_value_length_limit: 0,
-            target_limit: 0,
-            static_configs: Vec::new(),
-            file_sd_configs: Vec::new(),
-            http_sd_configs: Vec::new(),
-            aws_sd_configs: Vec::new(),
-            relabel_configs: Vec::new(),
-            metric_relabel_configs: Vec::new(),
-        }
-    }
-
-    /// # Errors
-    /// What is wrong, the job's name included.
-    pub fn check(&self) -> Result<(), String> {
-        let job = &self.job_name;
-        if job.is_empty() {
-            return Err("job_name is empty".to_owned());
-        }
-        if let (Some(interval), Some(timeout)) = (self.scrape_interval, self.scrape_timeout)
-            && timeout > interval
-        {
-            return Err(format!("scrape timeout greater than scrape interval for scrape config with job name {job:?}"));
-        }
-        if self.basic_auth.is_some() && self.authorization.is_some() {
-            return Err(format!("job {job:?}: at most one of basic_auth and authorization must be configured"));
-        }
-        let named = |why: String| format!("job {job:?}: {why}");
-        self.tls_config.check().map_err(named)?;
-        self.file_sd_configs.iter().try_for_each(|f| f.check().map_err(named))?;
-        self.http_sd_configs.iter().try_for_each(|h| h.check().map_err(named))?;
-        self.aws_sd_configs.iter().try_for_each(|a| a.check().map_err(named))
-    }
-
-    pub fn resolve_paths(&mut self, base: &Path) {
-        self.file_sd_configs.iter_mut().for_each(|f| f.resolve_paths(base));
-        self.http_sd_configs.iter_mut().for_each(|h| h.resolve_paths(base));
-        let secrets = [
-            self.basic_auth.as_mut().and_then(|a| a.password_file.as_mut()),
-            self.authorization.as_mut().and_then(|a| a.credentials_file.as_mut()),
-        ];
-        secrets.into_iter().flatten().for_each(|f| *f = base.join(&*f));
-        self.tls_config.resolve_paths(base);
-    }
-}
 
 /// What became of a target's last scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -311,6 +119,8 @@ pub enum FailureReason {
     Parse,
     SampleLimit,
     LabelLimit,
+    /// A native histogram that cannot be made coarse enough.
+    BucketLimit,
     /// A file with credentials or certificates cannot be read.
     Credentials,
     /// The job has more targets than it may.
@@ -330,6 +140,7 @@ impl FailureReason {
             FailureReason::Parse => "parse",
             FailureReason::SampleLimit => "sample_limit",
             FailureReason::LabelLimit => "label_limit",
+            FailureReason::BucketLimit => "bucket_limit",
             FailureReason::Credentials => "credentials",
             FailureReason::TargetLimit => "target_limit",
         }

@@ -42,7 +42,7 @@ pub enum Origin {
 enum Batch {
     Samples { samples: Vec<Sample>, origin: Origin, done: oneshot::Sender<AppendReport> },
     Histograms { samples: Vec<HistogramSample>, done: oneshot::Sender<AppendReport> },
-    Row { group: Arc<Place>, row: Row, done: oneshot::Sender<(Row, RowReport)> },
+    Row { group: Arc<Place>, row: Row, histograms: Vec<HistogramSample>, done: oneshot::Sender<(Row, RowReport)> },
 }
 
 /// Hands batches to the writer; clones share its queue. The writer ends when the last handle is gone.
@@ -100,13 +100,14 @@ impl Place {
 }
 
 impl RowWriter {
-    /// Waits for room, then for the row to be stored. The row comes back for its memory.
+    /// Waits for room, then for the row and the native histograms of the same scrape to be stored. The row comes back
+    /// for its memory; the report is of the row alone.
     ///
     /// # Errors
     /// When the writer has ended.
-    pub async fn write(&self, row: Row) -> Result<(Row, RowReport), WriteClosed> {
+    pub async fn write(&self, row: Row, histograms: Vec<HistogramSample>) -> Result<(Row, RowReport), WriteClosed> {
         let (done, report) = oneshot::channel();
-        let batch = Batch::Row { group: self.group.clone(), row, done };
+        let batch = Batch::Row { group: self.group.clone(), row, histograms, done };
         self.queue.send(batch).await.map_err(|_| WriteClosed)?;
         report.await.map_err(|_| WriteClosed)
     }
@@ -287,7 +288,10 @@ impl Writer {
                 self.count(&report);
                 let _ = done.send(report);
             }
-            Batch::Row { group, row, done } => {
+            Batch::Row { group, row, histograms, done } => {
+                if !histograms.is_empty() {
+                    self.count(&self.storage.append_histograms(&histograms, now));
+                }
                 let report = self.storage.append_row(&group.group, &row, now);
                 self.count(&report.append);
                 if !self.taps.is_empty() {

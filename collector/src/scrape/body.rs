@@ -6,17 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::{Exemplar, Row};
-use telemetry::exposition::{ExemplarRef, Format, KnownSample, Line, ParseError, Parser, Receiver, SampleLine};
+use telemetry::exposition::protobuf::{NativeSample, to_text};
+use telemetry::exposition::{
+    ExemplarRef, Format, KnownSample, Line, MetricKind, ParseError, Parser, Receiver, SampleLine, canonical_float,
+};
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, LabelsBuilder, Timestamp};
 
 use super::cache::{Cache, SeriesTable};
+use super::native::{Histograms, Read, Times};
+use super::protocol::BodyFormat;
 use super::settings::Limits;
 use super::{FailureReason, Metadata, ScrapeError, Settings, kind_name};
 use crate::discovery::{Target, relabel};
 
 /// A target's clock may run ahead by this much; samples from further in the future are left out, as in Prometheus.
 const FUTURE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// A protobuf body is read as text, which repeats what protobuf says once; of a million series it has about half this.
+const TEXT_BYTES_MAX: usize = 512 << 20;
 
 /// What a body had.
 #[derive(Debug, Default)]
@@ -31,43 +39,102 @@ pub(super) struct Parsed {
     pub(super) exemplars: Vec<(Labels, Exemplar)>,
 }
 
-/// Reads a body into a row. On an error the counts say how far it came; nothing of it may be stored.
+/// Reads a body into a row, its native histograms into the cache. On an error the counts say how far it came; nothing
+/// of it may be stored.
 pub(super) fn read(
     target: &Target,
     cache: &mut Cache,
     metadata: &mut Arc<HashMap<String, Metadata>>,
-    (body, format): (&[u8], Format),
+    (body, format): (&[u8], BodyFormat),
+    row: &mut Row,
+) -> (Parsed, Result<(), ScrapeError>) {
+    match format {
+        BodyFormat::Text(format) => read_text(target, cache, metadata, (body, format, Vec::new()), row),
+        BodyFormat::Protobuf => match to_text(body, target.settings.histograms.wanted, TEXT_BYTES_MAX) {
+            Ok((text, native)) => {
+                read_text(target, cache, metadata, (text.as_bytes(), Format::OpenMetrics, native), row)
+            }
+            Err(fault) => {
+                cache.series.begin();
+                end_all(cache, row);
+                (Parsed::default(), Err(ScrapeError::new(FailureReason::Parse, fault.to_string())))
+            }
+        },
+    }
+}
+
+/// Native histograms stand beside the text, which cannot say them.
+fn read_text(
+    target: &Target,
+    cache: &mut Cache,
+    metadata: &mut Arc<HashMap<String, Metadata>>,
+    (body, format, native): (&[u8], Format, Vec<NativeSample>),
     row: &mut Row,
 ) -> (Parsed, Result<(), ScrapeError>) {
     cache.series.begin();
-    let limits = &target.settings.limits;
+    let settings = &target.settings;
+    let times = Times { at: row.time, newest: row.time + FUTURE_MAX, honored: settings.honor_timestamps };
     let mut reader = Reader {
         target,
         series: &mut cache.series,
-        metadata,
-        samples_max: usize::try_from(limits.samples_max).unwrap_or(usize::MAX),
-        honor_timestamps: target.settings.honor_timestamps,
-        newest: row.time + FUTURE_MAX,
-        row,
+        metadata: &mut *metadata,
+        samples_max: usize::try_from(settings.limits.samples_max).unwrap_or(usize::MAX),
+        times,
+        row: &mut *row,
         parsed: Parsed::default(),
     };
     let order = cache.lines.read(body, format, &mut reader);
-    let Reader { parsed, row, series, .. } = reader;
-    let error = match order {
-        Ok(_) if parsed.kept as u64 > limits.samples_max => {
-            // Numbers that were given in this scrape are taken back below.
-            cache.lines.forget();
-            ScrapeError::new(FailureReason::SampleLimit, "sample limit exceeded")
-        }
+    let Reader { mut parsed, .. } = reader;
+    let read = match order {
+        Err(error) => Err(error),
         Ok(order) => {
-            series.commit(order, row);
-            return (parsed, Ok(()));
+            let read = histograms(target, metadata, &cache.histograms, native, times, &mut parsed);
+            if read.is_err() {
+                // Numbers that were given in this scrape are taken back below.
+                cache.lines.forget();
+            }
+            read.map(|read| (order, read))
         }
-        Err(error) => error,
     };
-    row.clear();
-    series.end_all(row);
-    (parsed, Err(error))
+    match read {
+        Ok((order, read)) => {
+            cache.series.commit(order, row);
+            cache.histograms.commit(read);
+            (parsed, Ok(()))
+        }
+        Err(error) => {
+            row.clear();
+            end_all(cache, row);
+            (parsed, Err(error))
+        }
+    }
+}
+
+/// Counts the histograms to the floats; both together are held to the limit.
+fn histograms(
+    target: &Target,
+    metadata: &HashMap<String, Metadata>,
+    known: &Histograms,
+    mut native: Vec<NativeSample>,
+    times: Times,
+    parsed: &mut Parsed,
+) -> Result<Read, ScrapeError> {
+    parsed.scraped += native.len();
+    native.iter_mut().try_for_each(|sample| target.settings.histograms.fit(&mut sample.histogram))?;
+    let mut read = known.read(native, times, |series| labels_of_text(target, metadata, series))?;
+    parsed.kept += read.kept;
+    parsed.added += read.added;
+    parsed.exemplars.append(&mut read.exemplars);
+    if parsed.kept as u64 > target.settings.limits.samples_max {
+        return Err(ScrapeError::new(FailureReason::SampleLimit, "sample limit exceeded"));
+    }
+    Ok(read)
+}
+
+/// The scrape failed, or there will be none.
+pub(super) fn end_all(cache: &mut Cache, row: &mut Row) {
+    cache.series.end_all(row);
+    cache.histograms.end_all(row.time);
 }
 
 /// Turns lines into the row's samples.
@@ -78,21 +145,20 @@ struct Reader<'r> {
     row: &'r mut Row,
     parsed: Parsed,
     samples_max: usize,
-    honor_timestamps: bool,
-    newest: Timestamp,
+    times: Times,
 }
 
 impl Reader<'_> {
     #[inline]
     fn sample(&mut self, number: u32, value: f64, timestamp: Option<Timestamp>) {
         self.parsed.scraped += 1;
-        let own_time = timestamp.filter(|_| self.honor_timestamps);
+        let own_time = timestamp.filter(|_| self.times.honored);
         if !self.series.see(number, own_time.is_some()) {
             return;
         }
         self.parsed.kept += 1;
         // Over the limit the scrape is counted to its end but not kept.
-        let wanted = self.parsed.kept <= self.samples_max && own_time.is_none_or(|time| time <= self.newest);
+        let wanted = self.parsed.kept <= self.samples_max && own_time.is_none_or(|time| time <= self.times.newest);
         if wanted {
             self.series.add(number, own_time, value, self.row);
         }
@@ -102,15 +168,9 @@ impl Reader<'_> {
 impl Reader<'_> {
     /// Keeps what traces a sample came from, if relabelling keeps the sample.
     fn exemplar(&mut self, number: u32, series: &str, exemplar: &ExemplarRef<'_, '_>) {
-        let target = self.target;
-        let find = || {
-            // The text of a known series is taken apart once more; then its labels are known as well.
-            let line = format!("{series} 0\n");
-            match Parser::new(&line, Format::Prometheus).next_line() {
-                Ok(Some(Line::Sample(line))) => series_labels(target, &line).ok().flatten(),
-                _ => None,
-            }
-        };
+        let (target, metadata) = (self.target, &*self.metadata);
+        // The text of a known series is taken apart once more; then its labels are known as well.
+        let find = || labels_of_text(target, metadata, series).ok().flatten();
         if let Some(labels) = self.series.labels_of(number, find) {
             let of_exemplar = exemplar.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
             let timestamp = exemplar.timestamp.unwrap_or(self.row.time);
@@ -132,7 +192,7 @@ impl Receiver for Reader<'_> {
     }
 
     fn unknown(&mut self, line: &SampleLine<'_, '_>) -> Result<u32, ScrapeError> {
-        let labels = match series_labels(self.target, line) {
+        let labels = match series_labels(self.target, self.metadata, line) {
             Ok(labels) => labels,
             Err(error) => {
                 self.parsed.scraped += 1;
@@ -168,13 +228,33 @@ impl From<ParseError> for ScrapeError {
     }
 }
 
+/// The same of a series' text.
+fn labels_of_text(
+    target: &Target,
+    metadata: &HashMap<String, Metadata>,
+    series: &str,
+) -> Result<Option<Labels>, ScrapeError> {
+    let line = format!("{series} 0\n");
+    match Parser::new(&line, Format::Prometheus).next_line()? {
+        Some(Line::Sample(line)) => series_labels(target, metadata, &line),
+        _ => Ok(None),
+    }
+}
+
 /// The series' labels as they are stored; None when relabelling drops it.
-fn series_labels(target: &Target, line: &SampleLine<'_, '_>) -> Result<Option<Labels>, ScrapeError> {
+fn series_labels(
+    target: &Target,
+    metadata: &HashMap<String, Metadata>,
+    line: &SampleLine<'_, '_>,
+) -> Result<Option<Labels>, ScrapeError> {
     let settings: &Settings = &target.settings;
     let mut labels = LabelsBuilder::default();
     labels.set(METRIC_NAME, &line.name);
     for (name, value) in line.labels {
-        labels.set(name, value);
+        match bound_of(metadata, &line.name, name, value) {
+            Some(bound) => labels.set(name, &bound),
+            None => labels.set(name, value),
+        };
     }
     if settings.honor_labels {
         // An exposed label counts even if it is empty: that is how a target says "none".
@@ -195,6 +275,18 @@ fn series_labels(target: &Target, line: &SampleLine<'_, '_>) -> Result<Option<La
     }
     check_labels(&labels, &settings.limits)?;
     Ok(Some(labels))
+}
+
+/// The bounds of classic histograms and summaries in their one spelling, as Prometheus 3 stores them: the same series
+/// whichever format exposes it.
+fn bound_of(metadata: &HashMap<String, Metadata>, sample: &str, label: &str, value: &str) -> Option<String> {
+    let is = |family: &str, kind: MetricKind| metadata.get(family).is_some_and(|m| m.kind == kind_name(kind));
+    let is_bound = match label {
+        "le" => is(sample.strip_suffix("_bucket")?, MetricKind::Histogram),
+        "quantile" => is(sample, MetricKind::Summary),
+        _ => false,
+    };
+    if is_bound { value.parse().ok().map(canonical_float) } else { None }
 }
 
 /// The target's labels win; what the series itself exposed under their names is kept as `exported_…`.

@@ -10,6 +10,8 @@ use storage::{NewSeries, Row};
 use telemetry::exposition::{Lines, Order};
 use telemetry::{Labels, Timestamp};
 
+use super::native::Histograms;
+
 /// A series that relabelling drops.
 const DROPPED: u32 = u32::MAX;
 /// A series that has no slot: it is new, or the store refused it.
@@ -23,6 +25,7 @@ const FAILURES_KEPT: u32 = 10;
 pub(super) struct Cache {
     pub(super) lines: Lines,
     pub(super) series: SeriesTable,
+    pub(super) histograms: Histograms,
 }
 
 /// The series by the numbers of their lines.

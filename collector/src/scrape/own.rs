@@ -46,7 +46,7 @@ impl OwnTarget {
         let mut job = Config::new(JOB);
         job.static_configs = vec![fixed::Config { targets: vec![self.addr.to_string()], labels: Labels::empty() }];
         job.authorization = Some(Authorization {
-            kind: super::bearer(),
+            kind: super::config::bearer(),
             credentials: Some(self.token.clone()),
             credentials_file: None,
         });

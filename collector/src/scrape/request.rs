@@ -6,14 +6,12 @@ use std::time::SystemTime;
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode};
-use telemetry::exposition::Format;
 
+use super::protocol::BodyFormat;
 use super::{FailureReason, ScrapeError, Settings};
 use crate::discovery::Target;
 use crate::tls::TlsConfig;
 
-/// Prometheus' header without the formats that we do not read.
-const ACCEPTED: &str = Format::ACCEPT;
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"));
 
@@ -21,7 +19,7 @@ const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"))
 #[derive(Debug)]
 pub(super) struct Scraped {
     pub(super) body: Vec<u8>,
-    pub(super) format: Format,
+    pub(super) format: BodyFormat,
 }
 
 /// Bodies' memory, used again: a fleet's bodies together would be larger than its samples.
@@ -133,7 +131,7 @@ async fn exchange(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result
     let client = clients.of(settings).await?;
     let mut request = client
         .get(target.scrape_url.clone())
-        .header(ACCEPT, ACCEPTED)
+        .header(ACCEPT, &settings.accept)
         .header(TIMEOUT_HEADER, target.scrape_timeout.as_secs_f64().to_string());
     if !settings.enable_compression {
         request = request.header(ACCEPT_ENCODING, "identity");
@@ -152,9 +150,9 @@ async fn exchange(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result
     Ok(Scraped { body, format })
 }
 
-fn format(response: &Response, fallback: Option<Format>) -> Result<Format, ScrapeError> {
+fn format(response: &Response, fallback: Option<BodyFormat>) -> Result<BodyFormat, ScrapeError> {
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    Format::from_content_type(content_type).or(fallback).ok_or_else(|| {
+    BodyFormat::from_content_type(content_type).or(fallback).ok_or_else(|| {
         let message = format!(
             "received unsupported Content-Type {content_type:?}; set fallback_scrape_protocol if the body is readable"
         );

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use telemetry::Labels;
-use telemetry::exposition::Format;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Config, Scheme, ScrapeProtocol};
+use super::native::HistogramSettings;
+use super::protocol::{self, BodyFormat};
+use super::{Config, Scheme};
 use crate::config::Global;
 use crate::discovery::{Target, relabel};
 use crate::http_client::Auth;
@@ -30,7 +31,10 @@ pub struct Settings {
     pub follow_redirects: bool,
     pub auth: Option<Auth>,
     pub tls: TlsConfig,
-    pub fallback_format: Option<Format>,
+    /// The `Accept` header.
+    pub accept: String,
+    pub fallback_format: Option<BodyFormat>,
+    pub histograms: HistogramSettings,
     pub limits: Limits,
     pub relabel: Vec<relabel::Rule>,
     pub metric_relabel: Vec<relabel::Rule>,
@@ -55,6 +59,7 @@ impl Settings {
         let scrape_timeout = job.scrape_timeout.unwrap_or(global.scrape_timeout).min(scrape_interval);
         // As in Prometheus, 0 means the global limit, and there no limit.
         let limit = |job: u64, global: u64| [job, global].into_iter().find(|n| *n > 0).unwrap_or(u64::MAX);
+        let histograms = HistogramSettings::new(job, global);
         Settings {
             job_name: job.job_name.as_str().into(),
             scrape_interval,
@@ -71,10 +76,12 @@ impl Settings {
             follow_redirects: job.follow_redirects,
             auth: Auth::of(job.basic_auth.as_ref(), job.authorization.as_ref()),
             tls: job.tls_config.clone(),
-            fallback_format: job.fallback_scrape_protocol.map(|p| match p {
-                ScrapeProtocol::PrometheusText004 => Format::Prometheus,
-                ScrapeProtocol::OpenMetricsText100 => Format::OpenMetrics,
-            }),
+            accept: protocol::accept(
+                [job.scrape_protocols.as_deref(), global.scrape_protocols.as_deref()],
+                histograms.wanted.native,
+            ),
+            fallback_format: job.fallback_scrape_protocol.map(BodyFormat::from),
+            histograms,
             limits: Limits {
                 body_bytes_max: limit(job.body_size_limit, global.body_size_limit),
                 samples_max: limit(job.sample_limit, global.sample_limit),

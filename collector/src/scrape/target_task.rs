@@ -189,7 +189,7 @@ impl TargetTask {
         let mut report = Report { up: false, duration, scraped: 0, kept: 0, added: 0 };
         let error = match fetched {
             Err(error) => {
-                self.cache.series.end_all(&mut self.row);
+                body::end_all(&mut self.cache, &mut self.row);
                 error
             }
             Ok(scraped) => {
@@ -210,13 +210,14 @@ impl TargetTask {
         if self.cache.series.is_worthless() {
             self.cache.series.release_all(&mut self.row);
             self.cache.lines.forget();
+            self.cache.histograms.forget();
         }
         (report, Some(error))
     }
 
     /// Hands the row on and learns where its new series are.
     async fn write(&mut self) -> Result<(), WriteClosed> {
-        let (row, report) = self.rows.write(std::mem::take(&mut self.row)).await?;
+        let (row, report) = self.rows.write(std::mem::take(&mut self.row), self.cache.histograms.take()).await?;
         let time = row.time;
         self.shared.rows.put(row);
         let (series, reports) = report.slots.split_at(self.cache.series.pending_len().min(report.slots.len()));
@@ -229,7 +230,7 @@ impl TargetTask {
             self.report_slots = [None; REPORT_SERIES.len()];
         }
         if let Some(rest) = rest {
-            self.rows.write(rest).await?;
+            self.rows.write(rest, Vec::new()).await?;
         }
         Ok(())
     }
@@ -237,6 +238,7 @@ impl TargetTask {
     fn forget(&mut self) {
         self.cache.lines.forget();
         self.cache.series.forget();
+        self.cache.histograms.forget();
     }
 
     fn tell(&self, at: Timestamp, report: &Report, error: Option<&ScrapeError>) {
@@ -287,9 +289,9 @@ impl TargetTask {
             () = self.until(missed + interval + interval / 10) => {}
         }
         self.row = Row { time: missed, ..Row::default() };
-        self.cache.series.end_all(&mut self.row);
+        body::end_all(&mut self.cache, &mut self.row);
         self.row.ended.extend(self.report_slots.iter().flatten());
-        self.rows.write(self.row).await.map(drop)
+        self.rows.write(self.row, self.cache.histograms.take()).await.map(drop)
     }
 }
 

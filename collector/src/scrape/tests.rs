@@ -16,6 +16,7 @@ use crate::config::Config as File;
 use crate::discovery;
 use crate::write::Writer;
 
+mod protobuf;
 mod tls;
 
 /// What the target answers next.
@@ -23,12 +24,12 @@ mod tls;
 struct Answer {
     status: StatusCode,
     content_type: &'static str,
-    body: String,
+    body: Vec<u8>,
 }
 
 impl Answer {
     fn text(body: &str) -> Self {
-        Answer { status: StatusCode::OK, content_type: "text/plain; version=0.0.4", body: body.to_owned() }
+        Answer { status: StatusCode::OK, content_type: "text/plain; version=0.0.4", body: body.into() }
     }
 }
 
@@ -304,4 +305,21 @@ async fn a_body_that_cannot_be_read_names_the_line() {
     rig.scraped().await;
     assert!(rig.error().contains("line 2"), "{}", rig.error());
     assert!(rig.newest("a").is_empty());
+}
+
+#[tokio::test]
+async fn bounds_are_stored_in_one_spelling() {
+    let body = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2500000\"} 1\nh_bucket{le=\"+Inf\"} 2\n\
+                # TYPE s summary\ns{quantile=\"0.50\"} 1\n# TYPE g gauge\ng_bucket{le=\"1\"} 1\n";
+    let rig = Rig::start("", Answer::text(body)).await;
+    rig.scraped().await;
+    let bounds = |name: &str, label: &str| {
+        let found = rig.storage.select(&[Matcher::equal("__name__", name)], Timestamp::MIN, Timestamp::MAX);
+        let mut values: Vec<String> = found.iter().map(|s| s.labels.get(label).unwrap_or_default().into()).collect();
+        values.sort();
+        values
+    };
+    assert_eq!(bounds("h_bucket", "le"), ["+Inf", "1.0", "2.5e+06"]);
+    assert_eq!(bounds("s", "quantile"), ["0.5"]);
+    assert_eq!(bounds("g_bucket", "le"), ["1"], "no bound of a histogram");
 }

@@ -3,8 +3,8 @@
 //! Needs `prometheus` and `promtool`. Without them the tests say what stays untested; under CI that is a failure.
 //! Debian's is Prometheus 2; what Prometheus 3 changed is left out here, by name:
 //! `format_query` (a space after `by`), `parse_query`, `features`, `stats`' `samplesRead`, `scrape_pools/config`,
-//! `droppedTargetCounts`, filters of `rules` by name, errors that begin with the parameter's name,
-//! warnings of `sort` in a range, and the place of an error in an empty text.
+//! `droppedTargetCounts`, the one spelling of bounds (`le="1.0"`), filters of `rules` by name, errors that begin with
+//! the parameter's name, warnings of `sort` in a range, and the place of an error in an empty text.
 
 use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,7 +38,7 @@ fn metrics(seconds: u64) -> String {
         "# HELP jobs_total Jobs done.\n# TYPE jobs_total counter\n\
          jobs_total{{queue=\"mail\"}} 7 {at}\njobs_total{{queue=\"web\"}} 3 {at}\n\
          # HELP wait_seconds Waiting.\n# TYPE wait_seconds histogram\n\
-         wait_seconds_bucket{{le=\"0.1\"}} 1 {at}\nwait_seconds_bucket{{le=\"1\"}} 5 {at}\n\
+         wait_seconds_bucket{{le=\"0.1\"}} 1 {at}\nwait_seconds_bucket{{le=\"1.0\"}} 5 {at}\n\
          wait_seconds_bucket{{le=\"+Inf\"}} 6 {at}\nwait_seconds_sum 3.5 {at}\nwait_seconds_count 6 {at}\n\
          # TYPE odd gauge\nodd{{kind=\"nan\"}} NaN {at}\nodd{{kind=\"inf\"}} -Inf {at}\n\
          odd{{kind=\"tiny\"}} 1e-9 {at}\nodd{{kind=\"huge\"}} 1.5e300 {at}\nodd{{kind=\"\\\"\\\\\\n<&>\"}} 0.1 {at}\n"

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use telemetry::Timestamp;
+use telemetry::exposition::protobuf::{Wanted, to_text};
 use telemetry::exposition::{Format, KnownSample, Line, Lines, ParseError, Receiver, SampleLine, strict};
 use telemetry::otlp::{Encoding, Settings, Translator, decode};
 use telemetry::remote_write::{Decoder, Encoder, Limits, Message, TimeSeries, decompress};
@@ -44,8 +45,15 @@ const EXPOSITION_PROTOBUF: &[&[u8]] = &[
     b"\x28\x0a\x01s\x18\x02\x22\x21\x22\x1f\x08\x02\x11\0\0\0\0\0\0\x22\x40\x1a\x12\x09\0\0\0\0\0\0\xe0\x3f\x11\0\0\0\0\0\0\x20\x40",
 ];
 
-/// What comes out names its metric and is no more than came in.
+/// What comes out names its metric and is no more than came in; as text it stays within its bound, and its native
+/// histograms are sound.
 fn exposition_protobuf(data: &[u8]) {
+    const TEXT_BYTES_MAX: usize = 1 << 20;
+    let wanted = Wanted { native: true, classic_beside_native: true };
+    if let Ok((text, native)) = to_text(data, wanted, TEXT_BYTES_MAX) {
+        assert!(text.len() < 2 * TEXT_BYTES_MAX && text.ends_with("# EOF\n"));
+        assert!(native.iter().all(|sample| sample.histogram.is_stale() || sample.histogram.check().is_ok()));
+    }
     let Ok(exposed) = telemetry::exposition::protobuf::parse(data) else { return };
     for family in &exposed.families {
         assert!(!family.name.is_empty());

@@ -5,7 +5,7 @@
 //!
 //! The parser accepts what Prometheus accepts when it scrapes and refuses the rest with the line and what is wrong
 //! with it. What the OpenMetrics specification demands beyond that is judged by [`strict::check`] alone.
-//! The protobuf format, which a scraper may be given too, is read by [`protobuf`] into the same families.
+//! The protobuf format, which a scraper may be given too, is read by [`protobuf`] into the same families or lines.
 //! Not here: content negotiation over HTTP, limits on bodies.
 //!
 //! ```
@@ -36,6 +36,7 @@
 //! ```
 
 mod family;
+mod float;
 mod lex;
 mod lines;
 mod parser;
@@ -47,6 +48,7 @@ mod writer;
 mod tests;
 
 pub use family::{Exemplar, Family, FamilySample, parse};
+pub use float::canonical_float;
 pub use lines::{KnownSample, Lines, Order, Receiver};
 pub use parser::{ExemplarRef, LabelRef, Line, Parser, SampleLine, parse_text};
 pub use writer::{Writer, write};

@@ -131,6 +131,12 @@ impl Histogram {
         whole(self.count) && whole(self.zero_count) && buckets.into_iter().all(|(_, count)| whole(*count))
     }
 
+    /// A bucket that is not there is empty, so those that are empty need not be.
+    pub fn drop_empty_buckets(&mut self) {
+        self.positive.retain(|(_, count)| *count != 0.0);
+        self.negative.retain(|(_, count)| *count != 0.0);
+    }
+
     /// Halves the resolution until the schema is at most `schema_max`; custom buckets stay as they are.
     pub fn limit_schema(&mut self, schema_max: i32) {
         if self.uses_custom_buckets() || self.schema <= schema_max {

@@ -27,7 +27,7 @@
 
 mod decode;
 mod encode;
-mod histogram;
+pub(crate) mod histogram;
 
 #[cfg(test)]
 mod tests;

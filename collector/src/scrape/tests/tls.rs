@@ -11,6 +11,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::super::request::{Clients, fetch};
 use super::*;
+use crate::tls::TlsConfig;
 
 /// Who signs certificates.
 struct Authority {

@@ -2,8 +2,10 @@
 //!
 //! What the texts say by suffixes and `le` is said here by fields; it comes out as [`super::parse`] would have it from the
 //! same exporter's text. Of a native histogram count and sum remain, where it has no classic buckets beside: a family has
-//! no place for its buckets, and [`Exposed::reduced`] counts them.
+//! no place for its buckets, and [`Exposed::reduced`] counts them. A scraper takes [`to_text`], which loses nothing.
 //! Source: prometheus/client_model, metrics.proto.
+
+mod text;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,6 +13,8 @@ use std::collections::hash_map::Entry;
 use super::{Exemplar, Family, FamilySample, MetricKind};
 use crate::protobuf::{Field, Malformed, Reader};
 use crate::{Labels, Timestamp};
+
+pub use text::{NativeSample, TextFault, Wanted, to_text};
 
 /// Its media type, with the parameters that tell it from other messages.
 pub const CONTENT_TYPE: &str =
@@ -73,16 +77,7 @@ fn family(message: Reader<'_>, reduced: &mut usize) -> Result<Family, Malformed>
         match number {
             1 => family.name = text(field, &walk)?,
             2 => family.help = text(field, &walk)?,
-            3 => {
-                family.kind = match field.uint(&walk)? {
-                    0 => MetricKind::Counter,
-                    1 => MetricKind::Gauge,
-                    2 => MetricKind::Summary,
-                    4 => MetricKind::Histogram,
-                    5 => MetricKind::GaugeHistogram,
-                    _ => MetricKind::Unknown,
-                }
-            }
+            3 => family.kind = kind_of(field.uint(&walk)?),
             5 => family.unit = text(field, &walk)?,
             _ => {}
         }
@@ -97,6 +92,17 @@ fn family(message: Reader<'_>, reduced: &mut usize) -> Result<Family, Malformed>
         }
     }
     Ok(family)
+}
+
+fn kind_of(number: u64) -> MetricKind {
+    match number {
+        0 => MetricKind::Counter,
+        1 => MetricKind::Gauge,
+        2 => MetricKind::Summary,
+        4 => MetricKind::Histogram,
+        5 => MetricKind::GaugeHistogram,
+        _ => MetricKind::Unknown,
+    }
 }
 
 fn metric(message: Reader<'_>, family: &mut Family, reduced: &mut usize) -> Result<(), Malformed> {
@@ -268,143 +274,18 @@ fn pair(mut message: Reader<'_>) -> Result<(String, String), Malformed> {
 }
 
 fn text(field: Field<'_>, around: &Reader<'_>) -> Result<String, Malformed> {
+    str_of(field, around).map(str::to_owned)
+}
+
+fn str_of<'b>(field: Field<'b>, around: &Reader<'_>) -> Result<&'b str, Malformed> {
     let bytes = field.message(around)?;
-    let text = std::str::from_utf8(bytes.bytes()).map_err(|_| around.malformed("a text that is not UTF-8"))?;
-    Ok(text.to_owned())
+    std::str::from_utf8(bytes.bytes()).map_err(|_| around.malformed("a text that is not UTF-8"))
 }
 
 /// A bound as OpenMetrics writes it.
 fn bound(value: f64) -> String {
-    if value == f64::INFINITY { "+Inf".to_owned() } else { format!("{value:?}") }
+    super::canonical_float(value)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protobuf::Writer;
-    use proptest::prelude::*;
-
-    fn delimited(message: Writer) -> Vec<u8> {
-        let mut out = Writer::default();
-        out.varint(message.out.len() as u64);
-        out.out.extend(message.out);
-        out.out
-    }
-
-    fn label(w: &mut Writer, name: &str, value: &str) {
-        w.message(1, |w| {
-            w.text(1, name);
-            w.text(2, value);
-        });
-    }
-
-    #[test]
-    fn every_kind_is_read_as_from_text() {
-        let mut counter = Writer::default();
-        counter.text(1, "jobs_total");
-        counter.text(2, "Jobs.");
-        counter.message(4, |w| {
-            label(w, "queue", "a");
-            w.message(3, |w| {
-                w.double(1, 7.0);
-                w.message(2, |w| {
-                    label(w, "trace_id", "ab");
-                    w.double(2, 1.5);
-                    w.message(3, |w| {
-                        w.uint(1, 12);
-                        w.uint(2, 500_000_000);
-                    });
-                });
-            });
-            w.uint(6, 9000);
-        });
-        let mut histogram = Writer::default();
-        histogram.text(1, "wait");
-        histogram.uint(3, 4);
-        histogram.message(4, |w| {
-            w.message(7, |w| {
-                w.uint(1, 3);
-                w.double(2, 4.5);
-                w.message(3, |w| {
-                    w.uint(1, 2);
-                    w.double(2, 0.5);
-                });
-            });
-        });
-        let mut summary = Writer::default();
-        summary.text(1, "size");
-        summary.uint(3, 2);
-        summary.message(4, |w| {
-            w.message(4, |w| {
-                w.uint(1, 2);
-                w.double(2, 20.0);
-                w.message(3, |w| {
-                    w.double(1, 0.5);
-                    w.double(2, 8.0);
-                });
-            });
-        });
-        let mut gauge = Writer::default();
-        gauge.text(1, "temp");
-        gauge.uint(3, 1);
-        gauge.message(4, |w| w.message(2, |w| w.double(1, -1.5)));
-        let body = [counter, histogram, summary, gauge].map(delimited).concat();
-        let read = parse(&body).expect("a body");
-        let text = "# HELP jobs Jobs.\n# TYPE jobs counter\n\
-            jobs_total{queue=\"a\"} 7 9 # {trace_id=\"ab\"} 1.5 12.5\n\
-            # TYPE wait histogram\nwait_bucket{le=\"0.5\"} 2\nwait_bucket{le=\"+Inf\"} 3\nwait_sum 4.5\nwait_count 3\n\
-            # TYPE size summary\nsize{quantile=\"0.5\"} 8\nsize_sum 20\nsize_count 2\n\
-            # TYPE temp gauge\ntemp -1.5\n# EOF\n";
-        let of_text = super::super::parse(text, super::super::Format::OpenMetrics).expect("text");
-        assert_eq!(read, Exposed { families: of_text, reduced: 0 });
-    }
-
-    #[test]
-    fn of_a_native_histogram_count_and_sum_remain() {
-        let mut native = Writer::default();
-        native.text(1, "wait");
-        native.uint(3, 4);
-        native.message(4, |w| {
-            w.message(7, |w| {
-                w.uint(1, 3);
-                w.double(2, 4.5);
-                w.uint(5, 6);
-                w.double(6, 0.001);
-                w.message(12, |w| w.uint(2, 1));
-                w.packed_uints(13, [6]);
-            });
-        });
-        let read = parse(&delimited(native)).expect("a body");
-        assert_eq!(read.reduced, 1);
-        let values: Vec<(String, f64)> =
-            read.families[0].samples.iter().map(|s| (format!("{}{}", s.name, s.labels), s.value)).collect();
-        let expected = [("wait_bucket{le=\"+Inf\"}", 3.0), ("wait_sum{}", 4.5), ("wait_count{}", 3.0)];
-        assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)));
-    }
-
-    #[test]
-    fn a_counter_of_nothing_but_the_suffix_keeps_its_name() {
-        let mut counter = Writer::default();
-        counter.text(1, "_total");
-        counter.message(4, |w| w.message(3, |w| w.double(1, 1.0)));
-        let read = parse(&delimited(counter)).expect("a body");
-        let of_text = super::super::parse("# TYPE _total counter\n_total 1\n", super::super::Format::Prometheus);
-        assert_eq!(read.families[0].name, "_total");
-        assert_eq!(Ok(read.families), of_text);
-    }
-
-    #[test]
-    fn only_this_message_is_the_format() {
-        assert!(is_content_type(CONTENT_TYPE));
-        assert!(is_content_type("application/vnd.google.protobuf"));
-        assert!(!is_content_type("application/vnd.google.protobuf; proto=other.Message; encoding=delimited"));
-        assert!(!is_content_type("text/plain; version=0.0.4"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&body);
-        }
-    }
-}
+mod tests;

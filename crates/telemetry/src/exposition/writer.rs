@@ -110,14 +110,7 @@ impl Writer {
         timestamp: Option<Timestamp>,
         exemplar: Option<&Exemplar>,
     ) {
-        let quoted = !is_plain_name(name, true);
-        if quoted {
-            self.out.push('{');
-            self.quoted(name);
-        } else {
-            self.out.push_str(name);
-        }
-        self.labels(labels, quoted);
+        self.series(name, labels);
         self.out.push(' ');
         self.value(value);
         if let Some(timestamp) = timestamp {
@@ -128,6 +121,27 @@ impl Writer {
             self.exemplar(exemplar);
         }
         self.out.push('\n');
+    }
+
+    /// What of a line stands before its value.
+    pub(super) fn series<'l>(&mut self, name: &str, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
+        let quoted = !is_plain_name(name, true);
+        if quoted {
+            self.out.push('{');
+            self.quoted(name);
+        } else {
+            self.out.push_str(name);
+        }
+        self.labels(labels, quoted);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// What was written, without an end.
+    pub(super) fn into_text(self) -> String {
+        self.out
     }
 
     pub fn finish(mut self) -> String {
