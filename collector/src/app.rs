@@ -67,7 +67,7 @@ impl App {
         })?;
         let leases = state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let storage = Arc::new(open_storage(&options.data, &settings.storage)?);
-        let (mut writer, write) = Writer::new(storage.clone(), clock, &metrics);
+        let (writer, write) = Writer::new(storage.clone(), clock, &metrics);
         let remotes = remote_write::Inputs {
             configs: &settings.remote_write,
             external_labels: &settings.global.external_labels,

@@ -9,6 +9,7 @@
 pub mod otlp;
 mod remote_write;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use telemetry::{HistogramSample, Labels, Sample, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::Clock;
+use crate::remote_write::FamilyMetadata;
 use crate::write::{Origin, WriteHandle};
 
 /// How long a request waits for its turn before it is sent away.
@@ -228,8 +230,11 @@ impl Inner {
             stored.samples = self.count(protocol, &report, "", &mut stored.refused);
         }
         if !pushed.histograms.is_empty() {
-            let report = self.write.write_histograms(pushed.histograms).await.map_err(stopping)?;
+            let report = self.write.write_histograms(pushed.histograms, Origin::Outside).await.map_err(stopping)?;
             stored.histograms = self.count(protocol, &report, " histograms", &mut stored.refused);
+        }
+        if !pushed.metadata.is_empty() {
+            self.write.metadata(pushed.metadata.into_values().collect());
         }
         let now = self.clock.now();
         let exemplars = pushed.exemplars.into_iter().map(|(series, exemplar)| (series, dated(exemplar, now)));
@@ -260,6 +265,8 @@ struct Pushed {
     histograms: Vec<HistogramSample>,
     /// With the labels of their series.
     exemplars: Vec<(Labels, Exemplar)>,
+    /// By metric family, for those that it is sent on to.
+    metadata: HashMap<String, FamilyMetadata>,
 }
 
 /// An exemplar as the store has it; one without a time is as old as its arrival.

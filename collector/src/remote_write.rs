@@ -1,21 +1,27 @@
 //! Sends on what is stored: to Amazon Managed Prometheus, Mimir, VictoriaMetrics, another Prometheus.
 //!
-//! In: the samples of every batch that was written, recording rules' included; of several replicas on one database one
-//! alone sends those, the holder of a lease. Out: remote write 1.0, or 2.0 where
-//! `protobuf_message` says so. A batch is relabelled, encoded once and appended to a log on disk; the sender posts
-//! what the log holds, oldest first, one request at a time, so that each series stays in order. The log survives a
+//! In: what was written, recording rules' results included, of which one of several replicas on one database
+//! alone sends those, the holder of a lease; native histograms and exemplars where they are wanted; what is known of
+//! metrics. Out: remote write 1.0, or 2.0 where `protobuf_message` says so. A batch is relabelled, encoded once and
+//! appended to a log on disk; the sender posts what the log holds, oldest first, several requests at a time where the
+//! load asks for it, but never two that may have a series in common. The log survives a
 //! restart; a kill costs at most what `batch_send_deadline` had gathered. It is bounded: when a server is away for
 //! long, the oldest go first, counted. A log that the disk refuses is replaced by a short queue in memory.
 //!
 //! 5xx, 429 and silence are tried again for ever with growing waits, or when `Retry-After` says; any other status
 //! never is: that batch is dropped and counted. At the stop the rest is sent for [`FLUSH_MAX`], then left on disk.
-//! Not here: native histograms, exemplars and metadata; several requests at a time to one server.
+//! Not here: histograms with buckets of their own over 1.0, which has no field for them; they are counted.
 
 mod batch;
 mod config;
+mod counts;
+mod families;
 mod log;
 mod metrics;
+mod older;
 mod send;
+mod shards;
+mod taps;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -24,19 +30,21 @@ use std::time::Duration;
 use anyhow::Context;
 use service::metrics::Metrics;
 use service::{Shutdown, Tasks};
-use telemetry::{Labels, Sample};
+use telemetry::Labels;
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock::Clock;
 use crate::http_client::{self, HttpClient};
 use crate::state::lease::Lease;
 
-pub use config::{Config, ProtobufMessage, QueueConfig, RecordedSeries};
+pub use config::{Config, MetadataConfig, ProtobufMessage, QueueConfig, RecordedSeries};
+pub use taps::{FamilyMetadata, Taps};
 
 use batch::Batcher;
 use log::Log;
-use metrics::{RemoteMetrics, RemoteSeries};
+use metrics::RemoteMetrics;
 use send::Sender;
+use taps::Tap;
 
 /// Batches of the writer that may wait to be encoded; a further one is dropped and counted. Encoding is faster than
 /// storing, so this fills only while the disk stands still.
@@ -73,7 +81,7 @@ pub fn spawn(tasks: &mut Tasks, inputs: Inputs<'_>, metrics: &Metrics, shutdown:
         let directory = inputs.data.join("remote_write").join(config.directory_name());
         let log = Log::open(&directory, config.log_size_max)
             .with_context(|| format!("failed to open the remote write log `{}`", directory.display()))?;
-        series.pending(log.pending_samples());
+        series.pending(log.pending());
         let shared = Arc::new(Shared { log: Mutex::new(log), changed: Notify::new() });
         let (queue, waiting) = mpsc::channel(QUEUE_LEN_MAX);
         let batcher = Batcher::new(config, inputs.external_labels, waiting, shared.clone(), series.clone());
@@ -108,50 +116,6 @@ struct Shared {
 impl Shared {
     fn log(&self) -> std::sync::MutexGuard<'_, Log> {
         self.log.lock().expect("no one panics holding it")
-    }
-}
-
-/// Where the writer hands on what it stored; the batchers end when this is dropped.
-#[derive(Default)]
-pub struct Taps(Vec<Tap>);
-
-struct Tap {
-    queue: mpsc::Sender<Arc<Vec<Sample>>>,
-    series: RemoteSeries,
-    /// Recorded samples go by here only while this is ours.
-    only_held: Option<Lease>,
-}
-
-impl Taps {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Never waits: a queue that is full drops the batch and counts it.
-    pub fn samples(&self, samples: Vec<Sample>) {
-        self.hand_on(samples, |_| true);
-    }
-
-    /// The same for what rules recorded, which one of several replicas sends.
-    pub fn recorded(&self, samples: Vec<Sample>) {
-        self.hand_on(samples, |tap| tap.only_held.as_ref().is_none_or(Lease::is_held));
-    }
-
-    fn hand_on(&self, samples: Vec<Sample>, is_ours: impl Fn(&Tap) -> bool) {
-        if self.0.is_empty() || samples.is_empty() {
-            return;
-        }
-        let samples = Arc::new(samples);
-        for tap in &self.0 {
-            if !is_ours(tap) {
-                tap.series.left(samples.len() as u64);
-                continue;
-            }
-            tap.series.taken(&samples);
-            if tap.queue.try_send(samples.clone()).is_err() {
-                tap.series.dropped("queue_full", samples.len() as u64);
-            }
-        }
     }
 }
 

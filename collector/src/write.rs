@@ -7,7 +7,7 @@
 
 mod upkeep;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Context;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -21,7 +21,7 @@ use telemetry::{HistogramSample, Labels, Sample, stale_nan};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::remote_write::Taps;
+use crate::remote_write::{FamilyMetadata, Taps};
 use upkeep::Upkeep;
 
 /// Batches that may wait; a batch is one scrape or one rule group, so this is seconds of a large fleet.
@@ -41,7 +41,7 @@ pub enum Origin {
 
 enum Batch {
     Samples { samples: Vec<Sample>, origin: Origin, done: oneshot::Sender<AppendReport> },
-    Histograms { samples: Vec<HistogramSample>, done: oneshot::Sender<AppendReport> },
+    Histograms { samples: Vec<HistogramSample>, origin: Origin, done: oneshot::Sender<AppendReport> },
     Row { group: Arc<Place>, row: Row, histograms: Vec<HistogramSample>, done: oneshot::Sender<(Row, RowReport)> },
 }
 
@@ -52,6 +52,7 @@ pub struct WriteHandle {
     storage: Arc<Storage>,
     clock: Clock,
     exemplars: ExemplarMetrics,
+    taps: Arc<OnceLock<Taps>>,
 }
 
 /// Hands the rows of one target to the writer.
@@ -124,13 +125,17 @@ impl WriteHandle {
         report.await.map_err(|_| WriteClosed)
     }
 
-    /// Waits for room, then for native histograms to be stored. They are not sent on.
+    /// Waits for room, then for native histograms to be stored.
     ///
     /// # Errors
     /// When the writer has ended.
-    pub async fn write_histograms(&self, samples: Vec<HistogramSample>) -> Result<AppendReport, WriteClosed> {
+    pub async fn write_histograms(
+        &self,
+        samples: Vec<HistogramSample>,
+        origin: Origin,
+    ) -> Result<AppendReport, WriteClosed> {
         let (done, report) = oneshot::channel();
-        self.queue.send(Batch::Histograms { samples, done }).await.map_err(|_| WriteClosed)?;
+        self.queue.send(Batch::Histograms { samples, origin, done }).await.map_err(|_| WriteClosed)?;
         report.await.map_err(|_| WriteClosed)
     }
 
@@ -138,10 +143,32 @@ impl WriteHandle {
     /// own, in which the newest take the place of the oldest. What is not kept is counted.
     pub fn exemplars(&self, exemplars: Vec<(Labels, Exemplar)>) -> usize {
         let now = self.clock.now();
-        let keep = |(series, exemplar): (Labels, Exemplar)| {
-            self.exemplars.count(self.storage.exemplars().append(&series, exemplar, now))
-        };
-        exemplars.into_iter().map(keep).filter(|kept| *kept).count()
+        let taps = self.taps.get().filter(|taps| !taps.is_empty());
+        let (mut kept, mut sent_on) = (0, Vec::new());
+        for (series, exemplar) in exemplars {
+            let copy = taps.map(|_| exemplar.clone());
+            let result = self.storage.exemplars().append(&series, exemplar, now);
+            // Targets repeat theirs at every scrape: only what is new is sent on.
+            let is_new = matches!(result, Ok(Kept::Added | Kept::InPlaceOfOldest));
+            kept += usize::from(self.exemplars.count(result));
+            sent_on.extend(copy.filter(|_| is_new).map(|exemplar| (series, exemplar)));
+        }
+        if let Some(taps) = taps {
+            taps.exemplars(sent_on);
+        }
+        kept
+    }
+
+    /// Whether what is stored goes on to other servers.
+    pub fn sends_on(&self) -> bool {
+        self.taps.get().is_some_and(|taps| !taps.is_empty())
+    }
+
+    /// Tells the servers that samples are sent on to what is known of metrics. Never waits.
+    pub fn metadata(&self, metadata: Vec<FamilyMetadata>) {
+        if let Some(taps) = self.taps.get() {
+            taps.metadata(metadata);
+        }
     }
 
     /// A place for the rows of a target, of which about `rows_kept` stay quick to read.
@@ -236,21 +263,22 @@ pub struct Writer {
     storage: Arc<Storage>,
     clock: Clock,
     metrics: WriteMetrics,
-    taps: Taps,
+    taps: Arc<OnceLock<Taps>>,
 }
 
 impl Writer {
     pub fn new(storage: Arc<Storage>, clock: Clock, metrics: &Metrics) -> (Self, WriteHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
         let exemplars = ExemplarMetrics::register(metrics);
-        let handle = WriteHandle { queue: sender, storage: storage.clone(), clock, exemplars };
+        let taps = Arc::new(OnceLock::new());
+        let handle = WriteHandle { queue: sender, storage: storage.clone(), clock, exemplars, taps: taps.clone() };
         let metrics = WriteMetrics::register(metrics);
-        (Writer { queue, storage, clock, metrics, taps: Taps::default() }, handle)
+        (Writer { queue, storage, clock, metrics, taps }, handle)
     }
 
-    /// Hands everything that is written from now on to these, too.
-    pub fn send_on(&mut self, taps: Taps) {
-        self.taps = taps;
+    /// Hands everything that is written from now on to these, too. Only the first call counts.
+    pub fn send_on(&self, taps: Taps) {
+        let _ = self.taps.set(taps);
     }
 
     /// Runs until the last [`WriteHandle`] is dropped and the queue is empty; then all that was acknowledged is on
@@ -272,30 +300,37 @@ impl Writer {
     /// The sender may have given up waiting; the samples are stored all the same.
     fn append(&self, batch: Batch) {
         let now = self.clock.now();
+        let none = Taps::default();
+        let taps = self.taps.get().unwrap_or(&none);
         match batch {
             Batch::Samples { samples, origin, done } => {
                 let report = self.storage.append(&samples, now);
                 self.count(&report);
                 // With what was refused: nobody knows which those are, and the receiver refuses them, too.
                 match origin {
-                    Origin::Outside => self.taps.samples(samples),
-                    Origin::Rules => self.taps.recorded(samples),
+                    Origin::Outside => taps.samples(samples),
+                    Origin::Rules => taps.recorded(samples),
                 }
                 let _ = done.send(report);
             }
-            Batch::Histograms { samples, done } => {
+            Batch::Histograms { samples, origin, done } => {
                 let report = self.storage.append_histograms(&samples, now);
                 self.count(&report);
+                match origin {
+                    Origin::Outside => taps.histograms(samples),
+                    Origin::Rules => taps.recorded_histograms(samples),
+                }
                 let _ = done.send(report);
             }
             Batch::Row { group, row, histograms, done } => {
                 if !histograms.is_empty() {
                     self.count(&self.storage.append_histograms(&histograms, now));
+                    taps.histograms(histograms);
                 }
                 let report = self.storage.append_row(&group.group, &row, now);
                 self.count(&report.append);
-                if !self.taps.is_empty() {
-                    self.taps.samples(group.samples(&row, &report));
+                if !taps.is_empty() {
+                    taps.samples(group.samples(&row, &report));
                 }
                 let _ = done.send((row, report));
             }

@@ -153,7 +153,7 @@ async fn receive(ingest: &Inner, request: Request) -> Result<Response, Refused> 
     }
     let sent = output.samples.len() + output.histograms.len();
     let Output { samples, histograms, exemplars, .. } = output;
-    let stored = ingest.store(PROTOCOL, Pushed { samples, histograms, exemplars }).await?;
+    let stored = ingest.store(PROTOCOL, Pushed { samples, histograms, exemplars, ..Pushed::default() }).await?;
     count += sent.saturating_sub(stored.samples + stored.histograms);
     rejected.extend(stored.refused);
     Ok(answer(encoding, count, &rejected.join(", ")))

@@ -5,8 +5,10 @@
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use telemetry::remote_write::{DecodeError, Decoder, HistogramPoint, Limits, Message, decompress};
+use telemetry::remote_write::{DecodeError, Decoder, HistogramPoint, Limits, Message, Metadata, decompress};
 use telemetry::{HistogramSample, Sample, Timestamp};
+
+use crate::remote_write::FamilyMetadata;
 
 use super::{Inner, Pushed, Refused, Stored, text_header};
 
@@ -119,6 +121,10 @@ fn decode(message: Message, body: &[u8], limits: &Limits) -> Result<Decoded, Dec
             }
         };
         let sample = |timestamp: Timestamp, value: f64| Sample { labels: labels.clone(), timestamp, value };
+        let known = series.metadata.filter(|of| *of != Metadata::default());
+        if let (Some(of), Some(name)) = (known, labels.metric_name()) {
+            decoded.pushed.metadata.entry(name.to_owned()).or_insert_with(|| FamilyMetadata::of(name, &of));
+        }
         decoded.pushed.samples.extend(series.samples.iter().map(|point| sample(point.timestamp, point.value)));
         let exemplars = series.exemplars.iter().map(|exemplar| (labels.clone(), exemplar.clone()));
         decoded.pushed.exemplars.extend(exemplars);
@@ -135,6 +141,9 @@ fn decode(message: Message, body: &[u8], limits: &Limits) -> Result<Decoded, Dec
                 }
             }
         }
+    }
+    for (family, metadata) in decoder.metadata() {
+        decoded.pushed.metadata.insert((*family).to_owned(), FamilyMetadata::of(family, metadata));
     }
     Ok(decoded)
 }

@@ -42,6 +42,15 @@ pub struct Config {
     pub sigv4: Option<sigv4::Config>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_config: Option<TlsConfig>,
+    /// Send exemplars, too.
+    #[serde(default)]
+    pub send_exemplars: bool,
+    /// Send native histograms, too; 2.0 always does.
+    #[serde(default)]
+    pub send_native_histograms: bool,
+    /// What is known of metrics; with 1.0 every `send_interval`, with 2.0 beside each series.
+    #[serde(default)]
+    pub metadata_config: MetadataConfig,
     /// Of series, external labels included, before they are sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub write_relabel_configs: Vec<relabel::Rule>,
@@ -84,10 +93,34 @@ impl From<ProtobufMessage> for Message {
     }
 }
 
+/// The `metadata_config` block.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetadataConfig {
+    pub send: bool,
+    #[serde(with = "service::config::duration")]
+    pub send_interval: Duration,
+    /// Families in one request.
+    pub max_samples_per_send: usize,
+}
+
+impl Default for MetadataConfig {
+    fn default() -> Self {
+        // Prometheus' own defaults.
+        MetadataConfig { send: true, send_interval: Duration::from_secs(60), max_samples_per_send: 2_000 }
+    }
+}
+
 /// The `queue_config` block.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
+    /// Samples that each shard reads ahead from the log, at least one request.
+    pub capacity: usize,
+    /// Requests at a time; rounded down to a power of two.
+    pub max_shards: usize,
+    /// Requests at a time from the start on; rounded up to a power of two.
+    pub min_shards: usize,
     pub max_samples_per_send: usize,
     /// A batch that is not full is sent after this.
     #[serde(with = "service::config::duration")]
@@ -107,6 +140,9 @@ impl Default for QueueConfig {
     fn default() -> Self {
         // Prometheus' own defaults but for 429.
         QueueConfig {
+            capacity: 10_000,
+            max_shards: 50,
+            min_shards: 1,
             max_samples_per_send: 2_000,
             batch_send_deadline: Duration::from_secs(5),
             min_backoff: Duration::from_millis(30),
@@ -126,6 +162,8 @@ fn default_log_size() -> u64 {
     1 << 30
 }
 
+/// Requests at a time; each takes memory and a connection, and a server that needs more is overwhelmed.
+const MAX_SHARDS_MAX: usize = 1_024;
 /// Of a log; less is no use.
 const LOG_SIZE_MIN: u64 = 1 << 20;
 
@@ -151,6 +189,14 @@ impl Config {
         let queue = &self.queue_config;
         match () {
             () if self.remote_timeout.is_zero() => Err("remote_timeout cannot be 0".to_owned()),
+            () if queue.capacity == 0 => Err("capacity cannot be 0".to_owned()),
+            () if queue.min_shards == 0 || queue.min_shards > queue.max_shards => {
+                Err("min_shards must lie between 1 and max_shards".to_owned())
+            }
+            () if queue.max_shards > MAX_SHARDS_MAX => Err(format!("max_shards cannot be above {MAX_SHARDS_MAX}")),
+            () if self.metadata_config.max_samples_per_send == 0 || self.metadata_config.send_interval.is_zero() => {
+                Err("metadata_config: max_samples_per_send and send_interval cannot be 0".to_owned())
+            }
             () if queue.max_samples_per_send == 0 => Err("max_samples_per_send cannot be 0".to_owned()),
             () if queue.batch_send_deadline.is_zero() => Err("batch_send_deadline cannot be 0".to_owned()),
             () if queue.min_backoff.is_zero() || queue.min_backoff > queue.max_backoff => {

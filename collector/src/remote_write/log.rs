@@ -1,7 +1,7 @@
 //! The queue on disk: request bodies in the order in which they are to be sent.
 //!
 //! Files `NNNNNNNNNNNNNNNN.log` of records (length, CRC32, content) behind a header with a version; `sent` says up to
-//! where all has been taken. A torn end is cut when the log is opened. Records are not synced one by one: they survive
+//! where all has been taken. Records are read ahead and may be done in any order. A torn end is cut when the log is opened. Records are not synced one by one: they survive
 //! the end of the process, and of a loss of power the file that was finished before.
 
 use std::collections::VecDeque;
@@ -13,11 +13,14 @@ use bytes::Bytes;
 use telemetry::Timestamp;
 use telemetry::remote_write::Message;
 
+use super::counts::Counts;
+use super::shards::Shard;
+
 /// Ends in the format's version.
-const MAGIC: &[u8; 8] = b"PKTRWQ\0\x01";
+const MAGIC: &[u8; 8] = b"PKTRWQ\0\x02";
 const FRAME_LEN: u64 = 8;
-/// Samples, newest timestamp, message.
-const HEAD_LEN: usize = 8 + 8 + 1;
+/// Counts of four kinds, newest timestamp, message, shard.
+const HEAD_LEN: usize = 4 * 8 + 8 + 1 + 3;
 /// A record beyond this was never written.
 const RECORD_LEN_MAX: u32 = 256 << 20;
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -28,7 +31,9 @@ const MEMORY_RECORDS_MAX: usize = 256;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Record {
     pub(super) message: Message,
-    pub(super) samples: u64,
+    pub(super) counts: Counts,
+    /// Which series it has: records of one shard are sent one after the other.
+    pub(super) shard: Shard,
     pub(super) newest: Timestamp,
     pub(super) body: Bytes,
 }
@@ -44,8 +49,17 @@ pub(super) enum Place {
 struct Segment {
     number: u64,
     len: u64,
-    /// Samples that wait in it.
-    samples: u64,
+    /// What waits in it.
+    counts: Counts,
+}
+
+/// A record on disk that was handed out.
+#[derive(Debug)]
+struct Flying {
+    segment: u64,
+    next_offset: u64,
+    counts: Counts,
+    done: bool,
 }
 
 pub(super) struct Log {
@@ -58,16 +72,22 @@ pub(super) struct Log {
     reader: Option<(u64, File)>,
     /// In the first segment: what lies before it has been sent.
     offset: u64,
+    /// Segment and offset of what is handed out next.
+    cursor: (u64, u64),
+    /// What was handed out and is not yet behind `offset`, in the order of the files.
+    flying: VecDeque<Flying>,
     sent_written: (u64, u64),
-    memory: VecDeque<Record>,
-    /// Of the first in memory.
+    /// By ascending number.
+    memory: VecDeque<(u64, Record)>,
+    /// Of the next that comes to memory.
     memory_number: u64,
-    memory_samples: u64,
+    /// In memory: what is below was handed out.
+    memory_cursor: u64,
     closed: bool,
 }
 
-/// Samples lost, by reason.
-pub(super) type Lost = Vec<(&'static str, u64)>;
+/// What is lost, by reason.
+pub(super) type Lost = Vec<(&'static str, Counts)>;
 
 impl Log {
     pub(super) fn open(directory: &Path, bytes_max: u64) -> io::Result<Self> {
@@ -88,10 +108,12 @@ impl Log {
             writer: None,
             reader: None,
             offset: MAGIC.len() as u64,
+            cursor: (0, 0),
+            flying: VecDeque::new(),
             sent_written: (sent_segment, sent_offset),
             memory: VecDeque::new(),
             memory_number: 0,
-            memory_samples: 0,
+            memory_cursor: 0,
             closed: false,
         };
         for number in &numbers {
@@ -99,11 +121,11 @@ impl Log {
             let from = if *number == sent_segment { sent_offset.max(MAGIC.len() as u64) } else { MAGIC.len() as u64 };
             let scanned = if *number < sent_segment { None } else { scan(&path, from)? };
             match scanned {
-                Some((len, samples)) if samples > 0 => {
+                Some((len, counts)) if !counts.is_none() => {
                     if log.segments.is_empty() {
                         log.offset = from;
                     }
-                    log.segments.push_back(Segment { number: *number, len, samples });
+                    log.segments.push_back(Segment { number: *number, len, counts });
                 }
                 _ => std::fs::remove_file(&path)?,
             }
@@ -113,7 +135,8 @@ impl Log {
         if log.segments.is_empty() {
             log.offset = MAGIC.len() as u64;
         }
-        log.segments.push_back(Segment { number: next, len: 0, samples: 0 });
+        log.segments.push_back(Segment { number: next, len: 0, counts: Counts::NONE });
+        log.cursor = (log.segments[0].number, log.offset);
         Ok(log)
     }
 
@@ -134,15 +157,15 @@ impl Log {
                 ),
             }
         }
-        if self.memory.len() >= MEMORY_RECORDS_MAX
-            && let Some(oldest) = self.memory.pop_front()
+        // What was handed out is no loss.
+        let unread = self.memory.partition_point(|(number, _)| *number < self.memory_cursor);
+        if self.memory.len() - unread >= MEMORY_RECORDS_MAX
+            && let Some((_, oldest)) = self.memory.remove(unread)
         {
-            self.memory_number += 1;
-            self.memory_samples -= oldest.samples;
-            lost.push(("log_failed", oldest.samples));
+            lost.push(("log_failed", oldest.counts));
         }
-        self.memory_samples += record.samples;
-        self.memory.push_back(record);
+        self.memory.push_back((self.memory_number, record));
+        self.memory_number += 1;
         lost
     }
 
@@ -150,7 +173,7 @@ impl Log {
         let segment = self.segments.back().expect("one is always there");
         if segment.len >= self.segment_bytes {
             let number = segment.number + 1;
-            self.segments.push_back(Segment { number, len: 0, samples: 0 });
+            self.segments.push_back(Segment { number, len: 0, counts: Counts::NONE });
             if let Some(file) = self.writer.take() {
                 // Finished files outlast a loss of power; a disk that cannot do it is noticed by the next write.
                 let _ = file.sync_data();
@@ -174,7 +197,7 @@ impl Log {
             return Err(error);
         }
         segment.len += bytes.len() as u64;
-        segment.samples += record.samples;
+        segment.counts += record.counts;
         self.writer = Some(file);
         Ok(())
     }
@@ -182,85 +205,131 @@ impl Log {
     /// Over the limit the oldest file goes.
     fn make_room(&mut self, lost: &mut Lost) {
         while self.bytes() > self.bytes_max && self.segments.len() > 1 {
-            let samples = self.drop_first();
-            if samples > 0 {
-                lost.push(("log_full", samples));
+            let counts = self.remove(0);
+            if !counts.is_none() {
+                lost.push(("log_full", counts));
             }
         }
     }
 
-    fn drop_first(&mut self) -> u64 {
-        let Some(segment) = self.segments.pop_front() else { return 0 };
-        self.offset = MAGIC.len() as u64;
+    /// Takes a segment away; what of it was neither sent nor handed out.
+    fn remove(&mut self, index: usize) -> Counts {
+        let Some(segment) = self.segments.remove(index) else { return Counts::NONE };
+        if index == 0 {
+            self.offset = MAGIC.len() as u64;
+        }
         self.reader = None;
         if let Err(error) = std::fs::remove_file(self.path(segment.number))
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(error = error.to_string(), "failed to remove a file of the remote write log");
         }
-        segment.samples
+        let flying = self.flying.iter().filter(|flying| flying.segment == segment.number && !flying.done);
+        flying.fold(segment.counts, |counts, flying| counts - flying.counts)
     }
 
-    /// The oldest record, and its place for [`Log::done`]. An error is a file that cannot be read.
-    pub(super) fn first(&mut self) -> Result<Option<(Place, Record)>, Lost> {
+    /// The oldest record that was not handed out yet, and its place for [`Log::done`]. An error is a file that cannot
+    /// be read.
+    pub(super) fn next(&mut self) -> Result<Option<(Place, Record)>, Lost> {
         loop {
-            let segment = self.segments.front().expect("one is always there");
-            let (number, len) = (segment.number, segment.len);
-            if self.offset < len {
-                match self.read(number) {
-                    Ok((record, next_offset)) => {
-                        return Ok(Some((Place::Disk { segment: number, next_offset }, record)));
-                    }
-                    Err(error) => {
-                        tracing::error!(error = error.to_string(), "a file of the remote write log cannot be read");
-                        return Err(vec![("log_failed", self.give_up_first())]);
-                    }
+            let Some(index) = self.segments.iter().position(|segment| segment.number >= self.cursor.0) else {
+                return Ok(self.next_in_memory());
+            };
+            let Segment { number, len, .. } = self.segments[index];
+            if number != self.cursor.0 {
+                // The one that was read is finished, or gone.
+                let from = if index == 0 { self.offset } else { MAGIC.len() as u64 };
+                self.cursor = (number, from);
+                self.drop_finished();
+                continue;
+            }
+            if self.cursor.1 >= len {
+                if index + 1 == self.segments.len() {
+                    return Ok(self.next_in_memory());
                 }
+                self.cursor = (number + 1, MAGIC.len() as u64);
+                self.drop_finished();
+                continue;
             }
-            if self.segments.len() == 1 {
-                let number = self.memory_number;
-                return Ok(self.memory.front().map(|record| (Place::Memory { number }, record.clone())));
-            }
-            self.drop_first();
+            return match self.read() {
+                Ok((record, next_offset)) => {
+                    self.cursor.1 = next_offset;
+                    let counts = record.counts;
+                    self.flying.push_back(Flying { segment: number, next_offset, counts, done: false });
+                    Ok(Some((Place::Disk { segment: number, next_offset }, record)))
+                }
+                Err(error) => {
+                    tracing::error!(error = error.to_string(), "a file of the remote write log cannot be read");
+                    Err(vec![("log_failed", self.give_up(index))])
+                }
+            };
         }
     }
 
-    fn give_up_first(&mut self) -> u64 {
-        if self.segments.len() == 1 {
-            let number = self.segments[0].number + 1;
-            self.segments.push_back(Segment { number, len: 0, samples: 0 });
+    fn next_in_memory(&mut self) -> Option<(Place, Record)> {
+        let unread = self.memory.partition_point(|(number, _)| *number < self.memory_cursor);
+        let (number, record) = self.memory.get(unread)?;
+        self.memory_cursor = number + 1;
+        Some((Place::Memory { number: *number }, record.clone()))
+    }
+
+    fn give_up(&mut self, index: usize) -> Counts {
+        if index + 1 == self.segments.len() {
+            let number = self.segments[index].number + 1;
+            self.segments.push_back(Segment { number, len: 0, counts: Counts::NONE });
             self.writer = None;
         }
-        self.drop_first()
+        self.remove(index)
     }
 
-    fn read(&mut self, number: u64) -> io::Result<(Record, u64)> {
+    /// At the cursor.
+    fn read(&mut self) -> io::Result<(Record, u64)> {
+        let (number, offset) = self.cursor;
         let mut file = match self.reader.take() {
             Some((open, file)) if open == number => file,
             _ => File::open(self.path(number))?,
         };
-        file.seek(SeekFrom::Start(self.offset))?;
+        file.seek(SeekFrom::Start(offset))?;
         let (record, len) = read_record(&mut file)?.ok_or_else(|| io::Error::other("a record is damaged"))?;
         self.reader = Some((number, file));
-        Ok((record, self.offset + len))
+        Ok((record, offset + len))
     }
 
     /// The record at this place needs no more sending. One that was dropped meanwhile is no concern.
-    pub(super) fn done(&mut self, place: Place, samples: u64) {
+    pub(super) fn done(&mut self, place: Place) {
         match place {
             Place::Disk { segment, next_offset } => {
-                if let Some(first) = self.segments.front_mut().filter(|first| first.number == segment) {
-                    self.offset = next_offset;
-                    first.samples = first.samples.saturating_sub(samples);
+                let is_it = |flying: &&mut Flying| (flying.segment, flying.next_offset) == (segment, next_offset);
+                let Some(flying) = self.flying.iter_mut().find(is_it) else { return };
+                flying.done = true;
+                let counts = flying.counts;
+                if let Some(segment) = self.segments.iter_mut().find(|other| other.number == segment) {
+                    segment.counts -= counts;
                 }
+                self.commit();
             }
-            Place::Memory { number } if number == self.memory_number => {
-                if let Some(record) = self.memory.pop_front() {
-                    self.memory_number += 1;
-                    self.memory_samples -= record.samples;
-                }
+            Place::Memory { number } => self.memory.retain(|(other, _)| *other != number),
+        }
+    }
+
+    /// Moves on to where all before has been sent.
+    fn commit(&mut self) {
+        while let Some(flying) = self.flying.pop_front_if(|flying| flying.done) {
+            while self.segments.len() > 1 && self.segments[0].number < flying.segment {
+                self.remove(0);
             }
-            Place::Memory { .. } => {}
+            if self.segments[0].number == flying.segment {
+                self.offset = flying.next_offset;
+            }
+        }
+        self.drop_finished();
+    }
+
+    /// Files that were read to their ends, with all of them sent.
+    fn drop_finished(&mut self) {
+        let needed = self.flying.front().map_or(self.cursor.0, |flying| flying.segment.min(self.cursor.0));
+        while self.segments.len() > 1 && self.segments[0].number < needed {
+            self.remove(0);
         }
     }
 
@@ -297,8 +366,11 @@ impl Log {
         self.segments.iter().map(|segment| segment.len).sum()
     }
 
-    pub(super) fn pending_samples(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.samples).sum::<u64>() + self.memory_samples
+    pub(super) fn pending(&self) -> Counts {
+        let on_disk = self.segments.iter().map(|segment| segment.counts);
+        on_disk
+            .chain(self.memory.iter().map(|(_, record)| record.counts))
+            .fold(Counts::NONE, |sum, counts| sum + counts)
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -308,12 +380,14 @@ impl Log {
 
 fn push_record(bytes: &mut Vec<u8>, record: &Record) {
     let mut content = Vec::with_capacity(HEAD_LEN + record.body.len());
-    content.extend_from_slice(&record.samples.to_le_bytes());
+    record.counts.each().iter().for_each(|count| content.extend_from_slice(&count.to_le_bytes()));
     content.extend_from_slice(&record.newest.0.to_le_bytes());
     content.push(match record.message {
         Message::V1 => 1,
         Message::V2 => 2,
     });
+    content.push(record.shard.bits);
+    content.extend_from_slice(&record.shard.number.to_le_bytes());
     content.extend_from_slice(&record.body);
     bytes.extend_from_slice(&(content.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&content).to_le_bytes());
@@ -338,31 +412,34 @@ fn read_record(file: &mut impl Read) -> io::Result<Option<(Record, u64)>> {
         return Ok(None);
     }
     let number = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
-    let message = match content[16] {
+    let message = match content[40] {
         1 => Message::V1,
         2 => Message::V2,
         _ => return Ok(None),
     };
-    let (samples, newest) = (number(0), Timestamp(number(8) as i64));
+    let (counts, newest) = (Counts::of(std::array::from_fn(|i| number(8 * i))), Timestamp(number(32) as i64));
+    let shard = Shard { bits: content[41], number: u16::from_le_bytes([content[42], content[43]]) };
     let body = Bytes::from(content).slice(HEAD_LEN..);
-    Ok(Some((Record { message, samples, newest, body }, FRAME_LEN + u64::from(length))))
+    Ok(Some((Record { message, counts, shard, newest, body }, FRAME_LEN + u64::from(length))))
 }
 
-/// Cuts the file behind its last whole record; its length, and the samples from `from` on. None: not of this format.
-fn scan(path: &Path, from: u64) -> io::Result<Option<(u64, u64)>> {
+/// Cuts the file behind its last whole record; its length, and what it has from `from` on. None: not of this format.
+fn scan(path: &Path, from: u64) -> io::Result<Option<(u64, Counts)>> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut reader = io::BufReader::new(&file);
     let mut magic = [0; MAGIC.len()];
     if reader.read_exact(&mut magic).is_err() || &magic != MAGIC {
+        let file = path.display().to_string();
+        tracing::warn!(file, "a file of the remote write log is of another version, or none of ours, and is removed");
         return Ok(None);
     }
-    let (mut len, mut samples) = (MAGIC.len() as u64, 0);
+    let (mut len, mut counts) = (MAGIC.len() as u64, Counts::NONE);
     while let Some((record, record_len)) = read_record(&mut reader)? {
-        samples += if len >= from { record.samples } else { 0 };
+        counts += if len >= from { record.counts } else { Counts::NONE };
         len += record_len;
     }
     file.set_len(len)?;
-    Ok(Some((len, samples)))
+    Ok(Some((len, counts)))
 }
 
 fn read_sent(directory: &Path) -> Option<(u64, u64)> {

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -6,20 +6,28 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hmac_of_the_test::signature;
-use telemetry::Timestamp;
-use telemetry::remote_write::{Decoder, Limits, Message, decompress};
+use telemetry::exposition::{Exemplar, MetricKind};
+use telemetry::remote_write::{Decoder, HistogramPoint, Limits, Message, decompress};
+use telemetry::{Histogram, HistogramSample, Sample, Timestamp};
+use tokio::sync::Barrier;
 
 use super::*;
 
+mod kinds;
+
 /// A server that answers as it was told, then 204, and keeps what it took.
 #[derive(Clone, Default)]
-struct Fake(Arc<Mutex<FakeState>>);
+struct Fake(Arc<Mutex<FakeState>>, Option<Arc<Barrier>>);
 
 #[derive(Default)]
 struct FakeState {
     answers: VecDeque<(u16, Option<&'static str>)>,
     requests: usize,
     taken: Vec<(String, i64, f64)>,
+    histograms: Vec<(String, i64, Histogram)>,
+    exemplars: Vec<(String, Exemplar)>,
+    /// Name, kind and help, however they came.
+    metadata: HashSet<(String, MetricKind, String)>,
     headers: Vec<HeaderMap>,
     bodies: Vec<Bytes>,
 }
@@ -51,14 +59,25 @@ impl Fake {
         let message = Message::from_content_type(headers["content-type"].to_str().unwrap()).unwrap();
         let bytes = decompress(body, &Limits::default()).unwrap();
         let mut decoder = Decoder::new(message, &bytes, &Limits::default()).unwrap();
-        let mut count = 0;
+        let (mut count, mut histograms, mut exemplars) = (0, 0, 0);
         while let Some(series) = decoder.next_series().unwrap() {
             let labels = series.to_labels().unwrap().to_string();
             count += series.samples.len();
             state.taken.extend(series.samples.iter().map(|s| (labels.clone(), s.timestamp.0, s.value)));
+            let sound = |point: &HistogramPoint| point.histogram.clone().unwrap();
+            state.histograms.extend(series.histograms.iter().map(|p| (labels.clone(), p.timestamp.0, sound(p))));
+            state.exemplars.extend(series.exemplars.iter().map(|exemplar| (labels.clone(), exemplar.clone())));
+            histograms += series.histograms.len();
+            exemplars += series.exemplars.len();
+            let name = series.to_labels().unwrap().metric_name().unwrap().to_owned();
+            state.metadata.extend(series.metadata.map(|m| (name, m.kind, m.help.to_owned())));
         }
+        let of_families = decoder.metadata().iter().map(|(name, m)| ((*name).to_owned(), m.kind, m.help.to_owned()));
+        state.metadata.extend(of_families);
         if message == Message::V2 {
             response.headers_mut().insert("x-prometheus-remote-write-samples-written", count.into());
+            response.headers_mut().insert("x-prometheus-remote-write-histograms-written", histograms.into());
+            response.headers_mut().insert("x-prometheus-remote-write-exemplars-written", exemplars.into());
         }
         response
     }
@@ -67,19 +86,28 @@ impl Fake {
         let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.unwrap();
         let url = format!("http://{}/workspaces/ws-1/api/v1/remote_write", listener.local_addr().unwrap());
         let fake = self.clone();
-        let handle = move |headers: HeaderMap, body: Bytes| async move { fake.take(&headers, &body) };
+        let handle = move |headers: HeaderMap, body: Bytes| async move {
+            if let Some(meeting) = &fake.1 {
+                meeting.wait().await;
+            }
+            fake.take(&headers, &body)
+        };
         let router = Router::new().route("/workspaces/ws-1/api/v1/remote_write", post(handle));
         service::task::spawn("fake", service::http::serve(listener, router, shutdown.clone()));
         url
     }
 
     async fn until_taken(&self, count: usize) {
+        self.until(|state| state.taken.len() >= count).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&FakeState) -> bool) {
         let wait = async {
-            while self.state().taken.len() < count {
+            while !holds(&self.state()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the samples arrive");
+        tokio::time::timeout(Duration::from_secs(40), wait).await.expect("it arrives");
     }
 }
 
@@ -250,6 +278,12 @@ fn what_cannot_be_sent_to_is_refused_by_name() {
         ("{url: 'http://x/', sigv4: {}, authorization: {credentials: a}}", "at most one of"),
         ("{url: 'http://x/', tls_config: {cert_file: a}}", "cert_file needs key_file"),
         ("{url: 'http://x/', queue_config: {max_samples_per_send: 0}}", "max_samples_per_send"),
+        (
+            "{url: 'http://x/', queue_config: {min_shards: 5, max_shards: 4}}",
+            "min_shards must lie between 1 and max_shards",
+        ),
+        ("{url: 'http://x/', queue_config: {max_shards: 100000}}", "max_shards cannot be above 1024"),
+        ("{url: 'http://x/', metadata_config: {send_interval: 0s}}", "metadata_config"),
         ("{url: 'http://x/', log_size_max: 1KiB}", "log_size_max"),
     ] {
         let config: Config = service::config::parse_yaml(yaml, Path::new("test.yml")).unwrap();

@@ -34,7 +34,7 @@ impl Backend for Live {
             self.write.write(floats, Origin::Rules).await.map_err(|error| error.to_string())?;
         }
         if !histograms.is_empty() {
-            self.write.write_histograms(histograms).await.map_err(|error| error.to_string())?;
+            self.write.write_histograms(histograms, Origin::Rules).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -179,7 +179,7 @@ async fn native_histograms_are_recorded_alerted_on_and_ended() {
     for (task, count) in [("a", 3.0), ("b", 4.0)] {
         let labels = Labels::from_pairs([("__name__", "seconds"), ("service", "order"), ("task", task)]);
         let sample = telemetry::HistogramSample { labels, timestamp: stage.clock.now(), histogram: histogram(count) };
-        stage.write.write_histograms(vec![sample]).await.expect("the writer runs");
+        stage.write.write_histograms(vec![sample], Origin::Outside).await.expect("the writer runs");
     }
     stage.seconds(15).await;
     let at = stage.clock.now();

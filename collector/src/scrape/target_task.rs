@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use storage::{NewSeries, Refusal, Row};
+use telemetry::exposition::MetricKind;
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, Timestamp};
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use super::cache::Cache;
 use super::request::{Clients, Scraped, fetch};
 use super::{Cell, FailureLabels, Metadata, ScrapeError, Shared, TargetHealth, body, settings};
 use crate::discovery::Target;
+use crate::remote_write::FamilyMetadata;
 use crate::write::{RowWriter, WriteClosed};
 
 /// A scrape that starts this close to its due time is stored at the due time: even spacing compresses well.
@@ -187,6 +189,7 @@ impl TargetTask {
     /// All of the body's samples with markers for what is gone, or markers alone.
     fn judge(&mut self, fetched: Result<Scraped, ScrapeError>, duration: Duration) -> (Report, Option<ScrapeError>) {
         let mut report = Report { up: false, duration, scraped: 0, kept: 0, added: 0 };
+        let known = self.metadata.clone();
         let error = match fetched {
             Err(error) => {
                 body::end_all(&mut self.cache, &mut self.row);
@@ -201,6 +204,7 @@ impl TargetTask {
                 match result {
                     Err(error) => error,
                     Ok(()) => {
+                        self.tell_metadata(&known);
                         self.shared.write.exemplars(parsed.exemplars);
                         return (Report { up: true, ..report }, None);
                     }
@@ -213,6 +217,21 @@ impl TargetTask {
             self.cache.histograms.forget();
         }
         (report, Some(error))
+    }
+
+    /// What the target says of its metrics, where it differs from before.
+    fn tell_metadata(&self, known: &Arc<HashMap<String, Metadata>>) {
+        if Arc::ptr_eq(known, &self.metadata) || !self.shared.write.sends_on() {
+            return;
+        }
+        let news = self.metadata.iter().filter(|(family, metadata)| known.get(*family) != Some(*metadata));
+        let news = news.map(|(family, metadata)| FamilyMetadata {
+            family: family.clone(),
+            kind: MetricKind::named(metadata.kind).unwrap_or_default(),
+            help: metadata.help.clone(),
+            unit: metadata.unit.clone(),
+        });
+        self.shared.write.metadata(news.collect());
     }
 
     /// Hands the row on and learns where its new series are.

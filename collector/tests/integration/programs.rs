@@ -58,17 +58,28 @@ impl Peer {
 
     /// The result of an instant query, once it passes; at most 20 s.
     pub(crate) async fn until(&self, query: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let holds = |data: &Value| holds(&data["result"]);
+        self.until_asked("query", &[("query", query)], holds).await["result"].take()
+    }
+
+    /// The data of an answer under `/api/v1/`, once it passes; at most 20 s.
+    pub(crate) async fn until_asked(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut last = Value::Null;
         for _ in 0..400 {
-            let request = reqwest::Client::new().get(format!("http://{}/api/v1/query", self.addr));
-            let response = request.query(&[("query", query)]).send().await.expect("an answer");
+            let request = reqwest::Client::new().get(format!("http://{}/api/v1/{path}", self.addr));
+            let response = request.query(parameters).send().await.expect("an answer");
             last = response.json().await.expect("JSON");
-            if holds(&last["data"]["result"]) {
-                return last["data"]["result"].clone();
+            if holds(&last["data"]) {
+                return last["data"].take();
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("{query} never was what was expected, last: {last:#}");
+        panic!("{path} {parameters:?} never was what was expected, last: {last:#}");
     }
 }
 
@@ -89,6 +100,7 @@ pub(crate) async fn prometheus(config: impl Fn(SocketAddr) -> String) -> Option<
             "--storage.tsdb.path=tsdb".to_owned(),
             format!("--web.listen-address={addr}"),
             "--web.enable-remote-write-receiver".to_owned(),
+            "--enable-feature=native-histograms,exemplar-storage".to_owned(),
         ]
         .into()
     })

@@ -132,6 +132,11 @@ impl MetricKind {
         }
     }
 
+    /// The kind with this name in OpenMetrics.
+    pub fn named(name: &str) -> Option<Self> {
+        MetricKind::parse(name, Format::OpenMetrics)
+    }
+
     fn parse(text: &str, format: Format) -> Option<Self> {
         Some(match (text, format) {
             ("counter", _) => MetricKind::Counter,

@@ -5,7 +5,10 @@ use super::*;
 
 #[test]
 fn an_answer_is_judged_as_the_specifications_say() {
-    let record = |message| Record { message, samples: 10, newest: Timestamp(0), body: Vec::new().into() };
+    let record = |message| {
+        let (counts, shard) = (Counts::samples(10), Shard { bits: 0, number: 0 });
+        Record { message, counts, shard, newest: Timestamp(0), body: Vec::new().into() }
+    };
     let (v1, v2) = (record(Message::V1), record(Message::V2));
     let queue = QueueConfig::default();
     let judged = |record: &Record, status: u16, headers: &[(&'static str, &'static str)]| {
@@ -28,8 +31,16 @@ fn an_answer_is_judged_as_the_specifications_say() {
     for status in [400, 401, 404, 413, 415, 302] {
         assert!(matches!(judged(&v1, status, &[]), Verdict::Never(_)), "{status}");
     }
-    let partly = Verdict::Partly { failed: 4, why: "HTTP status 400 Bad Request: why".to_owned() };
+    let partly = Verdict::Partly { failed: Counts::samples(4), why: "HTTP status 400 Bad Request: why".to_owned() };
     assert_eq!(judged(&v2, 400, &[(written, "6")]), partly);
+    // Of the other kinds a header that is missing says that nothing was stored.
+    let mixed = Record { counts: Counts::of([10, 2, 3, 5]), ..record(Message::V2) };
+    let of_histograms = "x-prometheus-remote-write-histograms-written";
+    let failed = Counts::of([0, 0, 3, 0]);
+    let why = "HTTP status 200 OK: why".to_owned();
+    let partly = Verdict::Partly { failed, why };
+    assert_eq!(judged(&mixed, 200, &[(written, "10"), (of_histograms, "2")]), partly);
+    assert!(matches!(judged(&v2, 400, &[(written, "0")]), Verdict::Never(_)));
     // A receiver of 1.0 answers 2.0 with a success and stores nothing.
     assert!(matches!(judged(&v2, 204, &[]), Verdict::Never(why) if why.contains("does not speak 2.0")));
     let strict = QueueConfig { retry_on_http_429: false, ..QueueConfig::default() };
