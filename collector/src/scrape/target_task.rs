@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use storage::{NewSeries, Refusal, Row};
+use storage::{Exemplar, NewSeries, Refusal, Row};
 use telemetry::exposition::MetricKind;
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, Timestamp};
@@ -64,6 +64,8 @@ pub(super) struct TargetTask {
     rows: RowWriter,
     /// Of the scrape under way; its memory belongs to all targets.
     row: Row,
+    /// Of the scrape under way, with the labels of their series.
+    exemplars: Vec<(Labels, Exemplar)>,
     /// Where the report series are in the target's group.
     report_slots: [Option<u32>; REPORT_SERIES.len()],
 }
@@ -109,6 +111,7 @@ impl TargetTask {
             metadata: Arc::default(),
             rows,
             row: Row::default(),
+            exemplars: Vec::new(),
             report_slots: [None; REPORT_SERIES.len()],
         }
     }
@@ -205,7 +208,7 @@ impl TargetTask {
                     Err(error) => error,
                     Ok(()) => {
                         self.tell_metadata(&known);
-                        self.shared.write.exemplars(parsed.exemplars);
+                        self.exemplars = parsed.exemplars;
                         return (Report { up: true, ..report }, None);
                     }
                 }
@@ -239,6 +242,8 @@ impl TargetTask {
         let (row, report) = self.rows.write(std::mem::take(&mut self.row), self.cache.histograms.take()).await?;
         let time = row.time;
         self.shared.rows.put(row);
+        // Behind their series: who is sent an exemplar of a series that it does not know drops it.
+        self.shared.write.exemplars(std::mem::take(&mut self.exemplars));
         let (series, reports) = report.slots.split_at(self.cache.series.pending_len().min(report.slots.len()));
         let unplaced = self.report_slots.iter_mut().filter(|slot| slot.is_none());
         unplaced.zip(reports).for_each(|(place, slot)| *place = *slot);
