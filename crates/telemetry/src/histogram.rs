@@ -5,6 +5,8 @@
 //! index i reaches from above `2^((i-1) * 2^-schema)` up to `2^(i * 2^-schema)`; of custom ones, up to the i-th custom
 //! value. On the wire the indexes are spans: gaps and lengths (prometheus prompb/types.proto, `BucketSpan`).
 
+pub(crate) mod wire;
+
 use crate::Timestamp;
 
 /// Whether the counts may have started anew since the sample before.

@@ -27,7 +27,7 @@
 
 mod decode;
 mod encode;
-pub(crate) mod histogram;
+mod histogram;
 
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,9 @@ use std::borrow::Cow;
 use super::super::{Exemplar, Format, MetricKind, Writer, canonical_float};
 use super::{Bucket, bucket, exemplar_of, kind_of, str_of};
 use crate::Timestamp;
+use crate::histogram::wire::{Parts, push, read_span};
 use crate::histogram::{CounterResetHint, Histogram, HistogramFault};
 use crate::protobuf::{Malformed, Reader, zigzag};
-use crate::remote_write::histogram::{Parts, push, read_span};
 
 /// What of histograms that are native and classic at once is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
