@@ -29,7 +29,6 @@ use crate::pipeline::account::Account;
 use crate::pipeline::aggregate::Aggregate;
 use crate::pipeline::enrich::Enrich;
 use crate::pipeline::intake::Intake;
-use crate::pipeline::multiline::QUIET;
 use crate::pipeline::queue::{Queue, QueueMetrics, Weigh};
 use crate::pipeline::red::Red;
 use crate::recent::Recent;
@@ -153,7 +152,7 @@ impl App {
             delivery.clone(),
             &metrics,
         );
-        front.spawn("held_lines", until(end.clone(), let_go(intake.clone())));
+        front.spawn("held_lines", until(end.clone(), intake.clone().watch_held()));
 
         // Inputs hear of the stop when the rest of the task has ended, and then end when it is quiet.
         let (stop, closing) = (Stop::default(), Shutdown::new());
@@ -362,15 +361,6 @@ async fn deliver(
         outputs,
     };
     Delivery::new(setup, metrics)
-}
-
-/// Lets lines go whose continuation has not come.
-async fn let_go(intake: Intake) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(QUIET / 2);
-    loop {
-        ticks.tick().await;
-        intake.tick();
-    }
 }
 
 /// A port that only has to be open; what comes is read by nobody.

@@ -1,8 +1,9 @@
 //! A ceiling for the whole process: three quarters of the container's memory limit, and never more than 48 MiB unless
 //! it is configured.
 //!
-//! The queues are bounded each for itself; beyond that a look at the resident memory every half second shrinks what
-//! they may hold while the process stands near its ceiling, before the kernel ends it.
+//! The queues are bounded each for itself; beyond that a look at the resident memory every half second, less often while
+//! there is nothing to do, shrinks what they may hold while the process stands near its ceiling, before the kernel ends
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,11 +12,16 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use service::metrics::Metrics;
 use telemetry::names::sidecar as names;
+use tokio::sync::Notify;
 
 pub const DEFAULT_BYTES: usize = 48 << 20;
 /// What the program needs with empty queues: code, connections, buffers.
 const BASE_BYTES: usize = 16 << 20;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// While there is much room and little in the queues.
+const LOOK_EVERY_IDLE: Duration = Duration::from_secs(5);
+/// What the queues hold when things begin to happen.
+const LITTLE_BYTES: usize = 1 << 20;
 /// cgroup v2, v1.
 const LIMIT_FILES: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
@@ -30,11 +36,18 @@ struct State {
     share: AtomicUsize,
     /// What all queues together hold.
     held: AtomicUsize,
+    /// It was little and is not now.
+    filling: Notify,
 }
 
 impl Ceiling {
     pub fn new(bytes: usize) -> Self {
-        Ceiling(Arc::new(State { bytes, share: AtomicUsize::new(16), held: AtomicUsize::new(0) }))
+        Ceiling(Arc::new(State {
+            bytes,
+            share: AtomicUsize::new(16),
+            held: AtomicUsize::new(0),
+            filling: Notify::new(),
+        }))
     }
 
     /// As configured, else as the container's limit says.
@@ -59,7 +72,10 @@ impl Ceiling {
 
     /// A queue has grown.
     pub fn hold(&self, bytes: usize) {
-        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        if before < LITTLE_BYTES && before + bytes >= LITTLE_BYTES {
+            self.0.filling.notify_one();
+        }
     }
 
     /// A queue has shrunk.
@@ -93,12 +109,12 @@ impl Ceiling {
 
     /// Looks until it is dropped.
     pub async fn watch(self) -> anyhow::Result<()> {
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
         loop {
-            ticks.tick().await;
-            if let Some(resident) = resident_bytes() {
-                self.look(resident);
-            }
+            let resident = resident_bytes().unwrap_or_default();
+            self.look(resident);
+            let is_idle = resident < self.0.bytes / 2 && self.0.held.load(Ordering::Relaxed) < LITTLE_BYTES;
+            let next = tokio::time::sleep(if is_idle { LOOK_EVERY_IDLE } else { LOOK_EVERY });
+            tokio::select! { () = next => {}, () = self.0.filling.notified(), if is_idle => {} }
         }
     }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::Context;
 use service::Shutdown;
 
-/// How often the event loop shows that it runs, and how often that is looked at.
-const BEAT: Duration = Duration::from_secs(1);
+/// How often the event loop shows that it runs, and how often that is looked at: a few times within the patience, but
+/// every look wakes a processor.
+const BEAT_MAX: Duration = Duration::from_secs(5);
+const BEATS_WITHIN: u32 = 8;
 /// `EX_SOFTWARE`: a defect of the program.
 const EXIT_STUCK: i32 = 70;
 
@@ -24,10 +26,11 @@ struct Heart(Arc<AtomicU64>);
 /// # Errors
 /// When there is no thread to be had.
 pub fn start(shutdown: Shutdown, stuck_after: Duration) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
+    let beat = (stuck_after / BEATS_WITHIN).min(BEAT_MAX);
     let heart = Heart::default();
     let watched = heart.clone();
     let look = move || {
-        if ends_or_gets_stuck(&watched, BEAT, stuck_after) == End::Stuck {
+        if ends_or_gets_stuck(&watched, beat, stuck_after) == End::Stuck {
             // The logger may be what hangs: straight to the terminal.
             eprintln!("sidecar: the event loop has been stuck for {stuck_after:?}, exiting to be restarted");
             std::process::exit(EXIT_STUCK);
@@ -37,7 +40,7 @@ pub fn start(shutdown: Shutdown, stuck_after: Duration) -> anyhow::Result<impl F
     Ok(async move {
         while !shutdown.is_requested() {
             heart.0.fetch_add(1, Ordering::Relaxed);
-            tokio::select! { () = shutdown.requested() => {}, () = tokio::time::sleep(BEAT) => {} }
+            tokio::select! { () = shutdown.requested() => {}, () = tokio::time::sleep(beat) => {} }
         }
         Ok(())
     })

@@ -42,7 +42,7 @@ pub struct Config {
 /// A task of ten containers with all their labels takes a tenth of this.
 const BODY_BYTES_MAX: usize = 2 << 20;
 /// How often timers are checked for being late.
-const TIMER: Duration = Duration::from_secs(1);
+const TIMER: Duration = Duration::from_secs(5);
 /// How often `/proc` is looked at for want of CPU.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The endpoint is on the same host and answers in milliseconds.

@@ -12,11 +12,12 @@ use service::metrics::Metrics;
 use telemetry::Timestamp;
 use telemetry::log_record::Level;
 use telemetry::names::{sidecar as names, without_total};
+use tokio::sync::Notify;
 
 use super::account::{Account, Balance, DropReason};
 use super::batch::Mark;
 use super::choose::{self, Chooser};
-use super::multiline::{Joined, Multiline, Rule};
+use super::multiline::{Joined, Multiline, QUIET, Rule};
 use super::parse::{self, Additions, Author, Scratch, write};
 use super::redact::{Patterns, redact};
 use super::route::{Origin, Route, Routes};
@@ -75,6 +76,8 @@ struct Inner {
     redacted: Counter,
     truncated: Counter,
     signatures: Signatures,
+    /// A stream has begun to hold a line back.
+    held: Notify,
 }
 
 /// Used again for every line.
@@ -148,6 +151,7 @@ impl Intake {
             redacted,
             truncated,
             signatures,
+            held: Notify::new(),
         }))
     }
 
@@ -219,6 +223,9 @@ impl Intake {
         let (done, own) = held.multiline.add(line, now, mark);
         for Joined { text, at, lines, mark } in done.into_iter().chain(own) {
             self.process(stream, &mut held.chooser, &text, at, lines, mark.as_ref());
+        }
+        if held.multiline.holds() {
+            self.0.held.notify_one();
         }
     }
 
@@ -294,9 +301,14 @@ impl Intake {
         self.0.delivery.commit();
     }
 
-    /// Lets go of lines whose continuation has not come; to be called every now and then.
-    pub fn tick(&self) {
-        self.let_go(Multiline::overdue);
+    /// Lets go of lines whose continuation has not come, until it is dropped. Wakes while a line is held and only then.
+    pub async fn watch_held(self) -> anyhow::Result<()> {
+        loop {
+            self.0.held.notified().await;
+            while self.let_go(Multiline::overdue) {
+                tokio::time::sleep(QUIET / 2).await;
+            }
+        }
     }
 
     /// The inputs have ended: nothing is held back any more.
@@ -304,19 +316,22 @@ impl Intake {
         self.let_go(Multiline::take);
     }
 
-    fn let_go(&self, of: impl Fn(&mut Multiline) -> Option<Joined>) {
+    /// Whether a line is still held.
+    fn let_go(&self, of: impl Fn(&mut Multiline) -> Option<Joined>) -> bool {
         let streams: Vec<Stream> = self.0.streams.lock().expect("no one panics holding it").values().cloned().collect();
-        let mut any = false;
+        let (mut any, mut holds) = (false, false);
         for stream in streams {
             let mut held = stream.0.held.lock().expect("no one panics holding it");
             if let Some(Joined { text, at, lines, mark }) = of(&mut held.multiline) {
                 self.process(&stream, &mut held.chooser, &text, at, lines, mark.as_ref());
                 any = true;
             }
+            holds |= held.multiline.holds();
         }
         if any {
             self.commit();
         }
+        holds
     }
 }
 

@@ -134,6 +134,11 @@ impl Multiline {
         (self.touched.elapsed() >= QUIET).then(|| self.take()).flatten()
     }
 
+    /// Whether a line waits for its continuation.
+    pub fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub fn take(&mut self) -> Option<Joined> {
         self.within = Within::Line;
         self.held.take()

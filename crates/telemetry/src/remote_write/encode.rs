@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::blocks::{BLOCK_BYTES, Blocks};
 use super::{Message, Metadata, TimeSeries, histogram, kind_number};
 use crate::Labels;
 use crate::exposition::Exemplar;
@@ -10,7 +11,9 @@ use crate::protobuf::Writer;
 /// Builds one request. What it has grown to is told by [`Encoder::message_bytes`], so that the caller can cut batches.
 pub struct Encoder {
     message: Message,
+    /// What is not compressed yet.
     series: Writer,
+    blocks: Blocks,
     symbols: Symbols,
     /// Of the series at hand; reused.
     references: Vec<u64>,
@@ -18,21 +21,29 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn new(message: Message) -> Self {
-        Encoder { message, series: Writer::default(), symbols: Symbols::default(), references: Vec::new() }
+        let (series, blocks) = (Writer::default(), Blocks::new());
+        Encoder { message, series, blocks, symbols: Symbols::default(), references: Vec::new() }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.series.out.is_empty()
+        self.series.out.is_empty() && self.blocks.bytes() == 0
     }
 
     /// The size of the message so far, before compression.
     pub fn message_bytes(&self) -> usize {
-        self.series.out.len() + self.symbols.bytes
+        self.blocks.bytes() + self.series.out.len() + self.symbols.bytes
     }
 
     pub fn series(&mut self, series: &TimeSeries<'_>) {
         match self.message {
-            Message::V1 => self.series_v1(series),
+            Message::V1 => {
+                self.series_v1(series);
+                // Of 2.0 the symbols stand first, and are known last.
+                if self.series.out.len() >= BLOCK_BYTES {
+                    self.blocks.push(&self.series.out);
+                    self.series.out.clear();
+                }
+            }
             Message::V2 => self.series_v2(series),
         }
     }
@@ -50,23 +61,16 @@ impl Encoder {
     }
 
     /// The request's body, compressed.
-    pub fn finish(self) -> Vec<u8> {
-        let message = self.finish_uncompressed();
-        // Refused only for more than 4 GiB, of which batches are far away.
-        snap::raw::Encoder::new().compress_vec(&message).unwrap_or_default()
-    }
-
-    pub(super) fn finish_uncompressed(self) -> Vec<u8> {
-        if self.message == Message::V1 {
-            return self.series.out;
+    pub fn finish(mut self) -> Vec<u8> {
+        if self.message == Message::V2 {
+            let mut writer = Writer::default();
+            // The first symbol is empty, always.
+            writer.text_always(4, "");
+            self.symbols.list.iter().for_each(|symbol| writer.text_always(4, symbol));
+            self.blocks.push(&writer.out);
         }
-        let mut writer = Writer::default();
-        writer.out.reserve(self.series.out.len() + self.symbols.bytes + 64);
-        // The first symbol is empty, always.
-        writer.text_always(4, "");
-        self.symbols.list.iter().for_each(|symbol| writer.text_always(4, symbol));
-        writer.out.extend_from_slice(&self.series.out);
-        writer.out
+        self.blocks.push(&self.series.out);
+        self.blocks.finish()
     }
 
     fn series_v1(&mut self, series: &TimeSeries<'_>) {

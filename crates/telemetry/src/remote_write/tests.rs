@@ -70,6 +70,11 @@ fn round_trip(message: Message) {
     assert_eq!(decoder.metadata(), if message == Message::V1 { &families[..] } else { &[] });
 }
 
+/// The message before compression.
+fn plain(encoder: Encoder) -> Vec<u8> {
+    decompress(&encoder.finish(), &Limits::default()).expect("snappy")
+}
+
 #[test]
 fn a_request_of_1_0_comes_out_as_it_went_in() {
     round_trip(Message::V1);
@@ -87,7 +92,7 @@ fn a_message_of_1_0_has_the_bytes_of_the_specification() {
     let up = labels(&[("__name__", "up"), ("job", "a")]);
     encoder.series(&TimeSeries::of_samples(&up, &[Point::new(Timestamp(1_000), 1.0)]));
     let expected = b"\x0a\x28\x0a\x0e\x0a\x08__name__\x12\x02up\x0a\x08\x0a\x03job\x12\x01a\x12\x0c\x09\0\0\0\0\0\0\xf0\x3f\x10\xe8\x07";
-    assert_eq!(encoder.finish_uncompressed(), expected);
+    assert_eq!(plain(encoder), expected);
 }
 
 #[test]
@@ -97,7 +102,7 @@ fn the_first_symbol_is_empty_and_none_stands_twice() {
         let labels = labels(&[("__name__", "a"), ("job", value)]);
         encoder.series(&TimeSeries::of_samples(&labels, &[Point::new(Timestamp(1), 1.0)]));
     }
-    let bytes = encoder.finish_uncompressed();
+    let bytes = plain(encoder);
     let mut reader = crate::protobuf::Reader::new(&bytes);
     let mut symbols = Vec::new();
     while let Some((number, field)) = reader.next().unwrap() {
@@ -168,7 +173,7 @@ fn limits_hold_before_memory_is_taken() {
     let mut encoder = Encoder::new(Message::V1);
     let few = labels(&[("__name__", "up")]);
     (0..3).for_each(|_| encoder.series(&TimeSeries::of_samples(&few, &[])));
-    let bytes = encoder.finish_uncompressed();
+    let bytes = plain(encoder);
     let mut decoder = Decoder::new(Message::V1, &bytes, &limits).unwrap();
     assert!(decoder.next_series().unwrap().is_some() && decoder.next_series().unwrap().is_some());
     assert_eq!(decoder.next_series().unwrap_err(), DecodeError::TooMany { what: "series", max: 2 });
@@ -176,7 +181,7 @@ fn limits_hold_before_memory_is_taken() {
     for message in [Message::V1, Message::V2] {
         let mut encoder = Encoder::new(message);
         encoder.series(&TimeSeries::of_samples(&labels(&[("__name__", "up"), ("a", "1"), ("b", "2")]), &[]));
-        let bytes = encoder.finish_uncompressed();
+        let bytes = plain(encoder);
         let mut decoder = Decoder::new(message, &bytes, &limits).unwrap();
         assert_eq!(decoder.next_series().unwrap_err(), DecodeError::TooMany { what: "labels of a series", max: 2 });
     }
@@ -190,7 +195,7 @@ fn an_unsound_histogram_is_a_fault_of_its_own() {
     let sound = histogram();
     let histograms = [(Timestamp(1), &unsound), (Timestamp(2), &sound)];
     encoder.series(&TimeSeries { histograms: &histograms, ..TimeSeries::of_samples(&name, &[]) });
-    let bytes = encoder.finish_uncompressed();
+    let bytes = plain(encoder);
     let mut decoder = Decoder::new(Message::V1, &bytes, &Limits::default()).unwrap();
     let series = decoder.next_series().unwrap().unwrap();
     assert_eq!(series.histograms[0].histogram, Err(HistogramFault::Sum { buckets: 12.0, count: 1.0 }));
