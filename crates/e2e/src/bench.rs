@@ -1,44 +1,56 @@
-//! Ours beside Prometheus, in one run: the same synthetic exporters, the same queries, CPU time and memory
-//! of each process as the kernel counts them.
+//! Ours beside Prometheus and VictoriaMetrics, in one run: the same synthetic exporters, the same past pushed to each, the
+//! same queries; CPU time, memory and bytes of each process as the kernel counts them.
 //!
 //! Ratios of one run are what counts; wall times and single figures depend on the machine and its other load.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 
 use crate::client::Client;
-use crate::process::{Process, Workplace};
+use crate::process::Workplace;
 
 pub mod alerts;
 pub mod exporter;
+pub mod history;
+pub mod servers;
+pub mod table;
 pub mod usage;
 
 use exporter::Exporter;
-use usage::Usage;
+use history::History;
+use servers::Server;
+use table::Table;
 
-/// Measures the collector beside Debian's Prometheus.
+/// Measures the collector beside Debian's Prometheus and VictoriaMetrics.
 #[derive(Clone, Debug, Parser)]
 pub struct Options {
     /// Scrape targets.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 100)]
     pub targets: usize,
     /// Series of each target.
     #[arg(long, default_value_t = 1000)]
     pub series: usize,
     /// Seconds between scrapes.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 10)]
     pub interval: u64,
+    /// Minutes of the past that are pushed first, less than an hour: Prometheus takes none that is older.
+    #[arg(long, default_value_t = 55, value_parser = clap::value_parser!(u64).range(0..60))]
+    pub history: u64,
     /// Seconds that are measured.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 120)]
     pub window: u64,
     /// How often each query is asked.
     #[arg(long, default_value_t = 20)]
     pub rounds: u32,
+    /// How often all of it is done, each time from the beginning; printed are medians and the spread.
+    #[arg(long, default_value_t = 1)]
+    pub repeats: u32,
+    /// Leave out the way of an alert.
+    #[arg(long, conflicts_with = "alerts_only")]
+    pub no_alerts: bool,
     /// Measure the way of an alert alone.
     #[arg(long)]
     pub alerts_only: bool,
@@ -55,172 +67,188 @@ pub struct Options {
     pub data: PathBuf,
 }
 
-/// A query and what it stands for.
+/// Between two pushed samples of a series.
+const HISTORY_STEP: Duration = Duration::from_secs(30);
+/// What a server may still have to do with what it has just been given.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Instant queries and what they stand for.
 const QUERIES: [(&str, &str); 5] = [
     ("up of all targets", r#"up{job="bench",instance=~".*:.*"} == 1"#),
-    ("rate by service", "sum by (service) (rate(http_requests_total[1m]))"),
+    ("rate by service", "sum by (service) (rate(http_requests_total[5m]))"),
     (
         "error ratio by service",
-        r#"sum by (service) (rate(http_requests_total{status=~"5.."}[1m])) / sum by (service) (rate(http_requests_total[1m]))"#,
+        r#"sum by (service) (rate(http_requests_total{status=~"5.."}[5m])) / sum by (service) (rate(http_requests_total[5m]))"#,
     ),
     (
         "p95 by service",
-        "histogram_quantile(0.95, sum by (service, le) (rate(http_request_duration_seconds_bucket[1m])))",
+        "histogram_quantile(0.95, sum by (service, le) (rate(http_request_duration_seconds_bucket[5m])))",
     ),
-    ("top ten paths", "topk(10, sum by (service, path) (rate(http_requests_total[1m])))"),
+    ("top ten paths", "topk(10, sum by (service, path) (rate(http_requests_total[5m])))"),
 ];
-
-/// A server under measurement.
-struct Subject {
-    name: &'static str,
-    process: Process,
-    url: String,
-}
-
-/// What one subject cost.
-struct Cost {
-    cpu_per_sample_us: f64,
-    bytes_per_series: f64,
-    query_cpu_ms: Vec<f64>,
-}
+/// Asked over the hour that was pushed, every 30 s.
+const RANGE_QUERY: &str =
+    "histogram_quantile(0.99, sum by (service, le) (rate(http_request_duration_seconds_bucket[5m])))";
+const ALL_SERIES: &str = r#"count({job="bench",target=~".+",service=~".+"})"#;
 
 /// Runs the measurement and prints the table.
 ///
 /// # Errors
 /// A server that does not start, or answers that differ.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
-    let prometheus = find("prometheus")
-        .context("no prometheus on PATH (Debian package prometheus): there is no peer to measure beside")?;
-    let workplace = Workplace::prepare(&options.data)?;
-    if options.alerts_only {
-        return alerts::run(options, &workplace).await;
+    if !options.alerts_only {
+        let mut table = Table::default();
+        for repeat in 1..=options.repeats {
+            eprintln!(
+                "run {repeat} of {}: {} targets of {} series every {} s, {} minutes of history",
+                options.repeats, options.targets, options.series, options.interval, options.history
+            );
+            compare(options, &mut table).await?;
+        }
+        println!("{table}");
     }
-    let client = Client::new()?;
-    let exporter = Exporter::start(options.targets, options.series).await?;
-    let mut subjects = vec![
-        start_ours(options, &workplace, exporter.address()).await?,
-        start_prometheus(&prometheus, options, &workplace, exporter.address()).await?,
-    ];
-    for subject in &mut subjects {
-        wait_ready(&client, subject.name, &mut subject.process, &subject.url).await?;
-    }
-    eprintln!("{} targets of {} series every {} s; warming up", options.targets, options.series, options.interval);
-    // A rate over 1m wants a minute of samples.
-    tokio::time::sleep(Duration::from_secs(options.interval * 3 + 60)).await;
-    eprintln!("measuring for {} s", options.window);
-    let costs = measure(options, &client, &exporter, &mut subjects).await?;
-    print_table(&costs);
-    drop(subjects);
-    alerts::run(options, &workplace).await
+    if options.no_alerts { Ok(()) } else { alerts::run(options, &Workplace::prepare(&options.data)?).await }
 }
 
-async fn measure(
+/// One run: a past, scrapes, questions, a kill.
+async fn compare(options: &Options, table: &mut Table) -> anyhow::Result<()> {
+    let workplace = Workplace::prepare(&options.data)?;
+    let client = Client::with_patience(Duration::from_secs(60))?;
+    let exporter = Exporter::start(options.targets, options.series).await?;
+    let mut servers = Server::start_all(options, &workplace, exporter.address())?;
+    table.begin(servers.iter().map(|server| server.name));
+    for server in &mut servers {
+        server.wait_ready(&client).await?;
+    }
+    let pushed = push(options, &exporter, &mut servers, table).await?;
+    let at = scrape(options, &exporter, &mut servers, table).await?;
+    ask(options, &client, &mut servers, at, table).await?;
+
+    let mut written = Vec::new();
+    let mut stored = Vec::new();
+    for server in &mut servers {
+        let samples = (pushed + exporter.samples(server.name)).max(1) as f64;
+        written.push(server.usage()?.written_bytes as f64 / samples);
+        stored.push(server.stored_bytes() as f64 / samples);
+    }
+    table.row("bytes written per sample", written);
+    table.row("bytes stored per sample", stored);
+    restart(&client, &workplace, &mut servers, at, table).await
+}
+
+async fn push(
+    options: &Options,
+    exporter: &Exporter,
+    servers: &mut [Server],
+    table: &mut Table,
+) -> anyhow::Result<u64> {
+    let (targets, series) = (options.targets, options.series);
+    let past = History { targets, series, length: Duration::from_secs(60 * options.history), step: HISTORY_STEP };
+    let (requests, samples) = past.requests(exporter)?;
+    eprintln!("pushing {samples} samples of the past");
+    let mut costs = Vec::new();
+    for server in servers {
+        let before = server.usage()?.cpu_seconds;
+        history::push(&server.url, &requests).await?;
+        tokio::time::sleep(SETTLE).await;
+        costs.push((server.usage()?.cpu_seconds - before) * 1e6 / samples.max(1) as f64);
+    }
+    if samples > 0 {
+        table.row("CPU per received sample, us", costs);
+    }
+    Ok(samples)
+}
+
+/// Scrapes for a while; returns a moment in which everything has just been scraped.
+async fn scrape(
+    options: &Options,
+    exporter: &Exporter,
+    servers: &mut [Server],
+    table: &mut Table,
+) -> anyhow::Result<f64> {
+    exporter.open(true);
+    tokio::time::sleep(Duration::from_secs(options.interval * 3)).await;
+    eprintln!("measuring scrapes for {} s", options.window);
+    let mut before = Vec::new();
+    for server in &mut *servers {
+        before.push((server.usage()?.cpu_seconds, exporter.samples(server.name)));
+    }
+    tokio::time::sleep(Duration::from_secs(options.window)).await;
+    let (mut cpu, mut memory) = (Vec::new(), Vec::new());
+    for (server, (cpu_before, samples_before)) in servers.iter_mut().zip(before) {
+        let (usage, samples) = (server.usage()?, exporter.samples(server.name) - samples_before);
+        cpu.push((usage.cpu_seconds - cpu_before) * 1e6 / samples.max(1) as f64);
+        memory.push(usage.resident_bytes as f64 / (options.targets * options.series) as f64);
+    }
+    table.row("CPU per scraped sample, us", cpu);
+    table.row("resident bytes per series", memory);
+    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("a clock before 1970")?.as_secs_f64();
+    exporter.open(false);
+    tokio::time::sleep(SETTLE).await;
+    Ok(at)
+}
+
+/// Every query, while nothing is scraped; each time another moment, as rules ask.
+async fn ask(
     options: &Options,
     client: &Client,
-    exporter: &Exporter,
-    subjects: &mut [Subject],
-) -> anyhow::Result<Vec<(&'static str, Cost)>> {
-    let before: Vec<_> = subjects.iter().map(|s| (Usage::of(s.process.id()), exporter.samples(s.name))).collect();
-    tokio::time::sleep(Duration::from_secs(options.window)).await;
-    let mut costs = Vec::new();
-    for (subject, (usage, samples)) in subjects.iter_mut().zip(before) {
-        subject.process.check_alive()?;
-        let (now, scraped) = (Usage::of(subject.process.id())?, exporter.samples(subject.name) - samples);
-        let cpu = now.cpu_seconds - usage?.cpu_seconds;
-        costs.push((
-            subject.name,
-            Cost {
-                cpu_per_sample_us: cpu * 1e6 / scraped.max(1) as f64,
-                bytes_per_series: now.resident_bytes as f64 / (options.targets * options.series) as f64,
-                query_cpu_ms: Vec::new(),
-            },
-        ));
-    }
+    servers: &mut [Server],
+    at: f64,
+    table: &mut Table,
+) -> anyhow::Result<()> {
     for (name, expr) in QUERIES {
-        let mut lengths = Vec::new();
-        for (subject, (_, cost)) in subjects.iter().zip(&mut costs) {
+        let (mut costs, mut lengths) = (Vec::new(), Vec::new());
+        for server in &mut *servers {
             // The first one fills plans and caches; it is not counted.
-            lengths.push(client.query(&subject.url, expr).await?.len());
-            let before = Usage::of(subject.process.id())?;
-            for _ in 0..options.rounds {
-                client.query(&subject.url, expr).await?;
+            lengths.push(client.query_at(&server.url, expr, at).await?.len());
+            let before = server.usage()?.cpu_seconds;
+            for round in 0..options.rounds {
+                client.query_at(&server.url, expr, at - f64::from(round) / 10.0).await?;
             }
-            let spent = Usage::of(subject.process.id())?.cpu_seconds - before.cpu_seconds;
-            cost.query_cpu_ms.push(spent * 1000.0 / f64::from(options.rounds));
+            costs.push((server.usage()?.cpu_seconds - before) * 1000.0 / f64::from(options.rounds));
         }
-        if lengths.iter().any(|length| *length != lengths[0] || *length == 0) {
-            bail!("`{name}` has answers of different or no length: {lengths:?}; the comparison would be worth nothing");
+        same(name, &lengths)?;
+        table.row(&format!("{name}, CPU ms"), costs);
+    }
+    let (mut costs, mut lengths) = (Vec::new(), Vec::new());
+    let rounds = options.rounds.div_ceil(4);
+    for server in servers {
+        let before = server.usage()?.cpu_seconds;
+        for round in 0..rounds {
+            let end = at - f64::from(round);
+            lengths.push(client.range(&server.url, RANGE_QUERY, (end - 3600.0, end, 30)).await?);
         }
+        costs.push((server.usage()?.cpu_seconds - before) * 1000.0 / f64::from(rounds));
     }
-    Ok(costs)
+    same("p99 by service over an hour", &lengths)?;
+    table.row("p99 by service, 1 h every 30 s, CPU ms", costs);
+    Ok(())
 }
 
-fn print_table(costs: &[(&'static str, Cost)]) {
-    let (ours, peer) = (&costs[0].1, &costs[1].1);
-    println!("\n{:<32}{:>14}{:>14}{:>9}", "", costs[0].0, costs[1].0, "ratio");
-    let row = |what: &str, ours: f64, peer: f64| println!("{what:<32}{ours:>14.2}{peer:>14.2}{:>9.2}", ours / peer);
-    row("CPU per scraped sample, us", ours.cpu_per_sample_us, peer.cpu_per_sample_us);
-    row("resident bytes per series", ours.bytes_per_series, peer.bytes_per_series);
-    for (index, (name, _)) in QUERIES.iter().enumerate() {
-        row(&format!("{name}, CPU ms"), ours.query_cpu_ms[index], peer.query_cpu_ms[index]);
-    }
-    println!(
-        "CPU includes the query's share of scraping that went on meanwhile; resident memory includes the program itself."
-    );
-}
-
-async fn start_ours(options: &Options, workplace: &Workplace, exporter: SocketAddr) -> anyhow::Result<Subject> {
-    let (config, listen) = (workplace.dir.join("collector.yml"), free_address()?);
-    std::fs::write(&config, scrape_config(options, exporter, "collector"))?;
-    let mut command = Command::new(options.bin_dir.join("collector"));
-    command.arg("serve").arg("--config").arg(&config).arg("--data").arg(workplace.dir.join("collector-data"));
-    command.args(["--listen", &listen]);
-    Ok(Subject {
-        name: "collector",
-        process: workplace.start("collector", &mut command)?,
-        url: format!("http://{listen}"),
-    })
-}
-
-async fn start_prometheus(
-    program: &Path,
-    options: &Options,
+async fn restart(
+    client: &Client,
     workplace: &Workplace,
-    exporter: SocketAddr,
-) -> anyhow::Result<Subject> {
-    let (config, listen, data) =
-        (workplace.dir.join("prometheus.yml"), free_address()?, workplace.dir.join("prometheus-data"));
-    std::fs::write(&config, scrape_config(options, exporter, "prometheus"))?;
-    let _ = std::fs::remove_dir_all(&data);
-    let mut command = Command::new(program);
-    command.arg(format!("--config.file={}", config.display()));
-    command.arg(format!("--storage.tsdb.path={}", data.display())).arg(format!("--web.listen-address={listen}"));
-    Ok(Subject {
-        name: "prometheus",
-        process: workplace.start("prometheus", &mut command)?,
-        url: format!("http://{listen}"),
-    })
-}
-
-/// One job; the path's first part tells the exporter who scrapes.
-fn scrape_config(options: &Options, exporter: SocketAddr, who: &str) -> String {
-    let mut text = format!("global: {{scrape_interval: {}s}}\nscrape_configs:\n", options.interval);
-    for target in 0..options.targets {
-        text.push_str(&format!(
-            "  - job_name: bench-{target}\n    metrics_path: /{who}/{target}\n    static_configs: [{{targets: ['{exporter}'], labels: {{job: bench, target: t{target}}}}}]\n"
-        ));
+    servers: &mut [Server],
+    at: f64,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    eprintln!("killing each server");
+    let (mut took, mut kept) = (Vec::new(), Vec::new());
+    for server in servers {
+        let before = client.query_at(&server.url, ALL_SERIES, at).await?;
+        took.push(server.restart(client, workplace).await?.as_secs_f64());
+        let after = client.query_at(&server.url, ALL_SERIES, at).await?;
+        let count = |answer: &[(serde_json::Value, f64)]| answer.first().map_or(0.0, |(_, value)| *value);
+        kept.push(100.0 * count(&after) / count(&before).max(1.0));
     }
-    text
+    table.row("ready after kill -9, s", took);
+    table.row("series at the last scrape that it still has, %", kept);
+    Ok(())
 }
 
-async fn wait_ready(client: &Client, name: &str, process: &mut Process, url: &str) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while !client.is_ok(&format!("{url}/-/ready")).await {
-        process.check_alive()?;
-        if started.elapsed() > Duration::from_secs(60) {
-            bail!("{name} was not ready within a minute");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+fn same(name: &str, lengths: &[usize]) -> anyhow::Result<()> {
+    if lengths.iter().any(|length| *length != lengths[0] || *length == 0) {
+        bail!("`{name}` has answers of different or no length: {lengths:?}; the comparison would be worth nothing");
     }
     Ok(())
 }

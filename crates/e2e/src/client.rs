@@ -18,8 +18,15 @@ impl Client {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new() -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
-        Ok(Client(client))
+        Client::with_patience(Duration::from_secs(5))
+    }
+
+    /// One that waits longer, or less long, for an answer.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_patience(patience: Duration) -> anyhow::Result<Self> {
+        Ok(Client(reqwest::Client::builder().timeout(patience).no_proxy().build()?))
     }
 
     /// # Errors
@@ -58,8 +65,32 @@ impl Client {
     /// # Errors
     /// As [`Client::get`], or an answer in another shape.
     pub async fn query(&self, base: &str, expr: &str) -> anyhow::Result<Vec<(Value, f64)>> {
+        self.vector(base, &[("query", expr)]).await
+    }
+
+    /// The same as of `at`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn query_at(&self, base: &str, expr: &str, at: f64) -> anyhow::Result<Vec<(Value, f64)>> {
+        self.vector(base, &[("query", expr), ("time", &at.to_string()), ("nocache", "1")]).await
+    }
+
+    /// A range query from, to, every so many seconds; how many series it answers with.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn range(&self, base: &str, expr: &str, (from, to, step): (f64, f64, u32)) -> anyhow::Result<usize> {
+        let url = format!("{base}/api/v1/query_range");
+        let times = [("start", from.to_string()), ("end", to.to_string()), ("step", step.to_string())];
+        let request = self.0.get(&url).query(&times).query(&[("query", expr), ("nocache", "1")]);
+        let answer = read(&url, request.send().await.with_context(|| format!("no answer from {url}"))?).await?;
+        Ok(answer["data"]["result"].as_array().context("a range query answers with a matrix")?.len())
+    }
+
+    async fn vector(&self, base: &str, parameters: &[(&str, &str)]) -> anyhow::Result<Vec<(Value, f64)>> {
         let url = format!("{base}/api/v1/query");
-        let request = self.0.get(&url).query(&[("query", expr)]);
+        let request = self.0.get(&url).query(parameters);
         let answer = read(&url, request.send().await.with_context(|| format!("no answer from {url}"))?).await?;
         let result = answer["data"]["result"].as_array().context("an instant query answers with a vector")?;
         let samples = result.iter().map(|sample| {

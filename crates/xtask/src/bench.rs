@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: ours beside the peers, in one run.
 
 use crate::run::{cargo, command, step, target_dir};
-use crate::tools::{PROMETHEUS, ensure};
+use crate::tools::{PROMETHEUS, VICTORIA_METRICS, ensure};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// `logs` for the sidecar's log delivery, `footprint` for what it costs its task (`--help` lists their options), else options of the measurement: --targets, --series, --interval, --window, --rounds, --alerts-only, --alert-rounds, --alert-intervals.
+    /// `logs` for the sidecar's log delivery, `footprint` for what it costs its task (`--help` lists their options), else options of the measurement: --targets, --series, --interval, --history, --window, --rounds, --repeats, --no-alerts, --alerts-only, --alert-rounds, --alert-intervals.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
@@ -16,7 +16,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         Some((first, rest)) if first == "footprint" => return run_footprint(rest),
         _ => {}
     }
-    ensure(&[&PROMETHEUS])?;
+    ensure(&[&PROMETHEUS, &VICTORIA_METRICS])?;
     let build = ["build", "--locked", "--profile", "ci", "--bin", "collector", "--bin", "picket-bench"];
     step("building optimised", cargo().args(build))?;
     let programs = target_dir().join("ci");
@@ -37,9 +37,9 @@ fn run_logs(options: &[String]) -> anyhow::Result<()> {
     step("measuring log delivery", &mut python)
 }
 
-/// Beside vmagent where it is installed: Debian's package `victoria-metrics` has it.
+/// Beside vmagent, which Debian's package of VictoriaMetrics brings.
 fn run_footprint(options: &[String]) -> anyhow::Result<()> {
-    ensure(&[&PROMETHEUS])?;
+    ensure(&[&PROMETHEUS, &VICTORIA_METRICS])?;
     build_lean_sidecar()?;
     let mut python = command("python3");
     python.arg("crates/xtask/bench/footprint.py").arg("--bin-dir").arg(target_dir().join("lean")).args(options);

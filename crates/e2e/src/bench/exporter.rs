@@ -3,19 +3,24 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use service::Shutdown;
 
 const SERVICES: [&str; 5] = ["user", "product", "order", "analytics", "notification"];
 const STATUSES: [&str; 4] = ["200", "201", "404", "500"];
 const BUCKETS: [&str; 8] = ["0.005", "0.025", "0.1", "0.25", "0.5", "1", "2.5", "+Inf"];
+
+/// Counters are older than this when the exporter starts, so that what is pushed of their past is positive.
+pub const HISTORY_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Serves `/{who}/{target}` and counts the samples that each `who` has taken.
 pub struct Exporter {
@@ -29,13 +34,20 @@ struct Fleet {
     series: usize,
     started: Instant,
     taken: Mutex<HashMap<String, u64>>,
+    is_open: AtomicBool,
 }
 
 impl Exporter {
     /// # Errors
     /// When no port can be had.
     pub async fn start(targets: usize, series: usize) -> anyhow::Result<Self> {
-        let state = Arc::new(Fleet { targets, series, started: Instant::now(), taken: Mutex::default() });
+        let state = Arc::new(Fleet {
+            targets,
+            series,
+            started: Instant::now(),
+            taken: Mutex::default(),
+            is_open: AtomicBool::default(),
+        });
         let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "the exporter's port").await?;
         let (address, shutdown) = (listener.local_addr()?, Shutdown::new());
         let router = Router::new().route("/{who}/{target}", get(expose)).with_state(state.clone());
@@ -45,6 +57,16 @@ impl Exporter {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets scrapes in, or answers them with 503, as it does at first.
+    pub fn open(&self, is_open: bool) {
+        self.state.is_open.store(is_open, Ordering::Relaxed);
+    }
+
+    /// How long ago the counters began.
+    pub fn seconds(&self) -> f64 {
+        self.state.started.elapsed().as_secs_f64() + HISTORY_MAX.as_secs_f64()
     }
 
     /// Samples that `who` has scraped so far.
@@ -59,46 +81,60 @@ impl Drop for Exporter {
     }
 }
 
-async fn expose(State(fleet): State<Arc<Fleet>>, Path((who, target)): Path<(String, usize)>) -> impl IntoResponse {
+async fn expose(State(fleet): State<Arc<Fleet>>, Path((who, target)): Path<(String, usize)>) -> Response {
+    if !fleet.is_open.load(Ordering::Relaxed) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let target = target % fleet.targets.max(1);
-    let body = body(target, fleet.series, fleet.started.elapsed().as_secs_f64());
+    let seconds = fleet.started.elapsed().as_secs_f64() + HISTORY_MAX.as_secs_f64();
+    let body = body(target, fleet.series, seconds);
     *fleet.taken.lock().expect("no one panics holding it").entry(who).or_default() += fleet.series as u64;
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], body)
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], body).into_response()
 }
 
-/// Half counters, half histogram buckets; exactly `series` lines of samples.
-fn body(target: usize, series: usize, seconds: f64) -> String {
+/// Half counters, half histogram buckets; exactly `series` of them, as (name, labels, value).
+pub fn each(target: usize, series: usize, seconds: f64, mut visit: impl FnMut(&str, &[(&str, &str)], f64)) {
     let service = SERVICES[target % SERVICES.len()];
-    let mut text = String::with_capacity(series * 110);
-    text.push_str("# TYPE http_requests_total counter\n");
     let counters = series / 2;
     for i in 0..counters {
-        let (status, path) = (STATUSES[i % STATUSES.len()], i / STATUSES.len());
-        let value = (seconds * (1 + i % 17) as f64).floor();
-        line(
-            &mut text,
-            format_args!(
-                "http_requests_total{{service=\"{service}\",environment=\"bench\",method=\"GET\",path=\"/api/v1/items/{path}\",status=\"{status}\"}} {value}"
-            ),
-        );
+        let path = format!("/api/v1/items/{}", i / STATUSES.len());
+        let labels = [
+            ("service", service),
+            ("environment", "bench"),
+            ("method", "GET"),
+            ("path", &path),
+            ("status", STATUSES[i % STATUSES.len()]),
+        ];
+        visit("http_requests_total", &labels, (seconds * (1 + i % 17) as f64).floor());
     }
-    text.push_str("# TYPE http_request_duration_seconds histogram\n");
     for i in 0..series - counters {
-        let (bucket, path) = (i % BUCKETS.len(), i / BUCKETS.len());
-        let value = (seconds * (bucket + 1) as f64 * (1 + path % 5) as f64).floor();
-        line(
-            &mut text,
-            format_args!(
-                "http_request_duration_seconds_bucket{{service=\"{service}\",environment=\"bench\",method=\"GET\",path=\"/api/v1/items/{path}\",le=\"{}\"}} {value}",
-                BUCKETS[bucket]
-            ),
-        );
+        let (bucket, item) = (i % BUCKETS.len(), i / BUCKETS.len());
+        let path = format!("/api/v1/items/{item}");
+        let labels = [
+            ("service", service),
+            ("environment", "bench"),
+            ("method", "GET"),
+            ("path", &path),
+            ("le", BUCKETS[bucket]),
+        ];
+        let value = (seconds * (bucket + 1) as f64 * (1 + item % 5) as f64).floor();
+        visit("http_request_duration_seconds_bucket", &labels, value);
     }
-    text
 }
 
-fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(text, "{line}").expect("writing to a string cannot fail");
+fn body(target: usize, series: usize, seconds: f64) -> String {
+    let mut text = String::with_capacity(series * 110);
+    text.push_str("# TYPE http_requests_total counter\n");
+    let mut of_histogram = false;
+    each(target, series, seconds, |name, labels, value| {
+        if !of_histogram && name.ends_with("_bucket") {
+            of_histogram = true;
+            text.push_str("# TYPE http_request_duration_seconds histogram\n");
+        }
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        writeln!(text, "{name}{{{}}} {value}", labels.join(",")).expect("writing to a string cannot fail");
+    });
+    text
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! What a process has used, as /proc counts it.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use anyhow::Context;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     pub cpu_seconds: f64,
     pub resident_bytes: u64,
+    /// Handed to the disk since the start.
+    pub written_bytes: u64,
 }
 
 /// USER_HZ of every Linux we run on.
@@ -27,9 +32,23 @@ impl Usage {
         let kib = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        let io = read("io")?;
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse::<u64>().ok());
         Ok(Usage {
             cpu_seconds: (ticks(11)? + ticks(12)?) / TICKS_PER_SECOND,
             resident_bytes: kib.context("no VmRSS")? * 1024,
+            written_bytes: written.context("no write_bytes")?,
         })
     }
+}
+
+/// The blocks of all files below a directory. What vanishes meanwhile counts as nothing.
+pub fn stored_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => stored_bytes(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
 }

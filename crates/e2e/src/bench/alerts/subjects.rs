@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{GROUPS, SERVICES};
-use crate::bench::{Options, find, free_address, wait_ready};
+use crate::bench::servers::wait_ready;
+use crate::bench::{Options, find, free_address};
 use crate::client::Client;
 use crate::process::{Process, Workplace};
 
@@ -39,7 +40,7 @@ pub(super) async fn start_all(
     }
     let client = Client::new()?;
     for subject in &mut subjects {
-        wait_ready(&client, subject.name, &mut subject.process, &subject.url).await?;
+        wait_ready(&client, subject.name, &mut subject.process, &format!("{}/-/ready", subject.url)).await?;
     }
     Ok(subjects)
 }
