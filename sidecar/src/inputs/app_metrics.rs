@@ -106,6 +106,8 @@ impl AppMetrics {
         if last.at.is_some_and(|at| at.elapsed() < SHARED_FOR) {
             return last.families.clone();
         }
+        // Nobody will ask for the old ones again: two readings never lie side by side.
+        last.families = Arc::default();
         let begun = Instant::now();
         let timeout = patience.map_or(self.timeout, |patience| patience.min(self.timeout));
         let read = tokio::time::timeout(timeout, self.read(url)).await;
