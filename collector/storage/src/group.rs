@@ -3,11 +3,12 @@
 //!
 //! A series' plain values in a group have no holes: where it misses a row and comes back, what was before is sealed.
 //! That is what lets a reader take the values next to the shared times. Most series count things, so that their values
-//! fit into half the memory ([`crate::plain`]); the others lie as they are.
+//! fit into a quarter of the memory ([`crate::plain`]) or half of it; the others lie as they are.
 
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use crate::plain::{Code, Pages, Plain};
+use crate::plain::{Code, Number, Pages, Plain};
 
 /// Room for slots is made in steps of this.
 const SLOTS_MORE: usize = 64;
@@ -38,6 +39,7 @@ pub(crate) struct Rows {
     times: Vec<i64>,
     rows_max: usize,
     /// `rows_max` values for each place.
+    short: Pages<i16>,
     narrow: Pages<i32>,
     wide: Pages<f64>,
     slots: Vec<Held>,
@@ -48,9 +50,18 @@ pub(crate) struct Rows {
 /// A slot, and where its values are.
 struct Held {
     slot: Slot,
-    /// In `narrow` if there is a code, otherwise in `wide`.
+    lies: Lies,
     place: u32,
-    code: Option<Code>,
+    /// Of those that are not wide.
+    code: Code,
+}
+
+/// In which pages values are.
+#[derive(Clone, Copy, PartialEq)]
+enum Lies {
+    Short,
+    Narrow,
+    Wide,
 }
 
 /// A series' place: its values are those of the rows `from..to`.
@@ -90,6 +101,7 @@ impl Rows {
         Rows {
             times: Vec::with_capacity(rows_max),
             rows_max,
+            short: Pages::new(rows_max),
             narrow: Pages::new(rows_max),
             wide: Pages::new(rows_max),
             slots: Vec::new(),
@@ -118,7 +130,7 @@ impl Rows {
 
     /// Adds a value to the row if the series had one in the row before.
     pub(crate) fn push(&mut self, slot: u32, row: u8, value: f64) -> Pushed {
-        let Rows { slots, narrow, wide, .. } = self;
+        let Rows { slots, short, narrow, wide, .. } = self;
         let Some(held) = slots.get_mut(slot as usize) else { return Pushed::NotYet };
         let at = &mut held.slot;
         if at.to != row || at.from == row {
@@ -126,22 +138,19 @@ impl Rows {
         }
         at.to = row + 1;
         let (id, row) = (at.series.id, usize::from(row));
-        let previous = match held.code {
-            None => {
+        let previous = match held.lies {
+            Lies::Short => follow(short.at_mut(held.place), row, held.code, value),
+            Lies::Narrow => follow(narrow.at_mut(held.place), row, held.code, value),
+            Lies::Wide => {
                 let values = wide.at_mut(held.place);
                 values[row] = value;
-                values[row - 1]
-            }
-            Some(code) => {
-                let values = narrow.at_mut(held.place);
-                let previous = code.value(values[row - 1]);
-                match code.narrowed(value) {
-                    Some(number) => values[row] = number,
-                    None => self.recode(slot, value),
-                }
-                previous
+                Ok(values[row - 1])
             }
         };
+        let previous = previous.unwrap_or_else(|previous| {
+            self.recode(slot, value);
+            previous
+        });
         Pushed::Behind { id, previous }
     }
 
@@ -149,50 +158,62 @@ impl Rows {
     pub(crate) fn begin(&mut self, slot: u32, row: u8, value: f64) {
         let held = &mut self.slots[slot as usize];
         (held.slot.from, held.slot.to) = (row, row + 1);
-        match held.code {
-            None => self.wide.at_mut(held.place)[usize::from(row)] = value,
-            Some(_) => self.recode(slot, value),
+        match held.lies {
+            Lies::Wide => self.wide.at_mut(held.place)[usize::from(row)] = value,
+            Lies::Short | Lies::Narrow => self.recode(slot, value),
         }
     }
 
-    /// The newest value of a narrow slot does not fit its code: another code, or room for all bits.
+    /// The newest value does not fit the slot's code: another code, or room for more bits.
     fn recode(&mut self, slot: u32, newest: f64) {
-        let held = &mut self.slots[slot as usize];
-        let Some(code) = held.code else { return };
-        let rows = usize::from(held.slot.from)..usize::from(held.slot.to);
-        let numbers = self.narrow.at_mut(held.place);
-        let mut values: Vec<f64> = numbers[rows.clone()].iter().map(|number| code.value(*number)).collect();
+        let mut values = self.samples(slot).1.to_vec();
         if let Some(last) = values.last_mut() {
             *last = newest;
         }
-        if let Some(code) = Code::of(&values, &mut numbers[rows.clone()]) {
-            held.code = Some(code);
+        let held = &mut self.slots[slot as usize];
+        let rows = usize::from(held.slot.from)..usize::from(held.slot.to);
+        if held.lies == Lies::Short {
+            if let Some(code) = Code::of(&values, &mut self.short.at_mut(held.place)[rows.clone()]) {
+                held.code = code;
+                return;
+            }
+            self.short.give_back(held.place);
+            (held.place, held.lies) = (self.narrow.take(), Lies::Narrow);
+        }
+        if let Some(code) = Code::of(&values, &mut self.narrow.at_mut(held.place)[rows.clone()]) {
+            held.code = code;
             return;
         }
-        let place = self.wide.take();
-        self.wide.at_mut(place)[rows].copy_from_slice(&values);
         self.narrow.give_back(held.place);
-        (held.place, held.code) = (place, None);
+        (held.place, held.lies) = (self.wide.take(), Lies::Wide);
+        self.wide.at_mut(held.place)[rows].copy_from_slice(&values);
     }
 
-    /// A wide slot whose values fit into less.
-    fn narrow_down(&mut self, slot: usize) {
-        let held = &mut self.slots[slot];
-        if held.code.is_some() {
-            return;
-        }
+    /// Values that fit into less.
+    fn narrow_down(&mut self, slot: usize, values: &mut Vec<f64>) {
+        let Rows { slots, short, narrow, wide, .. } = self;
+        let held = &mut slots[slot];
         let rows = usize::from(held.slot.from)..usize::from(held.slot.to);
-        let values = &self.wide.at(held.place)[rows.clone()];
-        if values.is_empty() || !Code::is_likely(values) {
+        if rows.is_empty() || held.lies == Lies::Short {
             return;
         }
-        let place = self.narrow.take();
-        match Code::of(values, &mut self.narrow.at_mut(place)[rows]) {
-            Some(code) => {
-                self.wide.give_back(held.place);
-                (held.place, held.code) = (place, Some(code));
+        values.clear();
+        match held.lies {
+            Lies::Wide => values.extend_from_slice(&wide.at(held.place)[rows.clone()]),
+            _ => Plain::Narrow(&narrow.at(held.place)[rows.clone()], held.code).append_to(values),
+        }
+        if !Code::is_likely(values) {
+            return;
+        }
+        let into_short = fit(short, rows.clone(), values).map(|(place, code)| (place, code, Lies::Short));
+        let into_narrow = || fit(narrow, rows, values).map(|(place, code)| (place, code, Lies::Narrow));
+        let fits = into_short.or_else(|| if held.lies == Lies::Wide { into_narrow() } else { None });
+        if let Some((place, code, lies)) = fits {
+            match held.lies {
+                Lies::Wide => wide.give_back(held.place),
+                _ => narrow.give_back(held.place),
             }
-            None => self.narrow.give_back(place),
+            (held.place, held.code, held.lies) = (place, code, lies);
         }
     }
 
@@ -207,8 +228,8 @@ impl Rows {
         if self.slots.len() == self.slots.capacity() {
             self.slots.reserve_exact(SLOTS_MORE);
         }
-        let place = self.narrow.take();
-        self.slots.push(Held { slot, place, code: Some(Code::default()) });
+        let place = self.short.take();
+        self.slots.push(Held { slot, lies: Lies::Short, place, code: Code::default() });
         (self.slots.len() - 1) as u32
     }
 
@@ -236,9 +257,11 @@ impl Rows {
     pub(crate) fn samples(&self, slot: u32) -> (&[i64], Plain<'_>) {
         let held = &self.slots[slot as usize];
         let rows = usize::from(held.slot.from)..usize::from(held.slot.to);
-        let values = match held.code {
-            None => Plain::Wide(&self.wide.at(held.place)[rows.clone()]),
-            Some(code) => Plain::Narrow(&self.narrow.at(held.place)[rows.clone()], code),
+        let within = rows.clone();
+        let values = match held.lies {
+            Lies::Short => Plain::Short(&self.short.at(held.place)[within], held.code),
+            Lies::Narrow => Plain::Narrow(&self.narrow.at(held.place)[within], held.code),
+            Lies::Wide => Plain::Wide(&self.wide.at(held.place)[within]),
         };
         (&self.times[rows], values)
     }
@@ -264,13 +287,15 @@ impl Rows {
     /// Forgets the oldest rows.
     pub(crate) fn drop_oldest(&mut self) {
         let sealed = ROWS_SEALED as u8;
+        self.short.shift(ROWS_SEALED);
         self.narrow.shift(ROWS_SEALED);
         self.wide.shift(ROWS_SEALED);
         self.times.drain(..ROWS_SEALED);
+        let mut values = Vec::new();
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index].slot;
             (slot.from, slot.to) = (slot.from.saturating_sub(sealed), slot.to.saturating_sub(sealed));
-            self.narrow_down(index);
+            self.narrow_down(index, &mut values);
         }
     }
 
@@ -288,8 +313,27 @@ impl Rows {
 
     pub(crate) fn bytes(&self) -> usize {
         self.times.capacity() * size_of::<i64>()
+            + self.short.bytes()
             + self.narrow.bytes()
             + self.wide.bytes()
             + self.slots.capacity() * size_of::<Held>()
     }
+}
+
+/// Writes a value behind the one in the row before, which is returned; as an error if the value has no number.
+fn follow<N: Number>(numbers: &mut [N], row: usize, code: Code, value: f64) -> Result<f64, f64> {
+    let previous = code.value(numbers[row - 1]);
+    let number = code.narrowed(value).ok_or(previous)?;
+    numbers[row] = number;
+    Ok(previous)
+}
+
+/// A place for values, if they fit there.
+fn fit<N: Number>(pages: &mut Pages<N>, rows: Range<usize>, values: &[f64]) -> Option<(u32, Code)> {
+    let place = pages.take();
+    let code = Code::of(values, &mut pages.at_mut(place)[rows]);
+    if code.is_none() {
+        pages.give_back(place);
+    }
+    code.map(|code| (place, code))
 }

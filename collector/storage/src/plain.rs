@@ -1,12 +1,24 @@
-//! Plain values: as they are, or, where they are whole numbers of some decimal place that lie near each other, in half
-//! the memory. Reading those costs an addition each, and less memory has to be read.
+//! Plain values: as they are, or, where they are whole numbers of some decimal place that lie near each other, in half or
+//! a quarter of the memory. Reading those costs an addition each, and less memory has to be read.
 
 use telemetry::stale_nan;
 
 use crate::column::{POWERS_OF_TEN, SCALE_MAX, scaled};
 
-/// Stands for a staleness marker.
-const STALE: i32 = i32::MIN;
+/// A number of fewer bits than a value.
+pub(crate) trait Number: Copy + Default + Eq + Into<f64> + TryFrom<i64> {
+    /// Stands for a staleness marker.
+    const STALE: Self;
+}
+
+impl Number for i32 {
+    const STALE: i32 = i32::MIN;
+}
+
+impl Number for i16 {
+    const STALE: i16 = i16::MIN;
+}
+
 /// Places whose values are allocated together.
 const PAGE_PLACES: usize = 32;
 
@@ -24,11 +36,12 @@ impl Code {
         values.first().is_some_and(|value| is_stale(*value) || scaled(*value, SCALE_MAX).is_some())
     }
 
-    /// A code for all of these, which are then written down in it.
-    pub(crate) fn of(values: &[f64], numbers: &mut [i32]) -> Option<Code> {
+    /// A code for all of these, which are then written down in it. The newest is in the middle of what it has numbers
+    /// for: a counter has come from below and goes up.
+    pub(crate) fn of<N: Number>(values: &[f64], numbers: &mut [N]) -> Option<Code> {
         (0..=SCALE_MAX).find_map(|scale| {
-            let first = values.iter().find(|value| !is_stale(**value));
-            let base = first.map_or(Some(0), |value| scaled(*value, scale))?;
+            let newest = values.iter().rfind(|value| !is_stale(**value));
+            let base = newest.map_or(Some(0), |value| scaled(*value, scale))?;
             let code = Code { base: base as f64, scale: scale as u8 };
             for (value, number) in values.iter().zip(&mut *numbers) {
                 *number = code.narrowed(*value)?;
@@ -39,9 +52,9 @@ impl Code {
 
     /// None if the value has no number in this code.
     #[inline]
-    pub(crate) fn narrowed(self, value: f64) -> Option<i32> {
+    pub(crate) fn narrowed<N: Number>(self, value: f64) -> Option<N> {
         if is_stale(value) {
-            return Some(STALE);
+            return Some(N::STALE);
         }
         let whole = match self.scale {
             0 => {
@@ -51,25 +64,25 @@ impl Code {
             }
             scale => scaled(value, u32::from(scale))?,
         };
-        i32::try_from(whole - self.base as i64).ok().filter(|number| *number != STALE)
+        N::try_from(whole - self.base as i64).ok().filter(|number| *number != N::STALE)
     }
 
     #[inline]
-    pub(crate) fn value(self, number: i32) -> f64 {
-        match number {
-            STALE => stale_nan(),
-            number => (self.base + f64::from(number)) / POWERS_OF_TEN[usize::from(self.scale)],
+    pub(crate) fn value<N: Number>(self, number: N) -> f64 {
+        match number == N::STALE {
+            true => stale_nan(),
+            false => (self.base + number.into()) / POWERS_OF_TEN[usize::from(self.scale)],
         }
     }
 
-    fn append(self, numbers: &[i32], values: &mut Vec<f64>) {
+    fn append<N: Number>(self, numbers: &[N], values: &mut Vec<f64>) {
         let stale = stale_nan();
-        let value = |number: i32, plain: f64| if number == STALE { stale } else { plain };
+        let value = |number: N, plain: f64| if number == N::STALE { stale } else { plain };
         match self.scale {
-            0 => values.extend(numbers.iter().map(|number| value(*number, self.base + f64::from(*number)))),
+            0 => values.extend(numbers.iter().map(|number| value(*number, self.base + (*number).into()))),
             scale => {
                 let divisor = POWERS_OF_TEN[usize::from(scale)];
-                values.extend(numbers.iter().map(|number| value(*number, (self.base + f64::from(*number)) / divisor)));
+                values.extend(numbers.iter().map(|number| value(*number, (self.base + (*number).into()) / divisor)));
             }
         }
     }
@@ -88,6 +101,7 @@ fn is_stale(value: f64) -> bool {
 pub(crate) enum Plain<'a> {
     Wide(&'a [f64]),
     Narrow(&'a [i32], Code),
+    Short(&'a [i16], Code),
 }
 
 impl Plain<'_> {
@@ -97,6 +111,7 @@ impl Plain<'_> {
         match self {
             Plain::Wide(values) => values.len(),
             Plain::Narrow(numbers, _) => numbers.len(),
+            Plain::Short(numbers, _) => numbers.len(),
         }
     }
 
@@ -105,6 +120,7 @@ impl Plain<'_> {
         match self {
             Plain::Wide(values) => values[index],
             Plain::Narrow(numbers, code) => code.value(numbers[index]),
+            Plain::Short(numbers, code) => code.value(numbers[index]),
         }
     }
 
@@ -116,6 +132,7 @@ impl Plain<'_> {
         match self {
             Plain::Wide(values) => Plain::Wide(&values[..count]),
             Plain::Narrow(numbers, code) => Plain::Narrow(&numbers[..count], code),
+            Plain::Short(numbers, code) => Plain::Short(&numbers[..count], code),
         }
     }
 
@@ -123,6 +140,7 @@ impl Plain<'_> {
         match self {
             Plain::Wide(plain) => values.extend_from_slice(plain),
             Plain::Narrow(numbers, code) => code.append(numbers, values),
+            Plain::Short(numbers, code) => code.append(numbers, values),
         }
     }
 
@@ -206,11 +224,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_narrow_comes_back_bit_for_bit(values in prop::collection::vec(value(), 1..40)) {
-            let mut numbers = vec![0; values.len()];
-            if let Some(code) = Code::of(&values, &mut numbers) {
+            let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            let (mut numbers, mut short) = (vec![0i32; values.len()], vec![0i16; values.len()]);
+            let narrow = Code::of(&values, &mut numbers).map(|code| Plain::Narrow(&numbers, code));
+            let shorter = Code::of(&values, &mut short).map(|code| Plain::Short(&short, code));
+            prop_assert!(shorter.is_none() || narrow.is_some());
+            for plain in [narrow, shorter].into_iter().flatten() {
                 prop_assert!(Code::is_likely(&values));
-                let plain = Plain::Narrow(&numbers, code);
-                let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(&plain.to_vec()), bits(&values));
                 let one_by_one: Vec<f64> = (0..values.len()).map(|index| plain.at(index)).collect();
                 prop_assert_eq!(bits(&one_by_one), bits(&values));
@@ -220,12 +240,15 @@ mod tests {
 
     #[test]
     fn counts_and_ratios_are_narrow_and_other_floats_are_not() {
-        let code = |values: &[f64]| Code::of(values, &mut vec![0; values.len()]);
+        let code = |values: &[f64]| Code::of(values, &mut vec![0i32; values.len()]);
+        let short = |values: &[f64]| Code::of(values, &mut vec![0i16; values.len()]);
         assert!(code(&[1e15, 1e15 + 5.0, stale_nan(), 1e15 + 2e9]).is_some());
-        assert_eq!(code(&[0.25, 3.0]), Some(Code { base: 25.0, scale: 2 }));
+        assert_eq!(code(&[0.25, 3.0]), Some(Code { base: 300.0, scale: 2 }));
         assert!(code(&[stale_nan()]).is_some());
         for wide in [[0.0, 3e9], [0.1, 1.0 / 3.0], [1.0, -0.0], [1.0, f64::INFINITY], [1.0, f64::NAN]] {
             assert_eq!(code(&wide), None, "{wide:?}");
         }
+        assert!(short(&[1e9, 1e9 + 32_767.0, stale_nan()]).is_some());
+        assert_eq!(short(&[1e9, 1e9 + 32_768.0]), None);
     }
 }
