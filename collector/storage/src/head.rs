@@ -168,7 +168,7 @@ impl Head {
     }
 
     /// The series that all matchers accept.
-    pub(crate) fn matching<'h>(&'h self, matchers: &[Matcher]) -> impl Iterator<Item = (u32, &'h Labels)> {
+    pub(crate) fn matching(&self, matchers: &[Matcher]) -> impl Iterator<Item = (u32, Labels)> {
         let ids = self.index.select(matchers);
         ids.into_iter().map(|id| (id, self.index.labels(id)))
     }
@@ -187,7 +187,7 @@ impl Head {
         let (times, values) = self.hot(series);
         let (times, values) = (times.to_vec(), values.to_vec());
         let histograms = self.histograms.within(id, i64::MIN, i64::MAX).to_vec();
-        let labels = self.index.labels(id).clone();
+        let labels = self.index.labels(id);
         Some(Entry { id, labels, blocks: series.blocks().to_vec(), times, values, histograms })
     }
 

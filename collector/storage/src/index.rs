@@ -2,9 +2,13 @@
 //!
 //! Series have small ids; for every label pair the index holds the sorted ids of the series that carry it
 //! (postings). Ids of removed series are used again.
+//!
+//! A series' labels are the numbers of its pairs: most pairs belong to many series, and a text of its own for each would
+//! be the largest part of a series that is scraped. Whoever wants the text has it put together.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -18,21 +22,43 @@ type Postings = SmallVec<[u32; 4]>;
 
 #[derive(Default)]
 pub(crate) struct Index {
-    by_labels: HashTable<u32>,
-    /// By id; None where the id is free.
-    labels: Vec<Option<Labels>>,
+    by_labels: HashTable<Hashed>,
+    /// By id the numbers of the pairs, sorted by name; None where the id is free.
+    labels: Vec<Option<Box<[u32]>>>,
     /// By id: how many series have had it and are gone.
     generations: Vec<u32>,
     free: Vec<u32>,
-    /// Where in `lists` the ids of a pair are.
-    postings: BTreeMap<Box<str>, BTreeMap<Box<str>, u32>>,
-    lists: Vec<Postings>,
-    free_lists: Vec<u32>,
-    /// The series that came last, and its pairs' lists: series come by targets, and neighbours share most pairs.
-    recent: (Labels, Vec<u32>),
+    /// The number of each pair.
+    postings: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u32>>,
+    /// By number.
+    pairs: Vec<Pair>,
+    free_pairs: Vec<u32>,
+    /// The series that came last, and its pairs: series come by targets, and neighbours share most pairs.
+    recent: (Labels, Box<[u32]>),
     created_total: u64,
     /// Rises when series come or go.
     epoch: u64,
+}
+
+/// An id, and the hash of its labels, which are in pieces.
+struct Hashed {
+    hash: u32,
+    id: u32,
+}
+
+impl Hashed {
+    /// The table wants all bits to differ.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// A name with a value, and the series that carry it.
+#[derive(Default)]
+struct Pair {
+    name: Arc<str>,
+    value: Arc<str>,
+    ids: Postings,
 }
 
 impl Index {
@@ -58,16 +84,31 @@ impl Index {
     }
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
-        self.by_labels.find(hash(labels), |id| self.is(*id, labels)).copied()
+        let hash = hash(labels);
+        let found = self.by_labels.find(Hashed::spread(hash), |known| known.hash == hash && self.is(known.id, labels));
+        found.map(|known| known.id)
     }
 
     fn is(&self, id: u32, labels: &Labels) -> bool {
-        self.labels[id as usize].as_ref() == Some(labels)
+        self.pairs_of(id).eq(labels.iter())
     }
 
     /// The labels of a living series.
-    pub(crate) fn labels(&self, id: u32) -> &Labels {
-        self.labels[id as usize].as_ref().expect("ids come from this index and live until removed")
+    pub(crate) fn labels(&self, id: u32) -> Labels {
+        Labels::from_pairs(self.pairs_of(id))
+    }
+
+    /// None for a label that the series lacks.
+    fn value(&self, id: u32, name: &str) -> Option<&str> {
+        self.pairs_of(id).find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    fn pairs_of(&self, id: u32) -> impl Iterator<Item = (&str, &str)> {
+        let numbers = self.labels[id as usize].as_deref().unwrap_or_default();
+        numbers.iter().map(|number| {
+            let Pair { name, value, .. } = &self.pairs[*number as usize];
+            (&**name, &**value)
+        })
     }
 
     /// The ids of all living series, ascending.
@@ -123,82 +164,87 @@ impl Index {
 
     fn occupy(&mut self, id: u32, labels: &Labels) {
         self.epoch += 1;
-        self.labels[id as usize] = Some(labels.clone());
-        let by_id = &self.labels;
-        let rehash = |id: &u32| by_id[*id as usize].as_ref().map_or(0, hash);
-        self.by_labels.insert_unique(hash(labels), id, rehash);
-        let lists = self.lists_of(labels);
-        for list in &lists {
-            let ids = &mut self.lists[*list as usize];
+        let hash = hash(labels);
+        let rehash = |known: &Hashed| Hashed::spread(known.hash);
+        self.by_labels.insert_unique(Hashed::spread(hash), Hashed { hash, id }, rehash);
+        let numbers = self.numbers_of(labels);
+        for number in &numbers {
+            let ids = &mut self.pairs[*number as usize].ids;
             // A new id is mostly the highest.
             let at =
                 if ids.last().is_none_or(|last| *last < id) { ids.len() } else { ids.partition_point(|i| *i < id) };
             ids.insert(at, id);
         }
-        self.recent = (labels.clone(), lists);
+        self.labels[id as usize] = Some(numbers.clone());
+        self.recent = (labels.clone(), numbers);
     }
 
-    /// The lists of a series' pairs, in their order.
-    fn lists_of(&mut self, labels: &Labels) -> Vec<u32> {
-        let (recent, recent_lists) = std::mem::take(&mut self.recent);
-        let mut known = recent.iter().zip(recent_lists).peekable();
-        let mut lists = Vec::with_capacity(labels.len());
-        for pair in labels.iter() {
+    /// The numbers of a series' pairs, in their order.
+    fn numbers_of(&mut self, labels: &Labels) -> Box<[u32]> {
+        let (recent, recent_numbers) = std::mem::take(&mut self.recent);
+        let mut known = recent.iter().zip(recent_numbers).peekable();
+        let number = |pair: (&str, &str)| {
             while known.next_if(|((name, _), _)| *name < pair.0).is_some() {}
             let same = known.next_if(|(other, _)| *other == pair);
-            lists.push(same.map_or_else(|| self.list(pair), |(_, list)| list));
-        }
-        lists
+            same.map_or_else(|| self.number(pair), |(_, number)| number)
+        };
+        labels.iter().map(number).collect()
     }
 
-    fn list(&mut self, (name, value): (&str, &str)) -> u32 {
-        if let Some(list) = self.postings.get(name).and_then(|values| values.get(value)) {
-            return *list;
+    fn number(&mut self, (name, value): (&str, &str)) -> u32 {
+        if let Some(number) = self.postings.get(name).and_then(|values| values.get(value)) {
+            return *number;
         }
-        let list = self.free_lists.pop().unwrap_or_else(|| {
-            self.lists.push(Postings::new());
-            (self.lists.len() - 1) as u32
+        let known = self.postings.get_key_value(name).map(|(name, _)| name.clone());
+        let (name, value) = (known.unwrap_or_else(|| name.into()), Arc::<str>::from(value));
+        let number = self.free_pairs.pop().unwrap_or_else(|| {
+            self.pairs.push(Pair::default());
+            (self.pairs.len() - 1) as u32
         });
-        self.postings.entry(name.into()).or_default().insert(value.into(), list);
-        list
+        self.pairs[number as usize] = Pair { name: name.clone(), value: value.clone(), ids: Postings::new() };
+        self.postings.entry(name).or_default().insert(value, number);
+        number
     }
 
     /// Removes series; `dead` is ascending.
     pub(crate) fn remove(&mut self, dead: &[u32]) {
         self.recent = Default::default();
         for id in dead {
-            let Some(labels) = self.labels.get_mut(*id as usize).and_then(Option::take) else { continue };
-            self.epoch += 1;
-            self.generations[*id as usize] += 1;
-            if let Ok(found) = self.by_labels.find_entry(hash(&labels), |other| other == id) {
+            if !self.is_alive(*id) {
+                continue;
+            }
+            let hash = Hashed::spread(hash(&self.labels(*id)));
+            if let Ok(found) = self.by_labels.find_entry(hash, |known| known.id == *id) {
                 found.remove();
             }
-            for (name, value) in labels.iter() {
-                self.remove_posting(name, value, *id);
-            }
+            let numbers = self.labels[*id as usize].take().unwrap_or_default();
+            numbers.iter().for_each(|number| self.remove_posting(*number, *id));
+            self.epoch += 1;
+            self.generations[*id as usize] += 1;
             self.free.push(*id);
         }
     }
 
-    fn remove_posting(&mut self, name: &str, value: &str, id: u32) {
-        let Some(values) = self.postings.get_mut(name) else { return };
-        let Some(list) = values.get(value).copied() else { return };
-        let ids = &mut self.lists[list as usize];
+    fn remove_posting(&mut self, number: u32, id: u32) {
+        let Pair { name, value, ids } = &mut self.pairs[number as usize];
         if let Ok(at) = ids.binary_search(&id) {
             ids.remove(at);
         }
-        if ids.is_empty() {
-            *ids = Postings::new();
+        if !ids.is_empty() {
+            return;
+        }
+        if let Some(values) = self.postings.get_mut(name) {
             values.remove(value);
-            self.free_lists.push(list);
+            if values.is_empty() {
+                self.postings.remove(name);
+            }
         }
-        if values.is_empty() {
-            self.postings.remove(name);
-        }
+        self.pairs[number as usize] = Pair::default();
+        self.free_pairs.push(number);
     }
 
-    fn ids_in(&self, list: u32) -> &[u32] {
-        &self.lists[list as usize]
+    fn ids_in(&self, number: u32) -> &[u32] {
+        &self.pairs[number as usize].ids
     }
 
     /// The ids of the series that all matchers accept, ascending. A label that a series lacks has the value "".
@@ -209,7 +255,7 @@ impl Index {
         let mut lists = Vec::with_capacity(leading.len());
         for matcher in leading {
             match self.postings.get(matcher.name.as_str()).and_then(|values| values.get(matcher.value.as_str())) {
-                Some(list) => lists.push(self.ids_in(*list)),
+                Some(number) => lists.push(self.ids_in(*number)),
                 None => return Vec::new(),
             }
         }
@@ -240,12 +286,12 @@ impl Index {
         if let Some(ids) = &candidates
             && ids.len() <= values.len()
         {
-            let accepted = |id: &&u32| matcher.matches(self.labels(**id).get(&matcher.name).unwrap_or_default());
+            let accepted = |id: &&u32| matcher.matches(self.value(**id, &matcher.name).unwrap_or_default());
             return ids.iter().filter(accepted).copied().collect();
         }
         // The series whose value decides: those accepted, or those refused where absence is accepted.
         let mut ids: Vec<u32> = Vec::new();
-        deciding(matcher, accepts_absent, values).for_each(|list| ids.extend_from_slice(self.ids_in(*list)));
+        deciding(matcher, accepts_absent, values).for_each(|number| ids.extend_from_slice(self.ids_in(*number)));
         ids.sort_unstable();
         match (accepts_absent, candidates) {
             (false, None) => ids,
@@ -255,11 +301,11 @@ impl Index {
     }
 }
 
-/// The lists of the values that the matcher treats differently from an absent label.
+/// The pairs whose values the matcher treats differently from an absent label.
 fn deciding<'v>(
     matcher: &'v Matcher,
     accepts_absent: bool,
-    values: &'v BTreeMap<Box<str>, u32>,
+    values: &'v BTreeMap<Arc<str>, u32>,
 ) -> Box<dyn Iterator<Item = &'v u32> + 'v> {
     let decides = move |value: &str| matcher.matches(value) != accepts_absent;
     let negative = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex);
@@ -307,6 +353,6 @@ pub(crate) fn gallop(ids: &[u32], id: u32) -> usize {
     from + ids[from..ids.len().min(step + 1)].partition_point(|i| *i < id)
 }
 
-fn hash(labels: &Labels) -> u64 {
-    xxh3_64(labels.encoded().as_bytes())
+fn hash(labels: &Labels) -> u32 {
+    xxh3_64(labels.encoded().as_bytes()) as u32
 }

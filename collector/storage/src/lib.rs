@@ -198,12 +198,12 @@ impl Storage {
     pub fn select(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<SeriesData> {
         let start = self.clamp(start);
         let head = self.read();
-        let part = |(id, labels): (u32, &Labels)| {
+        let part = |(id, labels): (u32, Labels)| {
             let series = &head.series[id as usize];
             let histograms = head.histograms.within(id, start, end.0).iter();
             let histograms: Vec<_> =
                 histograms.map(|(time, histogram)| (Timestamp(*time), histogram.clone())).collect();
-            (labels.clone(), series.range(head.hot(series), start, end.0), histograms)
+            (labels, series.range(head.hot(series), start, end.0), histograms)
         };
         let parts: Vec<(Labels, SampleRange, _)> = head.matching(matchers).map(part).collect();
         let mut reader = BlockReader::new(&head.segments);
@@ -227,7 +227,7 @@ impl Storage {
         let start = self.clamp(start);
         let head = self.read();
         let live = head.matching(matchers).filter(|(id, _)| head.has_samples(*id, start, end.0));
-        let mut labels: Vec<Labels> = live.map(|(_, labels)| labels.clone()).collect();
+        let mut labels: Vec<Labels> = live.map(|(_, labels)| labels).collect();
         drop(head);
         labels.sort();
         labels

@@ -52,7 +52,7 @@ impl Storage {
     /// None for a series that is gone.
     pub fn labels(&self, id: SeriesId) -> Option<Labels> {
         let head = self.read();
-        head.index.lives(id.key()).then(|| head.index.labels(id.key().id).clone())
+        head.index.lives(id.key()).then(|| head.index.labels(id.key().id))
     }
 
     /// Visits these series in turn with their samples after `start` and up to `end`; `visit` gets the series' place
