@@ -42,10 +42,11 @@ struct Rings {
     levels: [Ring; 5],
 }
 
+/// The lines' text lies one behind the other: no memory is asked for per line.
 #[derive(Default)]
 struct Ring {
     lines: VecDeque<Line>,
-    bytes: usize,
+    text: VecDeque<u8>,
     dropped: u64,
 }
 
@@ -53,7 +54,34 @@ struct Line {
     /// Puts lines of several levels in order.
     number: u64,
     trace_id: Option<TraceId>,
-    json: Arc<str>,
+    /// Of its text.
+    length: usize,
+}
+
+impl Ring {
+    fn push(&mut self, config: &Config, json: &str, number: u64, trace_id: Option<TraceId>) {
+        if json.len() > config.bytes_max {
+            // It would push all others out, and not fit itself.
+            self.dropped += 1;
+            return;
+        }
+        while self.lines.len() >= config.lines_max || self.text.len() + json.len() > config.bytes_max {
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.text.drain(..oldest.length);
+            self.dropped += 1;
+        }
+        self.text.extend(json.as_bytes());
+        self.lines.push_back(Line { number, trace_id, length: json.len() });
+    }
+
+    /// The lines with their text, oldest first.
+    fn iter(&self) -> impl Iterator<Item = (&Line, String)> {
+        self.lines.iter().scan(0, |start, line| {
+            let from = std::mem::replace(start, *start + line.length);
+            let bytes: Vec<u8> = self.text.range(from..*start).copied().collect();
+            Some((line, String::from_utf8(bytes).expect("it was a string")))
+        })
+    }
 }
 
 impl Recent {
@@ -61,35 +89,29 @@ impl Recent {
         Recent(Arc::new(Mutex::new(Rings { config, next_number: 0, levels: Default::default() })))
     }
 
-    pub fn remember(&self, json: Arc<str>, level: Level, trace_id: Option<TraceId>) {
-        let mut rings = self.0.lock().expect("no one panics holding it");
-        let Config { lines_max, bytes_max } = rings.config;
+    pub fn remember(&self, json: &str, level: Level, trace_id: Option<TraceId>) {
+        let rings = &mut *self.0.lock().expect("no one panics holding it");
         let number = rings.next_number;
         rings.next_number += 1;
-        let ring = &mut rings.levels[level as usize];
-        ring.bytes += json.len();
-        ring.lines.push_back(Line { number, trace_id, json });
-        while ring.lines.len() > lines_max || ring.bytes > bytes_max {
-            let Some(oldest) = ring.lines.pop_front() else { break };
-            ring.bytes -= oldest.json.len();
-            ring.dropped += 1;
-        }
+        rings.levels[level as usize].push(&rings.config, json, number, trace_id);
     }
 
     /// The last `limit` lines of `level`, of every level where none is named, newest last; and how many
     /// lines of that kind the rings have let go.
-    pub fn last(&self, level: Option<Level>, trace_id: Option<TraceId>, limit: usize) -> (Vec<Arc<str>>, u64) {
+    pub fn last(&self, level: Option<Level>, trace_id: Option<TraceId>, limit: usize) -> (Vec<String>, u64) {
         let rings = self.0.lock().expect("no one panics holding it");
         let asked = |l: &Level| level.is_none_or(|wanted| wanted == *l);
         let chosen: Vec<&Ring> = Level::ALL.iter().filter(|l| asked(l)).map(|l| &rings.levels[*l as usize]).collect();
-        let mut lines: Vec<&Line> = chosen
+        let mut lines: Vec<(u64, String)> = chosen
             .iter()
-            .flat_map(|ring| &ring.lines)
-            .filter(|line| trace_id.is_none_or(|wanted| line.trace_id == Some(wanted)))
+            .flat_map(|ring| ring.iter())
+            .filter(|(line, _)| trace_id.is_none_or(|wanted| line.trace_id == Some(wanted)))
+            .map(|(line, json)| (line.number, json))
             .collect();
-        lines.sort_unstable_by_key(|line| line.number);
+        lines.sort_unstable_by_key(|(number, _)| *number);
         let from = lines.len().saturating_sub(limit);
-        (lines[from..].iter().map(|line| line.json.clone()).collect(), chosen.iter().map(|ring| ring.dropped).sum())
+        let last = lines.drain(from..).map(|(_, json)| json).collect();
+        (last, chosen.iter().map(|ring| ring.dropped).sum())
     }
 
     /// Answers `GET /logs/recent?level=error&limit=5&trace_id=…`.
@@ -139,9 +161,9 @@ mod tests {
     #[test]
     fn chatter_does_not_push_errors_out() {
         let recent = recent(2, 1000);
-        recent.remember("{\"n\":1}".into(), Level::Error, None);
+        recent.remember("{\"n\":1}", Level::Error, None);
         for n in 2..6 {
-            recent.remember(format!("{{\"n\":{n}}}").into(), Level::Info, None);
+            recent.remember(&format!("{{\"n\":{n}}}"), Level::Info, None);
         }
         let (lines, dropped) = recent.last(Some(Level::Error), None, 5);
         assert_eq!((lines.join(","), dropped), ("{\"n\":1}".to_owned(), 0));
@@ -154,9 +176,9 @@ mod tests {
     fn bytes_are_bounded_and_a_trace_can_be_picked() {
         let recent = recent(100, 20);
         let id = TraceId::parse("0af7651916cd43dd8448eb211c80319c");
-        recent.remember("0123456789".into(), Level::Warn, None);
-        recent.remember("abcdefghij".into(), Level::Warn, id);
-        recent.remember("ABC".into(), Level::Warn, None);
+        recent.remember("0123456789", Level::Warn, None);
+        recent.remember("abcdefghij", Level::Warn, id);
+        recent.remember("ABC", Level::Warn, None);
         assert_eq!(recent.last(Some(Level::Warn), None, 9).0.join(","), "abcdefghij,ABC");
         assert_eq!(recent.last(None, id, 9).0.join(","), "abcdefghij");
     }

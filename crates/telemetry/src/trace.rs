@@ -31,6 +31,11 @@ impl TraceId {
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
+
+    /// As it is printed.
+    pub fn hex(&self) -> [u8; 32] {
+        hex_digits(&self.0)
+    }
 }
 
 impl SpanId {
@@ -45,6 +50,11 @@ impl SpanId {
 
     pub fn as_bytes(&self) -> &[u8; 8] {
         &self.0
+    }
+
+    /// As it is printed.
+    pub fn hex(&self) -> [u8; 16] {
+        hex_digits(&self.0)
     }
 }
 
@@ -70,29 +80,47 @@ impl fmt::Display for TraceParent {
     }
 }
 
+/// What a byte is worth as a lower-case hex digit; others are worth more than any digit.
+const VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[DIGITS[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// Exactly `2 * N` lower-case hex digits; upper case is invalid in trace context.
 fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
         return None;
     }
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    let (mut bytes, mut seen) = ([0; N], 0);
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bytes)
+    (seen < 16).then_some(bytes)
+}
+
+fn hex_digits<const N: usize, const M: usize>(bytes: &[u8; N]) -> [u8; M] {
+    let mut text = [0; M];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+    text
 }
 
 macro_rules! print_as_hex {
     ($id:ty) => {
         impl fmt::Display for $id {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(std::str::from_utf8(&self.hex()).expect("hex digits are ASCII"))
             }
         }
         impl fmt::Debug for $id {

@@ -8,6 +8,7 @@
 
 pub mod decode;
 mod msgpack;
+mod socket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,13 +19,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use service::metrics::Metrics;
 use telemetry::names::{sidecar as names, without_total};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::decode::{Event, decode};
+use self::decode::{Event, LogFields, decode};
 use self::msgpack::Scanner;
+use self::socket::{Socket, Source};
 use super::Stop;
 use crate::outputs::destination::container_of;
 use crate::pipeline::intake::{Intake, Stream};
@@ -50,6 +51,8 @@ const PAUSE: Duration = Duration::from_millis(4);
 const PAUSE_QUIET: Duration = Duration::from_millis(10);
 /// So much at a time is little.
 const LITTLE_BYTES: usize = 16 * 1024;
+/// So many messages at a time come from a busy stream, which is looked at by the clock (see [`socket`]).
+const MANY_MESSAGES: usize = 4;
 /// After the order to stop, a stream that has not ended by itself is read until it was silent for this long …
 const STOP_QUIET: Duration = Duration::from_secs(2);
 /// … and for as long as the log driver lingers behind a container that has ended (5 s, at most 12).
@@ -192,7 +195,7 @@ struct Lines {
 const STREAMS_KEPT: usize = 8;
 
 impl Connection {
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, stop: Stop) {
+    async fn serve<S: Socket>(self, stream: S, stop: Stop) {
         self.open.inc();
         let mut lines = Lines::default();
         if let Err(error) = self.read(stream, &mut lines, stop).await {
@@ -205,23 +208,22 @@ impl Connection {
         self.open.dec();
     }
 
-    async fn read<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        mut stream: S,
-        lines: &mut Lines,
-        stop: Stop,
-    ) -> anyhow::Result<()> {
-        let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES);
+    async fn read<S: Socket>(&self, stream: S, lines: &mut Lines, stop: Stop) -> anyhow::Result<()> {
+        let mut source = Source::new(stream);
+        // What has come and is no whole message yet stands in the first `filled` bytes.
+        let (mut buffer, mut filled) = (vec![0; READ_BYTES], 0);
         let mut scanner = Scanner::new();
         let (mut last_bytes, mut stopping) = (Instant::now(), None);
         loop {
             let linger = stopping.map_or(last_bytes, |since: Instant| since + STOP_LINGER);
             let quiet_at = linger.max(last_bytes + STOP_QUIET);
             let overdue_at = lines.partials.next_overdue();
-            buffer.reserve(READ_BYTES);
-            let (room, mut came) = (buffer.capacity() - buffer.len(), 0);
+            if buffer.len() < filled + READ_BYTES / 2 {
+                buffer.resize(filled + READ_BYTES, 0);
+            }
+            let (room, mut came) = (buffer.len() - filled, 0);
             tokio::select! {
-                read = stream.read_buf(&mut buffer) => match read.context("failed to read")? {
+                read = source.read(&mut buffer[filled..]) => match read.context("failed to read")? {
                     0 => return Ok(()),
                     length => (last_bytes, came) = (Instant::now(), length),
                 },
@@ -236,28 +238,31 @@ impl Connection {
                 () = stop.now.requested() => return Ok(()),
                 () = tokio::time::sleep_until(quiet_at), if stopping.is_some() => return Ok(()),
             }
-            let (mut taken, mut acks) = (0, Vec::new());
-            while let Some(end) = scanner.end(&buffer[taken..])? {
+            filled += came;
+            let (mut taken, mut messages, mut acks) = (0, 0, Vec::new());
+            while let Some(end) = scanner.end(&buffer[taken..filled])? {
                 acks.extend(self.take(&buffer[taken..taken + end], lines));
-                taken += end;
+                (taken, messages) = (taken + end, messages + 1);
                 scanner = Scanner::new();
             }
             self.intake.commit();
-            for chunk in acks {
-                stream.write_all(&decode::ack(&chunk)).await.context("failed to acknowledge")?;
+            for chunk in &acks {
+                source.write_all(&decode::ack(chunk)).await.context("failed to acknowledge")?;
             }
             anyhow::ensure!(
                 scanner.needed() <= MESSAGE_BYTES_MAX,
                 "a message is larger than {} MiB",
                 MESSAGE_BYTES_MAX >> 20
             );
-            buffer.drain(..taken);
-            if buffer.is_empty() && buffer.capacity() > KEPT_BUFFER_BYTES {
-                buffer = Vec::with_capacity(READ_BYTES);
+            buffer.copy_within(taken..filled, 0);
+            filled -= taken;
+            if filled == 0 && buffer.len() > KEPT_BUFFER_BYTES {
+                buffer = vec![0; READ_BYTES];
             }
             // A read that filled the buffer has left something behind.
             if taken > 0 && came < room {
-                tokio::time::sleep(if came < LITTLE_BYTES { PAUSE_QUIET } else { PAUSE }).await;
+                let pause = if came < LITTLE_BYTES { PAUSE_QUIET } else { PAUSE };
+                source.pause(pause, messages >= MANY_MESSAGES && acks.is_empty()).await.context("failed to pause")?;
             }
         }
     }
@@ -281,21 +286,20 @@ impl Lines {
         if self.tag != tag {
             self.tag = tag.to_vec();
         }
-        let source = event.text("source").unwrap_or_default();
-        let Some(text) = event.text("log") else {
+        let LogFields { log, source, container_name, partial } = event.log_fields();
+        let source = source.unwrap_or_default();
+        let Some(text) = log else {
             if let Some(json) = event.to_json() {
-                let stream = self.stream(intake, source, event.text("container_name"));
+                let stream = self.stream(intake, source, container_name);
                 intake.accept(&stream, json.as_bytes(), time, None);
             }
             return;
         };
-        if event.text("partial_message") == Some(b"true") {
-            let field = |key| event.text(key).unwrap_or_default();
-            let (id, last) = (field("partial_id"), field("partial_last") == b"true");
+        if let Some((id, last)) = partial {
             let whole = self.partials.add(Piece { id, source, last, text, time });
             return self.hand_on(intake, whole);
         }
-        let stream = self.stream(intake, source, event.text("container_name"));
+        let stream = self.stream(intake, source, container_name);
         intake.accept(&stream, text, time, None);
     }
 

@@ -230,7 +230,7 @@ impl Sink {
     fn keep_bounds(&self, state: &mut State) {
         let capacity = self.0.options.ceiling.share_with(self.0.options.memory_bytes, state.held);
         let mut from_end = state.sealed.len();
-        while state.held > capacity && from_end > 1 {
+        while state.held > capacity && from_end > 0 {
             from_end -= 1;
             let sealed = &mut state.sealed[from_end];
             if sealed.frame.is_some()
@@ -240,7 +240,8 @@ impl Sink {
             }
         }
         while state.held > capacity && state.sealed.len() > 1 {
-            let Some(index) = state.sealed.iter().position(|s| s.body.is_some()) else { break };
+            // What lies on disk takes next to nothing here.
+            let Some(index) = state.sealed.iter().position(|s| s.frame.is_none()) else { break };
             let oldest = state.sealed.remove(index).expect("it was just found");
             self.give_up(state, oldest, DropReason::QueueFull);
         }

@@ -99,6 +99,20 @@ async fn what_does_not_fit_the_memory_waits_on_disk() {
 }
 
 #[tokio::test]
+async fn nothing_that_is_on_disk_is_given_up_because_memory_is_short() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    // Not even one batch fits.
+    let (sink, account) = sink(10_000, spool(directory.path(), 10 << 20));
+    push(&sink, 0..50);
+    assert!(sink.lock().held <= 50 * 128, "no body is in memory");
+    sink.close();
+    let cloud = Cloud::default();
+    sink.run(cloud.clone()).await.expect("ends");
+    assert_eq!(cloud.lines().len(), 50);
+    assert_eq!(account.balance(), Balance { received: 50, delivered: 50, dropped: 0, waiting: 0 });
+}
+
+#[tokio::test]
 async fn the_disk_s_share_is_kept_by_giving_up_the_oldest_segment() {
     let directory = tempfile::tempdir().expect("tempdir");
     let (sink, account) = sink(200_000, spool(directory.path(), 6 << 20));

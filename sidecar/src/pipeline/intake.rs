@@ -266,7 +266,7 @@ impl Intake {
             let text = struck.as_ref().map_or(text, |(text, _)| text);
             if index == 0 {
                 inner.redacted.inc_by(struck.as_ref().map_or(0, |(_, count)| *count as u64));
-                inner.recent.remember(text.into(), parsed.level, parsed.trace_id);
+                inner.recent.remember(text, parsed.level, parsed.trace_id);
                 if parsed.level == Level::Error {
                     self.count_signature(text);
                 }

@@ -242,13 +242,13 @@ fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Timestamp, out
     text_of(Role::Version, "version", &author.version, out);
     text_of(Role::Environment, "environment", &author.environment, out);
     if let Some(id) = trace_id {
-        member("trace_id", &id, out);
+        hex("trace_id", &id.hex(), out);
     }
     if let Some(id) = span_id {
-        member("span_id", &id, out);
+        hex("span_id", &id.hex(), out);
     }
     if let Some(id) = span_of(Role::ParentSpanId) {
-        member("parent_span_id", &id, out);
+        hex("parent_span_id", &id.hex(), out);
     }
     if let Some(field) = request {
         write::name("request", out);
@@ -394,10 +394,12 @@ impl<'a> Nested<'a> {
     }
 }
 
-fn member(name: &str, value: &dyn std::fmt::Display, out: &mut Vec<u8>) {
-    use std::io::Write as _;
+/// Appends `,"name":"digits"`.
+fn hex(name: &str, digits: &[u8], out: &mut Vec<u8>) {
     write::name(name, out);
-    write!(out, "\"{value}\"").expect("writing to memory cannot fail");
+    out.push(b'"');
+    out.extend_from_slice(digits);
+    out.push(b'"');
 }
 
 /// `{"timestamp":"…","level":"…"`.
@@ -424,7 +426,7 @@ fn wrap(line: &[u8], author: &Author, now: Timestamp, out: &mut Vec<u8>) -> Pars
         write::quoted(value.as_bytes(), out);
     }
     if let Some(id) = trace_id {
-        member("trace_id", &id, out);
+        hex("trace_id", &id.hex(), out);
     }
     write::name("message", out);
     write::quoted(line, out);

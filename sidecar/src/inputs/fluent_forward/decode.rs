@@ -208,19 +208,41 @@ impl<'a> Options<'a> {
     }
 }
 
+/// What a log driver's record says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFields<'a> {
+    pub log: Option<&'a [u8]>,
+    pub source: Option<&'a [u8]>,
+    pub container_name: Option<&'a [u8]>,
+    /// Of a piece of a line: the line's id, and whether it is the last piece.
+    pub partial: Option<(&'a [u8], bool)>,
+}
+
 impl<'a> Event<'a> {
-    /// The text under `key`; other kinds of values do not count.
-    pub fn text(&self, key: &str) -> Option<&'a [u8]> {
+    /// The texts under the keys that a log driver writes, in one walk over the record; of two of a name the first
+    /// counts, and other kinds of values do not.
+    pub fn log_fields(&self) -> LogFields<'a> {
+        let (mut fields, mut partial) = (LogFields::default(), [None; 3]);
         let mut reader = self.record;
-        let Some(Token::Map(pairs)) = reader.next() else { return None };
+        let Some(Token::Map(pairs)) = reader.next() else { return fields };
         for _ in 0..pairs {
-            let found = reader.text() == Some(key.as_bytes());
-            let mut value = Reader(reader.skip()?);
-            if found {
-                return value.text();
-            }
+            let Some(key) = reader.key() else { break };
+            let place = match key {
+                b"log" => &mut fields.log,
+                b"source" => &mut fields.source,
+                b"container_name" => &mut fields.container_name,
+                b"partial_message" => &mut partial[0],
+                b"partial_id" => &mut partial[1],
+                b"partial_last" => &mut partial[2],
+                _ => &mut None,
+            };
+            let Some(value) = reader.text_or_skip() else { break };
+            *place = place.or(value);
         }
-        None
+        if partial[0] == Some(b"true") {
+            fields.partial = Some((partial[1].unwrap_or_default(), partial[2] == Some(b"true")));
+        }
+        fields
     }
 }
 

@@ -48,7 +48,7 @@ fn decoded(message: &[u8]) -> Decoded {
     let mut events = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let wants = decode(message, |tag, event| {
-        events.push((text(tag), event.time, text(event.text("log").unwrap_or(b"<none>"))));
+        events.push((text(tag), event.time, text(event.log_fields().log.unwrap_or(b"<none>"))));
     });
     (events, wants)
 }

@@ -146,6 +146,24 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
+    /// The next value where it is a text, and `Some(None)` where it is another, which is skipped, contents included.
+    pub(super) fn text_or_skip(&mut self) -> Option<Option<&'a [u8]>> {
+        let before = *self;
+        match self.next()? {
+            Token::Text(text) => Some(Some(text)),
+            Token::Array(_) | Token::Map(_) => {
+                *self = before;
+                self.skip().map(|_| None)
+            }
+            _ => Some(None),
+        }
+    }
+
+    /// A map's key; one that is no text is as good as an empty one.
+    pub(super) fn key(&mut self) -> Option<&'a [u8]> {
+        self.text_or_skip().map(Option::unwrap_or_default)
+    }
+
     pub(super) fn text(&mut self) -> Option<&'a [u8]> {
         match self.next()? {
             Token::Text(text) => Some(text),

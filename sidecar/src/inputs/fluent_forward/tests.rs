@@ -1,7 +1,7 @@
 //! A connection, from bytes to records.
 
 use service::task;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::pipeline::intake;
@@ -28,7 +28,7 @@ fn connect() -> Setup {
 
 /// The messages of the records that were taken in, in order.
 fn messages(recent: &Recent) -> Vec<String> {
-    let message = |line: &std::sync::Arc<str>| {
+    let message = |line: &String| {
         let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
         json["message"].as_str().expect("text").to_owned()
     };

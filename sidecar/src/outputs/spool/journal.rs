@@ -31,7 +31,8 @@ pub struct Entry {
 /// Begins with the number of its batch, whose frame will have the same.
 pub(super) struct Journal {
     file: File,
-    sequence: u64,
+    /// Has seen the batch's number.
+    hasher: crc32fast::Hasher,
     length: u64,
     pending: Vec<u8>,
 }
@@ -49,7 +50,7 @@ impl Journal {
     pub(super) fn open(directory: &Path, sequence: u64, left: &[Entry]) -> io::Result<Journal> {
         let path = directory.join(NEW);
         let file = OpenOptions::new().create(true).write(true).truncate(true).open(&path)?;
-        let mut journal = Journal { file, sequence, length: 0, pending: Vec::new() };
+        let mut journal = Journal { file, hasher: hasher_of(sequence), length: 0, pending: Vec::new() };
         journal.begin(sequence)?;
         left.iter().for_each(|e| journal.note(e.at, e.level, e.units, &e.text));
         journal.commit()?;
@@ -60,17 +61,18 @@ impl Journal {
     /// Notes a record; it is on disk after the next `commit`.
     pub(super) fn note(&mut self, at: Timestamp, level: Level, units: u32, text: &[u8]) {
         let length = (13 + text.len()) as u32;
-        let mut hasher = hasher_of(self.sequence);
-        let mut head = [0u8; 13];
-        head[..8].copy_from_slice(&at.as_millis().to_le_bytes());
-        head[8..12].copy_from_slice(&units.to_le_bytes());
-        head[12] = level as u8;
-        hasher.update(&head);
-        hasher.update(text);
-        self.pending.extend_from_slice(&length.to_le_bytes());
-        self.pending.extend_from_slice(&hasher.finalize().to_le_bytes());
+        let begun = self.pending.len();
+        let mut head = [0u8; 21];
+        head[..4].copy_from_slice(&length.to_le_bytes());
+        head[8..16].copy_from_slice(&at.as_millis().to_le_bytes());
+        head[16..20].copy_from_slice(&units.to_le_bytes());
+        head[20] = level as u8;
         self.pending.extend_from_slice(&head);
         self.pending.extend_from_slice(text);
+        // In one piece: the checksum of many bytes costs little more than that of a few.
+        let mut hasher = self.hasher.clone();
+        hasher.update(&self.pending[begun + 8..]);
+        self.pending[begun + 4..begun + 8].copy_from_slice(&hasher.finalize().to_le_bytes());
     }
 
     pub(super) fn commit(&mut self) -> io::Result<()> {
@@ -95,7 +97,7 @@ impl Journal {
         if self.length > KEPT_ON_DISK_BYTES {
             self.file.set_len(8)?;
         }
-        (self.sequence, self.length) = (sequence, 8);
+        (self.hasher, self.length) = (hasher_of(sequence), 8);
         Ok(())
     }
 

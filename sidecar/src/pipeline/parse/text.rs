@@ -107,14 +107,11 @@ pub fn trace_id_of(text: &str) -> Option<TraceId> {
 
 /// The id as X-Ray and CloudWatch's console write it.
 pub fn xray_form(id: TraceId, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let digits = id.hex();
     out.extend_from_slice(b"1-");
-    for (index, byte) in id.as_bytes().iter().enumerate() {
-        if index == 4 {
-            out.push(b'-');
-        }
-        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-    }
+    out.extend_from_slice(&digits[..8]);
+    out.push(b'-');
+    out.extend_from_slice(&digits[8..]);
 }
 
 #[cfg(test)]

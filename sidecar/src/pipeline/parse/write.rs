@@ -5,6 +5,10 @@ const REPLACEMENT: &str = "\u{fffd}";
 
 /// Appends `bytes` as the inside of a JSON string.
 pub fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    // Looking for chunks goes byte by byte; the check goes by words where a line is ASCII.
+    if let Ok(valid) = std::str::from_utf8(bytes) {
+        return text(valid, out);
+    }
     for chunk in bytes.utf8_chunks() {
         text(chunk.valid(), out);
         if !chunk.invalid().is_empty() {
