@@ -4,13 +4,12 @@
 //! in bytes: what does not fit the memory waits on disk where there is one; beyond that the oldest batch gives way and
 //! is counted, or an input that can wait is told to. Never slows who writes.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+mod room;
+mod sending;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
 use telemetry::Timestamp;
 use telemetry::log_record::Level;
 use tokio::sync::Notify;
@@ -26,10 +25,6 @@ use crate::pipeline::queue::QueueGauge;
 
 /// Requests at a time while there is a backlog and the destination takes what comes.
 const IN_FLIGHT_MAX: usize = 6;
-/// Room that is left for who is told to wait, so that a turn's worth of lines fits.
-const ROOM_BYTES: usize = 1 << 20;
-/// A batch that nobody fills gives its buffers back after this.
-const RELEASE_AFTER: Duration = Duration::from_secs(3);
 
 /// How a sink works.
 pub struct Options {
@@ -225,81 +220,6 @@ impl Sink {
         self.0.arrived.notify_one();
     }
 
-    /// Gives memory back until the bounds hold: to the disk from the end, for the front is next to be sent; else the
-    /// oldest goes.
-    fn keep_bounds(&self, state: &mut State) {
-        let capacity = self.0.options.ceiling.share_with(self.0.options.memory_bytes, state.held);
-        let mut from_end = state.sealed.len();
-        while state.held > capacity && from_end > 0 {
-            from_end -= 1;
-            let sealed = &mut state.sealed[from_end];
-            if sealed.frame.is_some()
-                && let Some(body) = sealed.body.take()
-            {
-                self.let_go(state, body.len());
-            }
-        }
-        while state.held > capacity && state.sealed.len() > 1 {
-            // What lies on disk takes next to nothing here.
-            let Some(index) = state.sealed.iter().position(|s| s.frame.is_none()) else { break };
-            let oldest = state.sealed.remove(index).expect("it was just found");
-            self.give_up(state, oldest, DropReason::QueueFull);
-        }
-        while state.spool.as_ref().is_some_and(|spool| spool.share().is_exceeded()) {
-            let Some(segment) = state.spool.as_mut().and_then(Spool::remove_oldest) else { break };
-            let in_it = |sealed: &Sealed| sealed.frame.is_some_and(|frame| frame.is_in(segment));
-            while let Some(index) = state.sealed.iter().position(in_it) {
-                let lost = state.sealed.remove(index).expect("it was just found");
-                self.give_up(state, lost, DropReason::SpoolFull);
-            }
-        }
-    }
-
-    fn hold(&self, state: &mut State, bytes: usize) {
-        state.held += bytes;
-        self.0.options.ceiling.hold(bytes);
-    }
-
-    fn let_go(&self, state: &mut State, bytes: usize) {
-        let bytes = bytes.min(state.held);
-        state.held -= bytes;
-        self.0.options.ceiling.let_go(bytes);
-    }
-
-    /// Drops a batch that was in the queue.
-    fn give_up(&self, state: &mut State, sealed: Sealed, reason: DropReason) {
-        self.let_go(state, sealed.held());
-        if let (Some(spool), Some(frame)) = (&mut state.spool, sealed.frame) {
-            spool.done(frame);
-        }
-        sealed.ticket.dropped(reason);
-    }
-
-    /// Returns when a turn's worth of lines finds room: for inputs that are buffers themselves.
-    pub async fn room(&self) {
-        loop {
-            let left = self.0.left.notified();
-            if self.has_room() {
-                return;
-            }
-            left.await;
-        }
-    }
-
-    pub fn has_room(&self) -> bool {
-        let state = self.lock();
-        if state.closed {
-            return true;
-        }
-        match &state.spool {
-            Some(spool) => spool.share().used() + 4 * ROOM_BYTES as u64 <= spool.share().max(),
-            None => {
-                let capacity = self.0.options.ceiling.share_with(self.0.options.memory_bytes, state.held);
-                state.sealed.len() < 2 || state.held + ROOM_BYTES.min(capacity / 2) <= capacity
-            }
-        }
-    }
-
     /// Nothing more comes in; what is in it is still sent.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -322,154 +242,15 @@ impl Sink {
         }
     }
 
-    /// The next batch to send; None when the sink is closed and empty. Dropping the future loses nothing.
-    async fn next(&self) -> Option<Sealed> {
-        loop {
-            let arrived = self.0.arrived.notified();
-            let due = {
-                let mut state = self.lock();
-                let due = state.open.due(&self.0.limits);
-                if state.sealed.is_empty() && (state.closed || due.is_some_and(|due| due <= Instant::now())) {
-                    self.seal(&mut state);
-                }
-                if let Some(mut sealed) = state.sealed.pop_front() {
-                    if sealed.body.is_none() {
-                        match self.fetch(&state, &sealed) {
-                            Some(body) => {
-                                self.hold(&mut state, body.len());
-                                sealed.body = Some(body);
-                            }
-                            None => {
-                                self.give_up(&mut state, sealed, DropReason::SpoolDamaged);
-                                continue;
-                            }
-                        }
-                    }
-                    return Some(sealed);
-                }
-                if state.closed {
-                    return None;
-                }
-                due
-            };
-            match due {
-                Some(due) => tokio::select! { () = arrived => {}, () = tokio::time::sleep_until(due) => {} },
-                None => tokio::select! {
-                    () = arrived => {}
-                    () = tokio::time::sleep(RELEASE_AFTER) => {
-                        self.lock().open.release();
-                        arrived_or_closed(&self.0.arrived).await;
-                    }
-                },
-            }
-        }
-    }
-
-    fn fetch(&self, state: &State, sealed: &Sealed) -> Option<Vec<u8>> {
-        let read = state.spool.as_ref()?.read(sealed.frame?);
-        read.inspect_err(|error| {
-            tracing::warn!(output = self.0.options.name, error = %error, "a batch on disk cannot be read, dropped");
-        })
-        .ok()
-    }
-
-    /// Sends until the sink is closed and empty. One request at a time; with a backlog more, one further for each
-    /// success, and one alone again after a failure.
-    ///
-    /// # Errors
-    /// Never: what cannot be delivered is dropped and counted.
-    pub async fn run(self, client: impl Send) -> anyhow::Result<()> {
-        let mut in_flight = FuturesUnordered::new();
-        let (mut window, mut ended) = (1, false);
-        loop {
-            tokio::select! {
-                biased;
-                Some(smooth) = in_flight.next() => {
-                    window = if smooth { (window + 1).min(self.0.options.in_flight_max) } else { 1 };
-                }
-                batch = self.next(), if !ended && in_flight.len() < window => match batch {
-                    Some(batch) => in_flight.push(self.deliver(&client, batch)),
-                    None => ended = true,
-                },
-                else => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends one batch until it is settled; false when that took more than one request.
-    async fn deliver(&self, client: &impl Send, mut sealed: Sealed) -> bool {
-        let (held, frame, since) = (sealed.held(), sealed.frame, sealed.since);
-        let body = sealed.body.take().unwrap_or_default();
-        if sealed.in_doubt {
-            client.doubt(&body);
-        }
-        if let (Some(spool), Some(frame)) = (&mut self.lock().spool, frame) {
-            spool.sending(frame);
-        }
-        let (attempts, mut wanted) = (AtomicUsize::new(0), 0);
-        let mut pieces = vec![(body, sealed.head.clone(), sealed.ticket)];
-        while let Some((body, head, ticket)) = pieces.pop() {
-            wanted += 1;
-            let attempt = || {
-                attempts.fetch_add(1, Ordering::Relaxed);
-                client.attempt(&body)
-            };
-            match self.0.options.retry.until_done(since, attempt).await {
-                Ok(Answer::Stored) => ticket.delivered_to(self.0.options.output),
-                Ok(Answer::Partly(rejected)) => settle(ticket, &head, &rejected, self.0.options.output),
-                Ok(Answer::Invalid(why)) => match self.0.options.codec.halve(&body, &head) {
-                    Some((first, second)) => {
-                        let mut rest = ticket;
-                        let ticket = rest.split(first.1.lines());
-                        pieces.push((second.0, second.1, rest));
-                        pieces.push((first.0, first.1, ticket));
-                    }
-                    None => {
-                        tracing::warn!(output = self.0.options.name, error = why, "an event is not taken, dropped");
-                        ticket.dropped(DropReason::Refused);
-                    }
-                },
-                Err(reason) => ticket.dropped(reason),
-            }
-        }
-        let mut state = self.lock();
-        self.let_go(&mut state, held);
-        self.0.gauge.set(state.held);
-        if let (Some(spool), Some(frame)) = (&mut state.spool, frame) {
-            spool.done(frame);
-        }
-        drop(state);
-        self.0.left.notify_waiters();
-        attempts.load(Ordering::Relaxed) == wanted
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().expect("no one panics holding it")
     }
-}
-
-async fn arrived_or_closed(arrived: &Notify) {
-    arrived.notified().await;
-    // Whoever waits next looks again.
-    arrived.notify_one();
 }
 
 fn complain(complained: &mut bool, output: &str, error: &std::io::Error) {
     if !std::mem::replace(complained, true) {
         tracing::warn!(output, error = %error, "log records cannot be written to disk, they are in memory alone");
     }
-}
-
-/// Counts the events of a stored batch: delivered, or rejected.
-fn settle(mut ticket: Ticket, head: &FrameHead, rejected: &[(usize, usize, DropReason)], output: &'static str) {
-    for index in 0..head.events as usize {
-        let units = head.units.get(index).map_or(1, |units| u64::from(*units));
-        if let Some((.., reason)) = rejected.iter().find(|(from, to, _)| (*from..*to).contains(&index)) {
-            ticket.split(units).dropped(*reason);
-        }
-    }
-    ticket.delivered_to(output);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Queue, disk and sending, with a destination of which the test decides what it does.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use service::backoff::Backoff;

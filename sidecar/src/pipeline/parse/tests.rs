@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use telemetry::log_record::LogRecord;
+use telemetry::log_record::{LogRecord, RequestContext};
 
+use super::roles::is_request;
 use super::*;
 
 const NOW: Timestamp = Timestamp(1_705_314_600_000);

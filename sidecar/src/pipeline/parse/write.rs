@@ -101,24 +101,22 @@ pub fn rfc3339(millis: i64, out: &mut Vec<u8>) {
     let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u64;
     let month = (if month_index < 10 { month_index + 3 } else { month_index - 9 }) as u64;
     let year = (year_of_era + era * 400 + i64::from(month <= 2)) as u64;
-    let digits = |value: u64, width: u32, out: &mut Vec<u8>| {
-        for place in (0..width).rev() {
-            out.push(b'0' + (value / 10u64.pow(place) % 10) as u8);
-        }
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    // Two digits at a time, by divisors that the compiler knows.
+    let mut pair = |at: usize, value: u64| {
+        text[at] = b'0' + (value / 10) as u8;
+        text[at + 1] = b'0' + (value % 10) as u8;
     };
-    let parts = [
-        (year, 4, b'-'),
-        (month, 2, b'-'),
-        (day, 2, b'T'),
-        (of_day / 3_600_000, 2, b':'),
-        (of_day / 60_000 % 60, 2, b':'),
-        (of_day / 1000 % 60, 2, b'.'),
-        (of_day % 1000, 3, b'Z'),
-    ];
-    for (value, width, end) in parts {
-        digits(value, width, out);
-        out.push(end);
-    }
+    pair(0, year / 100);
+    pair(2, year % 100);
+    pair(5, month);
+    pair(8, day);
+    pair(11, of_day / 3_600_000);
+    pair(14, of_day / 60_000 % 60);
+    pair(17, of_day / 1000 % 60);
+    pair(20, of_day % 1000 / 10);
+    text[22] = b'0' + (of_day % 10) as u8;
+    out.extend_from_slice(&text);
 }
 
 #[cfg(test)]
