@@ -13,7 +13,7 @@ JOINED = 8
 GROUP, TASK = "/soak/order", "bae32def0ab64f06818e8862e58f8d6d"
 TAG = f"app-firelens-{TASK}"
 # What a case may come to: the memory ceiling's default, and the time from the driver's end to the sidecar's.
-RSS_MIB_MAX, DRAIN_S_MAX = 48, 6
+RSS_MIB_MAX, DRAIN_S_MAX, CEILING_MIB = 48, 6, 24
 RING_BYTES, PIECE_BYTES, LINGER_S = 10 << 20, 16 << 10, 5.0
 KEY, SECRET, REGION = "id", "secret", "us-east-1"
 random.seed(7)
@@ -311,7 +311,10 @@ class Case:
         self.directory = tempfile.mkdtemp(prefix="soak-logs-")
         self.sidecar = self.metadata = None
         # Losses are allowed where nothing may wait on disk; each must stand in the books.
-        self.no_disk = scenario == "down_60s_without_disk"
+        self.no_disk = scenario in ("down_60s_without_disk", "down_60s_under_a_ceiling")
+        # A ceiling that half a minute's records reach, and a queue that would hold more than it allows.
+        self.rss_mib_max = CEILING_MIB if scenario == "down_60s_under_a_ceiling" else RSS_MIB_MAX
+        self.more = {"SIDECAR_MEMORY_MAX": f"{CEILING_MIB}MiB", "SIDECAR_LOG_QUEUE": "64MiB"} if self.rss_mib_max == CEILING_MIB else {}
         self.processes, self.number, self.peak_kib, self.looks, self.unbalanced, self.in_socket = [], 0, 0, 0, [], 0
         self.socket = os.path.join(self.directory, "fluent.sock")
 
@@ -353,7 +356,7 @@ class Case:
                "SIDECAR_LISTEN": self.listen, "SIDECAR_OTLP_LISTEN": "off", "SIDECAR_OTLP_GRPC_LISTEN": "off",
                "SIDECAR_STATSD_LISTEN": "off", "SIDECAR_APP_METRICS_URL": "off", "SIDECAR_APP_HEALTH_URL": "off",
                "SIDECAR_STATE_DIR": os.path.join(self.directory, "state"), "SIDECAR_LOG_SPOOL_MAX": "0" if self.no_disk else "1GiB",
-               "SIDECAR_STOP_TIMEOUT": "118s", **more}
+               "SIDECAR_STOP_TIMEOUT": "118s", **self.more, **more}
         self.sidecar = subprocess.Popen([os.path.join(self.args.bin_dir, "sidecar"), "run", "--firelens-config", conf], env=env,
                                         stdout=open(os.path.join(self.directory, "sidecar.out"), "a"), stderr=subprocess.STDOUT)
         until("the socket is there", lambda: os.path.exists(self.socket))
@@ -531,6 +534,9 @@ class Case:
     def down_60s_without_disk(self):
         self.down_60s()
 
+    def down_60s_under_a_ceiling(self):
+        self.down_60s()
+
     def half_open(self):
         self.outage("swallow", 10 if self.args.quick else 60)
 
@@ -548,7 +554,7 @@ class Case:
 
 
 SCENARIOS = ["app_first", "together", "app_exits_in_1_ms", "spot_120s", "killed_and_restarted", "down_60s", "throttled", "slow", "half_open",
-             "down_60s_without_disk"]
+             "down_60s_without_disk", "down_60s_under_a_ceiling"]
 
 
 def main():
@@ -579,8 +585,8 @@ def main():
                 pass
             elif not row["killed"] and (row["lost"] or row["duplicated"]):
                 fault(f"{row['lost']} lost, {row['duplicated']} duplicated though the process ended by itself")
-            if row["peak_rss_mib"] > RSS_MIB_MAX:
-                fault(f"{row['peak_rss_mib']} MiB of resident memory, more than {RSS_MIB_MAX}")
+            if row["peak_rss_mib"] > case.rss_mib_max:
+                fault(f"{row['peak_rss_mib']} MiB of resident memory, more than {case.rss_mib_max}")
             if row["drain_s"] > DRAIN_S_MAX:
                 fault(f"ended {row['drain_s']} s after the driver, more than {DRAIN_S_MAX}")
             if case.unbalanced or not row["books_looked_at"]:
