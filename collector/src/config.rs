@@ -24,6 +24,10 @@ pub type ConfigWatch = watch::Receiver<Arc<Config>>;
 pub struct Config {
     pub global: Global,
     pub scrape_configs: Vec<crate::scrape::Config>,
+    /// Files and globs of further jobs, each with `scrape_configs` alone; read with this file. What is printed has their
+    /// jobs among its own.
+    #[serde(skip_serializing)]
+    pub scrape_config_files: Vec<PathBuf>,
     /// What may be pushed in.
     pub ingest: crate::ingest::Config,
     /// How OTLP metrics become samples.
@@ -47,6 +51,13 @@ pub struct Config {
     pub web: crate::api::Config,
 }
 
+/// One of `scrape_config_files`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Jobs {
+    scrape_configs: Vec<crate::scrape::Config>,
+}
+
 /// Defaults of all jobs and rule groups.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -64,6 +75,8 @@ pub struct Global {
     pub scrape_protocols: Option<Vec<crate::scrape::ScrapeProtocol>>,
     pub scrape_native_histograms: bool,
     pub always_scrape_classic_histograms: bool,
+    /// Three more report series of each scrape.
+    pub extra_scrape_metrics: bool,
     /// Limits of jobs that set none; 0 is no limit.
     #[serde(with = "service::config::byte_size")]
     pub body_size_limit: u64,
@@ -72,6 +85,8 @@ pub struct Global {
     pub label_name_length_limit: u64,
     pub label_value_length_limit: u64,
     pub target_limit: u64,
+    /// Series of each job; not in Prometheus.
+    pub series_limit: u64,
 }
 
 impl Default for Global {
@@ -85,12 +100,14 @@ impl Default for Global {
             scrape_protocols: None,
             scrape_native_histograms: false,
             always_scrape_classic_histograms: false,
+            extra_scrape_metrics: false,
             body_size_limit: 0,
             sample_limit: 0,
             label_limit: 0,
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             target_limit: 0,
+            series_limit: 0,
         }
     }
 }
@@ -137,9 +154,24 @@ impl Config {
     /// One message with file, line, column and key where there is one.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let mut config: Config = load_yaml("configuration file", path)?;
-        config.check().map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })?;
         config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+        config.add_jobs(path)?;
+        config.check().map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })?;
         Ok(config)
+    }
+
+    /// The jobs of `scrape_config_files`. Paths in those files are relative to them.
+    fn add_jobs(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let base = path.parent().unwrap_or(Path::new(""));
+        for pattern in &self.scrape_config_files {
+            for file in crate::discovery::file::matching(&base.join(pattern)) {
+                let mut jobs: Jobs = load_yaml("scrape configuration file", &file)?;
+                let own_base = file.parent().unwrap_or(Path::new(""));
+                jobs.scrape_configs.iter_mut().for_each(|job| job.resolve_paths(own_base));
+                self.scrape_configs.append(&mut jobs.scrape_configs);
+            }
+        }
+        Ok(())
     }
 
     /// What no single stage can see.

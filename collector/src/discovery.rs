@@ -3,6 +3,7 @@
 //! Promises that targets vanish on evidence only: a source that cannot be read keeps what it last said, and says so.
 //! Does not scrape and does not know who does.
 
+pub mod dns;
 pub mod ecs;
 pub mod file;
 pub mod fixed;
@@ -102,7 +103,7 @@ pub struct Dropped {
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
     pub pool: Arc<str>,
-    /// `static`, `file`, `http`, `ecs`.
+    /// `static`, `file`, `http`, `dns`, `ecs`.
     pub kind: &'static str,
     /// Targets it knows, before relabelling.
     pub found: usize,
@@ -344,8 +345,9 @@ fn source_configs(job: &scrape::Config) -> impl Iterator<Item = SourceConfig> {
     let fixed = job.static_configs.iter().cloned().map(SourceConfig::Fixed);
     let files = job.file_sd_configs.iter().cloned().map(SourceConfig::File);
     let http = job.http_sd_configs.iter().cloned().map(SourceConfig::Http);
+    let dns = job.dns_sd_configs.iter().cloned().map(SourceConfig::Dns);
     let ecs = job.aws_sd_configs.iter().cloned().map(SourceConfig::Ecs);
-    fixed.chain(files).chain(http).chain(ecs)
+    fixed.chain(files).chain(http).chain(dns).chain(ecs)
 }
 
 #[cfg(test)]

@@ -77,6 +77,8 @@ pub struct AlertmanagerConfig {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http_sd_configs: Vec<discovery::http::Config>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_sd_configs: Vec<discovery::dns::Config>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aws_sd_configs: Vec<discovery::ecs::Config>,
     /// Of what discovery finds; `__metrics_path__` is the path of the API.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -100,6 +102,7 @@ impl Default for AlertmanagerConfig {
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
             http_sd_configs: Vec::new(),
+            dns_sd_configs: Vec::new(),
             aws_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             alert_relabel_configs: Vec::new(),

@@ -5,6 +5,7 @@
 //! Knows neither discovery nor storage: it is handed a list of targets and a queue to write to.
 
 mod body;
+mod budget;
 mod cache;
 mod config;
 mod native;
@@ -207,6 +208,7 @@ struct Shared {
     metrics: ScrapeMetrics,
     /// Differs between replicas, so that they scrape the same target at different times.
     phase_seed: u64,
+    budgets: budget::Budgets,
     bodies: request::Bodies,
     rows: target_task::SpareRows,
     shutdown: Shutdown,
@@ -229,6 +231,7 @@ pub fn spawn(
         clock,
         metrics: ScrapeMetrics::register(metrics),
         phase_seed,
+        budgets: budget::Budgets::register(metrics),
         bodies: request::Bodies::default(),
         rows: target_task::SpareRows::default(),
         shutdown,

@@ -6,6 +6,7 @@ use service::Shutdown;
 use telemetry::Timestamp;
 use tokio::sync::Notify;
 
+use super::dns::{self, DnsSource};
 use super::ecs::{self, EcsSource, Known};
 use super::file::{self, FileSource};
 use super::http::{self, HttpSource};
@@ -19,6 +20,7 @@ pub(super) enum SourceConfig {
     Fixed(fixed::Config),
     File(file::Config),
     Http(http::Config),
+    Dns(dns::Config),
     Ecs(ecs::Config),
 }
 
@@ -28,6 +30,7 @@ impl SourceConfig {
             SourceConfig::Fixed(_) => "static",
             SourceConfig::File(_) => "file",
             SourceConfig::Http(_) => "http",
+            SourceConfig::Dns(_) => "dns",
             SourceConfig::Ecs(_) => "ecs",
         }
     }
@@ -50,6 +53,13 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    /// One whose news can be looked at.
+    #[cfg(test)]
+    pub(super) fn of_test(changed: Arc<Notify>, clock: Clock) -> (Self, Arc<Mutex<Found>>) {
+        let found = Arc::new(Mutex::new(Found::default()));
+        (Publisher { found: found.clone(), changed, clock }, found)
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -99,6 +109,10 @@ impl Source {
             SourceConfig::Http(http) => {
                 let source = HttpSource::new(http.clone(), publisher);
                 service::task::spawn("discovery-http", source.run(stop.clone()));
+            }
+            SourceConfig::Dns(dns) => {
+                let source = DnsSource::new(dns.clone(), publisher);
+                service::task::spawn("discovery-dns", source.run(stop.clone()));
             }
             SourceConfig::Ecs(ecs) => {
                 let source = EcsSource::new(ecs.clone(), aws.clone(), publisher, known.clone());

@@ -1,7 +1,7 @@
 //! Which Alertmanagers there are: each entry of `alertmanagers` is discovered as a scrape job is.
 //!
-//! In: the configuration. Out: the addresses of the moment, each with its entry's settings. Lists, files, HTTP
-//! and ECS, relabelling included, are those of [`crate::discovery`].
+//! In: the configuration. Out: the addresses of the moment, each with its entry's settings. Lists, files, HTTP,
+//! DNS and ECS, relabelling included, are those of [`crate::discovery`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,7 @@ impl AlertmanagerConfig {
         job.static_configs.clone_from(&self.static_configs);
         job.file_sd_configs.clone_from(&self.file_sd_configs);
         job.http_sd_configs.clone_from(&self.http_sd_configs);
+        job.dns_sd_configs.clone_from(&self.dns_sd_configs);
         job.aws_sd_configs.clone_from(&self.aws_sd_configs);
         job.relabel_configs.clone_from(&self.relabel_configs);
         job
@@ -85,6 +86,7 @@ impl AlertmanagerConfig {
         self.tls_config.check()?;
         self.file_sd_configs.iter().try_for_each(discovery::file::Config::check)?;
         self.http_sd_configs.iter().try_for_each(discovery::http::Config::check)?;
+        self.dns_sd_configs.iter().try_for_each(discovery::dns::Config::check)?;
         self.aws_sd_configs.iter().try_for_each(discovery::ecs::Config::check)
     }
 }

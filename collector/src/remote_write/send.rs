@@ -126,14 +126,15 @@ impl Sender {
 
     /// Sends what may be sent and waits for something to happen. False when there is no more to do.
     async fn step(&mut self) -> bool {
+        // Looked at first: what comes last is there before the log is closed.
+        let is_closed = self.shared.log().is_closed();
         self.read_ahead();
         self.send_off();
         if self.under_way.is_empty() {
-            let mut log = self.shared.log();
-            if log.is_closed() && self.ahead.is_empty() {
+            if is_closed && self.ahead.is_empty() {
                 return false;
             }
-            log.save();
+            self.shared.log().save();
         }
         let (shutdown, shared, deadline) = (self.courier.shutdown.clone(), self.shared.clone(), self.deadline);
         tokio::select! {

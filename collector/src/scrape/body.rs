@@ -73,7 +73,12 @@ fn read_text(
 ) -> (Parsed, Result<(), ScrapeError>) {
     cache.series.begin();
     let settings = &target.settings;
-    let times = Times { at: row.time, newest: row.time + FUTURE_MAX, honored: settings.honor_timestamps };
+    let times = Times {
+        at: row.time,
+        newest: row.time + FUTURE_MAX,
+        honored: settings.honor_timestamps,
+        tracked: settings.track_timestamps_staleness,
+    };
     let mut reader = Reader {
         target,
         series: &mut cache.series,
@@ -153,7 +158,7 @@ impl Reader<'_> {
     fn sample(&mut self, number: u32, value: f64, timestamp: Option<Timestamp>) {
         self.parsed.scraped += 1;
         let own_time = timestamp.filter(|_| self.times.honored);
-        if !self.series.see(number, own_time.is_some()) {
+        if !self.series.see(number, own_time.is_some() && !self.times.tracked) {
             return;
         }
         self.parsed.kept += 1;

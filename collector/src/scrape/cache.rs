@@ -47,6 +47,8 @@ pub(super) struct SeriesTable {
     /// Slots alive before the rules changed; not yet met again under the new ones.
     carried: Vec<u32>,
     failures: u32,
+    /// Numbers that have a slot.
+    placed: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -169,6 +171,7 @@ impl SeriesTable {
         entry.alive = false;
         self.unplaced.remove(&number);
         self.free.push(number);
+        self.placed -= usize::from(is_slot(&slot));
         is_slot(&slot).then_some(slot)
     }
 
@@ -220,6 +223,7 @@ impl SeriesTable {
         for (number, slot) in std::mem::take(&mut self.pending).into_iter().zip(slots) {
             if let Some(slot) = slot {
                 self.entries[number as usize].slot = *slot;
+                self.placed += 1;
                 self.unplaced.remove(&number);
             }
         }
@@ -234,6 +238,19 @@ impl SeriesTable {
     /// How many slots the scrape under way wants.
     pub(super) fn pending_len(&self) -> usize {
         self.pending.len()
+    }
+
+    /// How many it has.
+    pub(super) fn placed_len(&self) -> usize {
+        self.placed
+    }
+
+    /// Takes back all but the first of what stands in [`Row::new`]; the next scrape offers it again.
+    pub(super) fn limit_pending(&mut self, kept: usize, row: &mut Row) {
+        if kept < self.pending.len() {
+            row.new.drain(kept..self.pending.len());
+            self.pending.truncate(kept);
+        }
     }
 }
 

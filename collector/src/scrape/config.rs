@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use service::config::Secret;
 
 use super::protocol::{self, ScrapeProtocol};
-use crate::discovery::{ecs, file, fixed, http, relabel};
+use crate::discovery::{dns, ecs, file, fixed, http, relabel};
 use crate::tls::TlsConfig;
 
 /// One entry of `scrape_configs`, as written. What is absent here comes from `global`.
@@ -35,6 +35,13 @@ pub struct Config {
     /// Timestamps that the target exposes are kept.
     #[serde(default = "yes")]
     pub honor_timestamps: bool,
+    /// Series with timestamps of their own end, too, when they vanish.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub track_timestamps_staleness: bool,
+    /// `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` beside the report series; absent, as
+    /// `global` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_scrape_metrics: Option<bool>,
     /// Ask for gzip.
     #[serde(default = "yes")]
     pub enable_compression: bool,
@@ -77,6 +84,10 @@ pub struct Config {
     /// Where a bucket reaches less far than this times the one before, neighbours are merged. 0 leaves them.
     #[serde(default, skip_serializing_if = "is_zero_float")]
     pub native_histogram_min_bucket_factor: f64,
+    /// Series of all targets of the job together; new ones beyond are refused and counted, the others go on. 0 is no
+    /// limit; not in Prometheus. Of the whole store: `storage.series_max`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub series_limit: u64,
     /// Targets after relabelling; 0 is no limit. Above it none of the job's targets is scraped.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub target_limit: u64,
@@ -86,6 +97,8 @@ pub struct Config {
     pub file_sd_configs: Vec<file::Config>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_sd_configs: Vec<http::Config>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_sd_configs: Vec<dns::Config>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aws_sd_configs: Vec<ecs::Config>,
     /// Of targets, before they are scraped.
@@ -162,6 +175,8 @@ impl Config {
             params: BTreeMap::new(),
             honor_labels: false,
             honor_timestamps: true,
+            track_timestamps_staleness: false,
+            extra_scrape_metrics: None,
             enable_compression: true,
             follow_redirects: true,
             basic_auth: None,
@@ -178,10 +193,12 @@ impl Config {
             label_value_length_limit: 0,
             native_histogram_bucket_limit: 0,
             native_histogram_min_bucket_factor: 0.0,
+            series_limit: 0,
             target_limit: 0,
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
             http_sd_configs: Vec::new(),
+            dns_sd_configs: Vec::new(),
             aws_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
@@ -208,6 +225,7 @@ impl Config {
         self.tls_config.check().map_err(named)?;
         self.file_sd_configs.iter().try_for_each(|f| f.check().map_err(named))?;
         self.http_sd_configs.iter().try_for_each(|h| h.check().map_err(named))?;
+        self.dns_sd_configs.iter().try_for_each(|d| d.check().map_err(named))?;
         self.aws_sd_configs.iter().try_for_each(|a| a.check().map_err(named))
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Histograms {
     known: HashMap<String, Option<Labels>>,
     /// Series whose last sample was stored at the scrape's own time and was no marker.
     alive: HashSet<Labels>,
+    /// Of those that are known, what the scrape under way has brought.
+    fresh: Vec<String>,
     /// Of the scrape under way.
     samples: Vec<HistogramSample>,
 }
@@ -78,6 +80,7 @@ pub(super) struct Read {
     pub(super) exemplars: Vec<(Labels, Exemplar)>,
     known: HashMap<String, Option<Labels>>,
     alive: HashSet<Labels>,
+    fresh: Vec<String>,
     samples: Vec<HistogramSample>,
 }
 
@@ -89,6 +92,8 @@ pub(super) struct Times {
     pub(super) newest: Timestamp,
     /// Times that the target exposes are kept.
     pub(super) honored: bool,
+    /// Series with such times take part in staleness.
+    pub(super) tracked: bool,
 }
 
 impl Histograms {
@@ -107,6 +112,7 @@ impl Histograms {
                 None => {
                     let labels = labels_of(&series)?;
                     read.added += usize::from(labels.is_some());
+                    read.fresh.extend(labels.is_some().then(|| series.clone()));
                     labels
                 }
             };
@@ -114,7 +120,7 @@ impl Histograms {
             let Some(labels) = labels else { continue };
             read.kept += 1;
             let own_time = timestamp.filter(|_| times.honored);
-            if own_time.is_none() {
+            if own_time.is_none() || times.tracked {
                 read.alive.insert(labels.clone());
             }
             let dated = exemplars.into_iter().map(|e| {
@@ -134,20 +140,44 @@ impl Histograms {
     /// The scrape is good.
     pub(super) fn commit(&mut self, read: Read) {
         (self.known, self.alive, self.samples) = (read.known, read.alive, read.samples);
+        self.fresh = read.fresh;
+    }
+
+    /// How many are new in the scrape under way.
+    pub(super) fn fresh_len(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// How many were there before.
+    pub(super) fn old_len(&self) -> usize {
+        self.known.values().flatten().count() - self.fresh.len()
+    }
+
+    /// Takes back all but the first of the new ones; the next scrape brings them again.
+    pub(super) fn limit_fresh(&mut self, kept: usize) {
+        let refused: HashSet<Labels> =
+            self.fresh.drain(kept.min(self.fresh.len())..).filter_map(|series| self.known.remove(&series)?).collect();
+        if !refused.is_empty() {
+            self.alive.retain(|labels| !refused.contains(labels));
+            self.samples.retain(|sample| !refused.contains(&sample.labels));
+        }
     }
 
     /// The scrape failed, or there will be none: markers for all that is alive.
     pub(super) fn end_all(&mut self, at: Timestamp) {
         self.samples = self.alive.drain().map(|labels| marker(&labels, at)).collect();
+        self.fresh.clear();
     }
 
     /// The rules of relabelling changed: labels are worked out anew. What they no longer give gets its marker then.
     pub(super) fn forget(&mut self) {
         self.known = HashMap::new();
+        self.fresh.clear();
     }
 
-    /// What is to be stored.
+    /// What is to be stored; then nothing is new any more.
     pub(super) fn take(&mut self) -> Vec<HistogramSample> {
+        self.fresh.clear();
         std::mem::take(&mut self.samples)
     }
 }

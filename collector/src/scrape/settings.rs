@@ -27,6 +27,8 @@ pub struct Settings {
     pub params: BTreeMap<String, Vec<String>>,
     pub honor_labels: bool,
     pub honor_timestamps: bool,
+    pub track_timestamps_staleness: bool,
+    pub extra_scrape_metrics: bool,
     pub enable_compression: bool,
     pub follow_redirects: bool,
     pub auth: Option<Auth>,
@@ -40,7 +42,7 @@ pub struct Settings {
     pub metric_relabel: Vec<relabel::Rule>,
 }
 
-/// A scrape over any of them fails as a whole. `u64::MAX` is no limit.
+/// A scrape over any of them fails as a whole, but for the last. `u64::MAX` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub body_bytes_max: u64,
@@ -50,6 +52,8 @@ pub struct Limits {
     pub label_value_len_max: u64,
     /// Of the job; judged by discovery.
     pub targets_max: u64,
+    /// Of the job; beyond, new series are left out.
+    pub series_max: u64,
 }
 
 impl Settings {
@@ -72,6 +76,8 @@ impl Settings {
             params: job.params.clone(),
             honor_labels: job.honor_labels,
             honor_timestamps: job.honor_timestamps,
+            track_timestamps_staleness: job.track_timestamps_staleness,
+            extra_scrape_metrics: job.extra_scrape_metrics.unwrap_or(global.extra_scrape_metrics),
             enable_compression: job.enable_compression,
             follow_redirects: job.follow_redirects,
             auth: Auth::of(job.basic_auth.as_ref(), job.authorization.as_ref()),
@@ -89,6 +95,7 @@ impl Settings {
                 label_name_len_max: limit(job.label_name_length_limit, global.label_name_length_limit),
                 label_value_len_max: limit(job.label_value_length_limit, global.label_value_length_limit),
                 targets_max: limit(job.target_limit, global.target_limit),
+                series_max: limit(job.series_limit, global.series_limit),
             },
             relabel: job.relabel_configs.clone(),
             metric_relabel: job.metric_relabel_configs.clone(),

@@ -11,9 +11,10 @@ use telemetry::{Labels, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::budget::{SeriesRefusal, Share};
 use super::cache::Cache;
 use super::request::{Clients, Scraped, fetch};
-use super::{Cell, FailureLabels, Metadata, ScrapeError, Shared, TargetHealth, body, settings};
+use super::{Cell, FailureLabels, FailureReason, Metadata, ScrapeError, Shared, TargetHealth, body, settings};
 use crate::discovery::Target;
 use crate::remote_write::FamilyMetadata;
 use crate::write::{RowWriter, WriteClosed};
@@ -21,13 +22,18 @@ use crate::write::{RowWriter, WriteClosed};
 /// A scrape that starts this close to its due time is stored at the due time: even spacing compresses well.
 const ALIGNMENT_MAX: Duration = Duration::from_millis(2);
 
-const REPORT_SERIES: [&str; 5] = [
+/// Those behind [`REPORTS`] are written where the job asks for more.
+const REPORT_SERIES: [&str; 8] = [
     "up",
     "scrape_duration_seconds",
     "scrape_samples_scraped",
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
 ];
+const REPORTS: usize = 5;
 
 /// Rows' memory, used again: a fleet's rows together would be larger than what is kept of its samples.
 #[derive(Clone, Default)]
@@ -60,6 +66,7 @@ pub(super) struct TargetTask {
     clients: Clients,
     shared: Shared,
     cache: Cache,
+    share: Share,
     metadata: Arc<HashMap<String, Metadata>>,
     rows: RowWriter,
     /// Of the scrape under way; its memory belongs to all targets.
@@ -77,17 +84,23 @@ struct Report {
     scraped: usize,
     kept: usize,
     added: usize,
+    /// Uncompressed; -1 of a body over its limit.
+    body_bytes: i64,
 }
 
 impl Report {
     /// In the order of [`REPORT_SERIES`].
-    fn values(&self) -> [f64; REPORT_SERIES.len()] {
+    fn values(&self, target: &Target) -> [f64; REPORT_SERIES.len()] {
+        let sample_limit = Some(target.settings.limits.samples_max).filter(|limit| *limit < u64::MAX);
         [
             f64::from(u8::from(self.up)),
             self.duration.as_secs_f64(),
             self.scraped as f64,
             self.kept as f64,
             self.added as f64,
+            target.scrape_timeout.as_secs_f64(),
+            sample_limit.unwrap_or(0) as f64,
+            self.body_bytes as f64,
         ]
     }
 }
@@ -101,6 +114,7 @@ impl TargetTask {
         shared: Shared,
     ) -> Self {
         let rows = shared.write.rows(rows_kept(target.scrape_interval));
+        let share = Share::of(shared.budgets.of(&target));
         TargetTask {
             target,
             next,
@@ -108,6 +122,7 @@ impl TargetTask {
             clients,
             shared,
             cache: Cache::default(),
+            share,
             metadata: Arc::default(),
             rows,
             row: Row::default(),
@@ -148,6 +163,10 @@ impl TargetTask {
         if next.settings != self.target.settings {
             self.forget();
         }
+        let budget = self.shared.budgets.of(&next);
+        if next.pool != self.target.pool {
+            self.share = self.share.moved(budget);
+        }
         self.target = next;
     }
 
@@ -185,21 +204,23 @@ impl TargetTask {
         self.row.time = at;
         let (report, error) = self.judge(fetched, duration);
         self.tell(at, &report, error.as_ref());
-        self.add_report(&report.values());
+        self.add_report(&report.values(&self.target));
         self.write().await
     }
 
     /// All of the body's samples with markers for what is gone, or markers alone.
     fn judge(&mut self, fetched: Result<Scraped, ScrapeError>, duration: Duration) -> (Report, Option<ScrapeError>) {
-        let mut report = Report { up: false, duration, scraped: 0, kept: 0, added: 0 };
+        let mut report = Report { up: false, duration, scraped: 0, kept: 0, added: 0, body_bytes: 0 };
         let known = self.metadata.clone();
         let error = match fetched {
             Err(error) => {
                 body::end_all(&mut self.cache, &mut self.row);
+                report.body_bytes = if error.reason == FailureReason::BodySizeLimit { -1 } else { 0 };
                 error
             }
             Ok(scraped) => {
                 let body = (&*scraped.body, scraped.format);
+                report.body_bytes = i64::try_from(scraped.body.len()).unwrap_or(i64::MAX);
                 let (parsed, result) =
                     body::read(&self.target, &mut self.cache, &mut self.metadata, body, &mut self.row);
                 self.shared.bodies.put(scraped.body);
@@ -237,8 +258,18 @@ impl TargetTask {
         self.shared.write.metadata(news.collect());
     }
 
+    /// Leaves out new series for which the job has no room.
+    fn hold_to_budget(&mut self) {
+        let Cache { series, histograms, .. } = &mut self.cache;
+        let (floats, native) = (series.pending_len(), histograms.fresh_len());
+        let granted = self.share.take(floats + native, series.placed_len() + histograms.old_len());
+        series.limit_pending(granted, &mut self.row);
+        histograms.limit_fresh(granted.saturating_sub(floats));
+    }
+
     /// Hands the row on and learns where its new series are.
     async fn write(&mut self) -> Result<(), WriteClosed> {
+        self.hold_to_budget();
         let (row, report) = self.rows.write(std::mem::take(&mut self.row), self.cache.histograms.take()).await?;
         let time = row.time;
         self.shared.rows.put(row);
@@ -247,7 +278,10 @@ impl TargetTask {
         let (series, reports) = report.slots.split_at(self.cache.series.pending_len().min(report.slots.len()));
         let unplaced = self.report_slots.iter_mut().filter(|slot| slot.is_none());
         unplaced.zip(reports).for_each(|(place, slot)| *place = *slot);
+        let by_store = series.iter().filter(|slot| slot.is_none()).count();
+        self.share.refused(SeriesRefusal::Store, by_store);
         let rest = self.cache.series.place(series, time);
+        self.share.settle(self.cache.series.placed_len() + self.cache.histograms.old_len());
         if report.append.refused.get(Refusal::UnknownSeries) > 0 {
             // Everything about them has expired meanwhile: the next scrape begins anew.
             self.forget();
@@ -288,7 +322,12 @@ impl TargetTask {
     }
 
     fn add_report(&mut self, values: &[f64; REPORT_SERIES.len()]) {
-        for ((name, slot), value) in REPORT_SERIES.into_iter().zip(self.report_slots).zip(*values) {
+        let written = if self.target.settings.extra_scrape_metrics { REPORT_SERIES.len() } else { REPORTS };
+        // A reload may have ended the further ones.
+        let ended: Vec<u32> = self.report_slots.iter_mut().skip(written).filter_map(Option::take).collect();
+        self.row.ended.extend(&ended);
+        self.row.released.extend(&ended);
+        for ((name, slot), value) in REPORT_SERIES.into_iter().zip(self.report_slots).zip(*values).take(written) {
             match slot {
                 Some(slot) => self.row.values.push((slot, value)),
                 None => {

@@ -16,6 +16,7 @@ use crate::config::Config as File;
 use crate::discovery;
 use crate::write::Writer;
 
+mod limits;
 mod protobuf;
 mod tls;
 
@@ -322,4 +323,34 @@ async fn bounds_are_stored_in_one_spelling() {
     assert_eq!(bounds("h_bucket", "le"), ["+Inf", "1.0", "2.5e+06"]);
     assert_eq!(bounds("s", "quantile"), ["0.5"]);
     assert_eq!(bounds("g_bucket", "le"), ["1"], "no bound of a histogram");
+}
+
+#[tokio::test]
+async fn further_report_series_are_written_where_they_are_asked_for() {
+    let body = "a 1\n";
+    let rig = Rig::start("  extra_scrape_metrics: true\n  sample_limit: 7\n", Answer::text(body)).await;
+    rig.scraped().await;
+    let value = |name: &str| rig.newest(name).first().and_then(|line| line.rsplit_once(' ').map(|(_, v)| v.to_owned()));
+    assert_eq!(value("scrape_timeout_seconds").as_deref(), Some("0.1"));
+    assert_eq!(value("scrape_sample_limit").as_deref(), Some("7"));
+    assert_eq!(value("scrape_body_size_bytes").as_deref(), Some("4"));
+    let less = rig.yaml.replace("extra_scrape_metrics: true", "body_size_limit: 2B");
+    rig.config.send(Arc::new(serde_saphyr::from_str(&less).unwrap())).unwrap();
+    rig.until("markers", || value("scrape_body_size_bytes").as_deref() == Some("stale")).await;
+    assert_eq!(value("scrape_timeout_seconds").as_deref(), Some("stale"));
+    let both = less.replace("body_size_limit: 2B", "body_size_limit: 2B\n  extra_scrape_metrics: true");
+    rig.config.send(Arc::new(serde_saphyr::from_str(&both).unwrap())).unwrap();
+    rig.until("the size", || value("scrape_body_size_bytes").as_deref() == Some("-1")).await;
+}
+
+#[tokio::test]
+async fn series_with_their_own_times_end_where_that_is_tracked() {
+    for (job, ended) in [("", false), ("  track_timestamps_staleness: true\n", true)] {
+        let dated = format!("a 1 {}\n", Clock::System.now().as_millis());
+        let rig = Rig::start(job, Answer::text(&format!("{dated}b 1\n"))).await;
+        rig.scraped().await;
+        rig.answer(Answer::text("b 2\n"));
+        rig.scraped().await;
+        assert_eq!(rig.newest("a")[0].ends_with("stale"), ended, "{job}");
+    }
 }

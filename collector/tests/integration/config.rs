@@ -55,3 +55,26 @@ fn paths_are_relative_to_the_file() {
     assert_eq!(config.rule_files, [dir.path().join("rules/*.yml"), PathBuf::from("/etc/rules.yml")]);
     assert_eq!(config.scrape_configs[0].file_sd_configs[0].files, [dir.path().join("targets.json")]);
 }
+
+#[test]
+fn jobs_of_further_files_stand_beside_the_file_s_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prometheus.yml");
+    std::fs::create_dir(dir.path().join("jobs")).unwrap();
+    let own = "scrape_config_files: ['jobs/*.yml']\nscrape_configs: [{job_name: a}]\n";
+    std::fs::write(&file, own).unwrap();
+    let further = dir.path().join("jobs/b.yml");
+    std::fs::write(&further, "scrape_configs: [{job_name: b, file_sd_configs: [{files: [x.json]}]}]").unwrap();
+    let config = Config::load(&file).unwrap();
+    let names: Vec<&str> = config.scrape_configs.iter().map(|job| job.job_name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(config.scrape_configs[1].file_sd_configs[0].files, [dir.path().join("jobs/x.json")]);
+    for (text, part) in [
+        ("scrape_configs: [{job_name: a}]", "found multiple scrape configs with job name \"a\""),
+        ("global: {}", "b.yml:1:1: unknown field `global`"),
+    ] {
+        std::fs::write(&further, text).unwrap();
+        let error = Config::load(&file).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}

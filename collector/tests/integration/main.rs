@@ -14,6 +14,7 @@ mod our_rules;
 mod peers;
 mod postgres;
 mod programs;
+mod prometheus_file;
 mod protobuf;
 mod remote_query;
 mod remote_write;
