@@ -17,7 +17,8 @@ use service::Shutdown;
 
 const SERVICES: [&str; 5] = ["user", "product", "order", "analytics", "notification"];
 const STATUSES: [&str; 4] = ["200", "201", "404", "500"];
-const BUCKETS: [&str; 8] = ["0.005", "0.025", "0.1", "0.25", "0.5", "1", "2.5", "+Inf"];
+/// As all servers store them: some write `le="1"` of the text format as `1.0`.
+const BUCKETS: [&str; 8] = ["0.005", "0.025", "0.1", "0.25", "0.5", "1.0", "2.5", "+Inf"];
 
 /// Counters are older than this when the exporter starts, so that what is pushed of their past is positive.
 pub const HISTORY_MAX: Duration = Duration::from_secs(6 * 3600);
