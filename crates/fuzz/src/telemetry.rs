@@ -73,6 +73,7 @@ fn openmetrics(data: &[u8]) {
 const SCRAPES: &[&[u8]] = &[
     b"# HELP a x\na{l=\"1\"} 1\na{l=\"2\"} 2\nb 3\n\xffa{l=\"1\"} 1.5\na{l=\"2\"} 3\nb 4\n\xffa{l=\"2\"} 3\nc 1\nb 4 17\n",
     b"a 1\na {l=\"x\"} 2\n\xffa{l=\"x\"} 2\na 1\n\xff\xffa 1\na{l=\"x\"}  NaN\n",
+    b"aaaa 1\na.5\n\xffaaaa 1\naInf 1\n",
     b"aaaaaaaa 1\naaaaaaab 2\naaaaaaabc 3\n\xffaaaaaaab 2\naaaaaaaa 1\naaaaaaabc 3\n\xffaaaaaaaa 1\naaaaaaab 2\naaaaaaabc 3\n",
 ];
 

@@ -232,6 +232,10 @@ impl<'b> Reading<'_, 'b> {
             }
             let series = series_at..series_at + known.series_len as usize;
             let line_at = self.at;
+            // A name that its value follows without a blank was here; a longer name may begin alike.
+            if value_at == series.end && !self.body[series.clone()].ends_with(b"}") {
+                return Ok(());
+            }
             // A name without labels was here; one with labels behind a blank may begin alike.
             let behind = &self.body[value_at..];
             if matches!(behind.first(), Some(b' ' | b'\t' | b'{')) && behind.trim_ascii_start().starts_with(b"{") {

@@ -175,3 +175,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_value_without_a_blank_before_it_does_not_make_longer_names_known() {
+    for longer in ["aInf 1\n", "aab 1\n", "a0abc 1\n", "a:b 1\n"] {
+        let (mut lines, mut heard) = (Lines::default(), Heard::default());
+        assert_eq!(read(&mut lines, &mut heard, "aaaa 1\na.5\nb{x=\"1\"}2\n"), Ok(Order::Other));
+        let body = format!("aaaa 1\n{longer}b{{x=\"1\"}}2\n");
+        assert_eq!(read(&mut lines, &mut heard, &body), Ok(Order::Other), "{longer}");
+        assert_eq!(heard.known, 2, "the first and the last: {longer}");
+        let against_last = std::mem::take(&mut heard.samples);
+        assert_eq!(plainly(&mut heard, body.as_bytes(), Format::Prometheus), Ok(()));
+        assert_eq!(against_last, heard.samples, "{longer}");
+    }
+}
