@@ -8,9 +8,10 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin collector --bin platform-api --bin fake-aws \
-    && cargo build --locked --profile lean --bin sidecar \
+    && HOST=$(rustc -vV | sed -n 's/^host: //p') \
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile lean --bin sidecar --target "$HOST" \
     && mkdir -p /out/log /out/state \
-    && cp target/lean/sidecar target/release/collector target/release/platform-api target/release/fake-aws /out/
+    && cp "target/$HOST/lean/sidecar" target/release/collector target/release/platform-api target/release/fake-aws /out/
 
 # glibc, CA certificates and nothing else; user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot AS base
@@ -19,9 +20,11 @@ COPY --from=build --chown=65532:65532 /out/log /var/log/app
 COPY --from=build --chown=65532:65532 /out/state /var/lib/picket
 VOLUME ["/var/log/app"]
 
-FROM base AS sidecar
+# The sidecar is one static file: CA certificates beside it and nothing else; user 65532.
+FROM gcr.io/distroless/static-debian12:nonroot AS sidecar
+COPY --from=build --chown=65532:65532 /out/log /var/log/app
 COPY --from=build --chown=65532:65532 /out/state /var/lib/sidecar
-VOLUME ["/var/lib/sidecar"]
+VOLUME ["/var/log/app", "/var/lib/sidecar"]
 COPY --from=build /out/sidecar /sidecar
 EXPOSE 9464
 HEALTHCHECK CMD ["/sidecar", "healthcheck"]

@@ -3,6 +3,7 @@
 //! A fault never keeps the sidecar from starting, for that would take the task down with it: the default
 //! stands in for what cannot be used, and the fault is listed, told on `/health` and counted on `/metrics`.
 
+mod found;
 mod logs;
 mod metrics_out;
 mod settings;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use service::config::{Env, Secret, byte_size};
 use telemetry::duration;
 
+pub use self::found::Found;
 use self::settings::{File, Settings};
 use crate::inputs::firelens::FireLens;
 use crate::inputs::{app_metrics, ecs_task, file_tail, firelens, fluent_forward, otlp, statsd};
@@ -97,6 +99,11 @@ impl Config {
 
     /// With FireLens' configuration from another place than ECS puts it.
     pub fn load_with(file: Option<&Path>, firelens: Option<&Path>, env: &dyn Env) -> Config {
+        Config::explain(file, firelens, env).0
+    }
+
+    /// Beside the configuration what each setting is and where it comes from, for people to read.
+    pub fn explain(file: Option<&Path>, firelens: Option<&Path>, env: &dyn Env) -> (Config, Found) {
         let mut problems = Vec::new();
         let file = match file.map(|path| service::config::load_yaml::<File>("configuration file", path)) {
             None => File::default(),
@@ -106,10 +113,10 @@ impl Config {
                 File::default()
             }
         };
-        let mut settings = Settings { env, problems };
+        let mut settings = Settings::new(env, problems);
         let firelens = settings.firelens(firelens);
         let config = build(&mut settings, &file, firelens);
-        Config { problems: settings.problems, ..config }
+        (Config { problems: settings.problems, ..config }, settings.found)
     }
 
     /// Where our own server answers from inside the task.
@@ -203,10 +210,7 @@ fn probes(s: &mut Settings<'_>, file: &File) -> Vec<(String, health::probe::Targ
 }
 
 fn tail(s: &mut Settings<'_>, file: &File, state_dir: Option<PathBuf>, line_bytes_max: usize) -> file_tail::Config {
-    let files = match s.optional("SIDECAR_LOG_FILES", &None) {
-        Some(list) => list.split(',').map(|f| f.trim().to_owned()).filter(|f| !f.is_empty()).collect(),
-        None => file.logs.files.clone(),
-    };
+    let files = s.list("SIDECAR_LOG_FILES", &file.logs.files, "");
     for pattern in &files {
         if let Err(error) = glob::Pattern::new(pattern) {
             s.problems.push(format!("SIDECAR_LOG_FILES (logs.files): {pattern:?} is no path or glob: {error}"));

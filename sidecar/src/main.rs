@@ -164,8 +164,9 @@ fn healthcheck(app: bool, deep: bool, config: ConfigFile) -> Result<(), Exit> {
 }
 
 fn check_config(files: RunFiles) -> Result<(), Exit> {
-    let config = files.load();
-    println!("{config:#?}");
+    let firelens = files.firelens_config.as_deref();
+    let (config, found) = Config::explain(files.config.file.as_deref(), firelens, &ProcessEnv);
+    print!("{found}");
     match &config.problems[..] {
         [] => Ok(()),
         problems => Err(Exit::Config(anyhow!("{}", problems.join("\nsidecar: ")))),

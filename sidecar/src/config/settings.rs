@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use serde::Deserialize;
 
+use super::found::{Found, Origin};
 use super::*;
 
 /// The YAML file. Durations and sizes are human: `15s`, `64MiB`.
@@ -204,16 +205,30 @@ pub(super) struct Traces {
 pub(super) struct Settings<'a> {
     pub(super) env: &'a dyn Env,
     pub(super) problems: Vec<String>,
+    pub(super) found: Found,
 }
 
-impl Settings<'_> {
+impl<'a> Settings<'a> {
+    pub(super) fn new(env: &'a dyn Env, problems: Vec<String>) -> Self {
+        Settings { env, problems, found: Found::default() }
+    }
+
     pub(super) fn optional(&self, variable: &str, file: &Option<String>) -> Option<String> {
         let usable = |value: String| Some(value.trim().to_owned()).filter(|v| !v.is_empty());
-        self.env.get(variable).and_then(usable).or_else(|| file.clone().and_then(usable))
+        let own = self.env.get(variable).and_then(usable).map(|value| (value, Origin::Environment));
+        let found = own.or_else(|| Some((file.clone().and_then(usable)?, Origin::File)));
+        self.found.note(variable, found.clone());
+        found.map(|(value, _)| value)
     }
 
     pub(super) fn text(&self, variable: &str, file: &Option<String>, default: &str) -> String {
-        self.optional(variable, file).unwrap_or_else(|| default.to_owned())
+        self.optional(variable, file).unwrap_or_else(|| self.default(variable, default))
+    }
+
+    fn default(&self, variable: &str, default: &str) -> String {
+        let shown = Some((default.to_owned(), Origin::Default)).filter(|_| !default.is_empty());
+        self.found.note(variable, shown);
+        default.to_owned()
     }
 
     /// The value, or the default's where the text cannot be parsed.
@@ -276,8 +291,11 @@ impl Settings<'_> {
         let words = |text: &str| text.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
         match self.optional(variable, &None) {
             Some(text) => words(&text),
-            None if file.is_empty() => words(default),
-            None => file.to_vec(),
+            None if file.is_empty() => words(&self.default(variable, default)),
+            None => {
+                self.found.note(variable, Some((file.join(","), Origin::File)));
+                file.to_vec()
+            }
         }
     }
 
@@ -306,7 +324,10 @@ impl Settings<'_> {
 
     /// An http(s) address; None where it is `off`, and where it is absent or unusable and has no default.
     pub(super) fn url(&mut self, variable: &str, file: &Option<String>, default: Option<&str>) -> Option<String> {
-        let text = self.optional(variable, file).or(default.map(str::to_owned)).filter(|text| text != OFF)?;
+        let text = self.optional(variable, file).or_else(|| Some(self.default(variable, default?)))?;
+        if text == OFF {
+            return None;
+        }
         match reqwest::Url::parse(&text) {
             Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Some(text),
             _ => {
