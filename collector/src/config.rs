@@ -180,6 +180,11 @@ impl Config {
             return Err("global scrape timeout greater than scrape interval".to_owned());
         }
         crate::scrape::check_protocols(self.global.scrape_protocols.as_deref())?;
+        let in_directory = |pattern: &&PathBuf| pattern.parent().is_some_and(|p| p.to_string_lossy().contains('*'));
+        if let Some(pattern) = self.scrape_config_files.iter().find(in_directory) {
+            let message = "a pattern may stand in the last part of the path alone";
+            return Err(format!("scrape_config_files: {:?}: {message}", pattern.display().to_string()));
+        }
         let mut names = HashSet::new();
         for job in &self.scrape_configs {
             job.check()?;

@@ -56,6 +56,8 @@ impl Config {
     /// # Errors
     /// Lists that contradict each other.
     pub fn check(&self) -> Result<(), String> {
+        check_attributes("promote_resource_attributes", &self.promote_resource_attributes)?;
+        check_attributes("ignore_resource_attributes", &self.ignore_resource_attributes)?;
         match self.promote_all_resource_attributes {
             true if !self.promote_resource_attributes.is_empty() => {
                 Err("otlp: promote_all_resource_attributes and promote_resource_attributes exclude each other"
@@ -76,13 +78,31 @@ impl Config {
                 TranslationStrategy::NoUtf8EscapingWithSuffixes => Strategy::NoUtf8EscapingWithSuffixes,
                 TranslationStrategy::NoTranslation => Strategy::NoTranslation,
             },
-            promote_resource_attributes: self.promote_resource_attributes.clone(),
+            promote_resource_attributes: trimmed(&self.promote_resource_attributes),
             promote_all_resource_attributes: self.promote_all_resource_attributes,
-            ignore_resource_attributes: self.ignore_resource_attributes.clone(),
+            ignore_resource_attributes: trimmed(&self.ignore_resource_attributes),
             keep_identifying_resource_attributes: self.keep_identifying_resource_attributes,
             promote_scope_metadata: self.promote_scope_metadata,
         }
     }
+}
+
+fn trimmed(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.trim().to_owned()).collect()
+}
+
+/// Blanks around a name are nothing, as in Prometheus.
+fn check_attributes(key: &str, names: &[String]) -> Result<(), String> {
+    let names = trimmed(names);
+    for (place, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            return Err(format!("otlp: {key} has an empty name: take it out"));
+        }
+        if names[..place].contains(name) {
+            return Err(format!("otlp: {key} names {name:?} twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Translates; the totals of delta streams outlive the requests.

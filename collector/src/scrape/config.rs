@@ -223,6 +223,13 @@ impl Config {
         let named = |why: String| format!("job {job:?}: {why}");
         protocol::check(self.scrape_protocols.as_deref()).map_err(named)?;
         self.tls_config.check().map_err(named)?;
+        // Rules may make an address of it, as they do for a prober.
+        let url = self.static_configs.iter().flat_map(|group| &group.targets).find(|target| target.contains('/'));
+        if let (Some(url), true) = (url, self.relabel_configs.is_empty()) {
+            return Err(named(format!(
+                "{url:?} is not a valid hostname: write host:port, the rest is scheme and metrics_path"
+            )));
+        }
         self.file_sd_configs.iter().try_for_each(|f| f.check().map_err(named))?;
         self.http_sd_configs.iter().try_for_each(|h| h.check().map_err(named))?;
         self.dns_sd_configs.iter().try_for_each(|d| d.check().map_err(named))?;
