@@ -1,10 +1,6 @@
 //! `cargo xtask bench`: ours beside the peers, in one run.
 
-use std::path::PathBuf;
-
-use anyhow::Context;
-
-use crate::run::{cargo, command, quiet, step, target_dir};
+use crate::run::{cargo, command, step, target_dir};
 use crate::tools::{PROMETHEUS, VICTORIA_METRICS, ensure};
 
 #[derive(clap::Args)]
@@ -32,7 +28,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// The sidecar as it ships, beside rsyslog and syslog-ng where they are installed: Debian's packages exclude each other,
 /// and both want to be the machine's own logger, so neither is installed by this.
 fn run_logs(options: &[String]) -> anyhow::Result<()> {
-    let lean = build_lean_sidecar()?;
+    let lean = crate::lean::build()?;
     let cloud = ["build", "--locked", "-p", "fake-aws", "--profile", "ci", "--bin", "fake-aws"];
     step("building the local AWS", cargo().args(cloud))?;
     let mut python = command("python3");
@@ -44,18 +40,8 @@ fn run_logs(options: &[String]) -> anyhow::Result<()> {
 /// Beside vmagent, which Debian's package of VictoriaMetrics brings.
 fn run_footprint(options: &[String]) -> anyhow::Result<()> {
     ensure(&[&PROMETHEUS, &VICTORIA_METRICS])?;
-    let lean = build_lean_sidecar()?;
+    let lean = crate::lean::build()?;
     let mut python = command("python3");
     python.arg("crates/xtask/bench/footprint.py").arg("--bin-dir").arg(lean).args(options);
     step("measuring what the sidecar costs its task", &mut python)
-}
-
-/// As the Dockerfile builds it: with the C library inside, so that nothing else is mapped beside it. A target that is named
-/// keeps that flag away from build scripts and macros. Returns the folder of the program.
-fn build_lean_sidecar() -> anyhow::Result<PathBuf> {
-    let rustc = quiet("asking rustc for its target", command("rustc").arg("-vV"))?;
-    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    let lean = ["build", "--locked", "-p", "sidecar", "--profile", "lean", "--bin", "sidecar", "--target", host];
-    step("building the sidecar as it ships", cargo().args(lean).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    Ok(target_dir().join(host).join("lean"))
 }

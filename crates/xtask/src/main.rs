@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | ci | bench | fuzz | check-arrows`.
+//! The project's own commands: `cargo xtask demo | test | ci | bench | fuzz | lean | check-arrows`.
 //!
 //! Everything that CI does is one of these, so that a laptop and CI run the same checks.
 
@@ -12,6 +12,7 @@ mod checks;
 mod ci;
 mod demo;
 mod fuzz;
+mod lean;
 mod run;
 mod soak;
 mod test;
@@ -42,6 +43,8 @@ enum Command {
     Ci,
     /// Measure ours beside the peers in one run and print ratios.
     Bench(bench::Options),
+    /// Build the sidecar as it ships: static, stripped, what runs in a task put together.
+    Lean(lean::Options),
     /// Run the fuzz targets of every parser and decoder, each for some minutes.
     Fuzz(fuzz::Options),
     /// Long runs: the loss matrix of log delivery, Alertmanager away for five minutes.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Ci => ci::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Lean(options) => lean::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Soak(soak) => soak::run(&soak),
         Command::CheckArrows => arrows::run(),
