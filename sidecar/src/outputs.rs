@@ -10,6 +10,7 @@ pub mod encode;
 pub mod exposition;
 pub mod file;
 pub mod forward;
+pub mod gzip;
 pub mod otlp;
 pub mod otlp_logs;
 pub mod otlp_metrics;

@@ -5,7 +5,8 @@ tail      a file of structured JSON lines to a TCP sink, beside rsyslog and sysl
           parsed with a field added. The sidecar has one way, which parses, strikes out secrets and adds fields: its one
           figure stands against both.
 firelens  what Fargate's log driver sends, at 1,000 and 10,000 records/s, to a CloudWatch Logs behind TLS that enforces
-          the API's limits; memory and CPU in the load, memory 10 s behind it, and every record looked for.
+          the API's limits; memory and CPU in the load, memory 10 s behind it, and every record looked for. With
+          --fluent-bit FILE that program by turns with the sidecar. --no-rest leaves the 10 s out, for a quick look.
 idle      resident memory of a sidecar that waits.
 
 CPU is user and system time of the process; what generates, proxies and receives is in other processes. Every figure is
@@ -18,7 +19,6 @@ spec = importlib.util.spec_from_file_location("soak", os.path.join(HERE, "../soa
 soak = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(soak)
 
-TICKS = os.sysconf("SC_CLK_TCK")
 BODY_BYTES = 906
 RSYSLOG_RAW = """global(workDirectory="{dir}" maxMessageSize="64k")
 module(load="imfile")
@@ -55,9 +55,12 @@ log {{ source(s); parser(p); destination(d); flags(flow-control); }};
 
 
 def cpu_s(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """Of the threads that are there, to the nanosecond: the kernel's ticks of 10 ms are too coarse."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total / 1e9
 
 
 def memory(pid):
@@ -221,6 +224,43 @@ class Cloud(soak.Case):
         return place("certificate.pem"), place("key.pem"), place("ca.pem")
 
 
+FLUENT_BIT = """[SERVICE]
+    Flush 1
+    Grace 5
+    Log_Level error
+
+[INPUT]
+    Name forward
+    Mem_Buf_Limit 25MB
+    unix_path {socket}
+
+[OUTPUT]
+    Name cloudwatch_logs
+    Match app-firelens*
+    log_group_name {group}
+    log_stream_prefix soak-
+    auto_create_group false
+    region us-east-1
+    endpoint localhost
+    port {port}
+    tls On
+    tls.ca_file {authority}
+"""
+
+
+class FluentBit(Cloud):
+    """Fluent Bit in the sidecar's place, configured as ECS does it."""
+
+    def start_sidecar(self, more):
+        conf = os.path.join(self.directory, "fluent-bit.conf")
+        with open(conf, "w") as f:
+            f.write(FLUENT_BIT.format(socket=self.socket, group=soak.GROUP, port=self.proxy.port, authority=more["SSL_CERT_FILE"]))
+        env = {"PATH": os.environ["PATH"], "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": soak.KEY, "AWS_SECRET_ACCESS_KEY": soak.SECRET}
+        with open(os.path.join(self.directory, "fluent-bit.out"), "a") as out:
+            self.sidecar = subprocess.Popen([self.args.fluent_bit, "-c", conf], env=env, stdout=out, stderr=subprocess.STDOUT)
+        soak.until("the socket is there", lambda: os.path.exists(self.socket))
+
+
 def prepared(rate):
     """A hundredth of a second's records, sixty times over, each with a body of its own."""
     def body(n):
@@ -249,32 +289,42 @@ def load(path, rate, seconds):
     return s, sent, time.monotonic() - begun
 
 
+def firelens_once(args, peer, rate):
+    case = peer(args)
+    try:
+        time.sleep(2)
+        pid = case.sidecar.pid
+        idle, before = memory(pid), cpu_s(pid)
+        s, sent, took = load(case.socket, rate, args.seconds)
+        used, loaded = cpu_s(pid) - before, memory(pid)
+        time.sleep(2 if args.no_rest else 10)
+        after = memory(pid)
+        s.close()
+        case.metadata.app = "STOPPED"
+        case.term()
+        case.sidecar.wait(60)
+        return {"cpu": 100 * used / took, "rss": loaded["VmRSS"], "anon": loaded["RssAnon"], "peak": after["VmHWM"], "after": after["VmRSS"], "after_anon": after["RssAnon"],
+                "idle": idle["VmRSS"], "lost": sent - case.count(), "reached": sent / took}
+    finally:
+        case.close()
+
+
 def firelens(args):
-    print(f"\nFireLens to CloudWatch Logs over TLS, {BODY_BYTES} B of body, {args.seconds} s; resident memory in MiB")
+    print(f"\nFireLens to CloudWatch Logs over TLS, {BODY_BYTES} B of body, {args.seconds} s, {args.rounds} rounds; resident memory in MiB")
+    peers = {"sidecar": Cloud, **({"Fluent Bit": FluentBit} if args.fluent_bit else {})}
     for rate in args.rate or [1000, 10_000]:
-        rows = []
+        rows = {name: [] for name in peers}
         for _ in range(args.rounds):
-            case = Cloud(args)
-            try:
-                time.sleep(2)
-                pid = case.sidecar.pid
-                idle, before = memory(pid), cpu_s(pid)
-                s, sent, took = load(case.socket, rate, args.seconds)
-                used, loaded = cpu_s(pid) - before, memory(pid)
-                time.sleep(10)
-                after = memory(pid)
-                s.close()
-                case.metadata.app = "STOPPED"
-                case.term()
-                case.sidecar.wait(60)
-                stored = case.count()
-                rows.append({"cpu": 100 * used / took, "rss": loaded["VmRSS"], "anon": loaded["RssAnon"], "peak": after["VmHWM"], "after": after["VmRSS"], "after_anon": after["RssAnon"],
-                             "idle": idle["VmRSS"], "lost": sent - stored, "reached": sent / took})
-            finally:
-                case.close()
-        column = lambda key: spread([row[key] for row in rows])
-        print(f"  {rate}/s ({column('reached')} reached): CPU {column('cpu')} % of a core, RSS {column('rss')}, anonymous {column('anon')}, peak {column('peak')}, "
-              f"10 s behind the load {column('after')} ({column('after_anon')} anonymous), before it {column('idle')}; lost {sum(row['lost'] for row in rows)}")
+            for name, peer in peers.items():
+                rows[name].append(firelens_once(args, peer, rate))
+        for name, of_peer in rows.items():
+            column = lambda key: spread([row[key] for row in of_peer])
+            print(f"  {name}, {rate}/s ({column('reached')} reached): CPU {column('cpu')} % of a core, RSS {column('rss')}, anonymous {column('anon')}, peak {column('peak')}, "
+                  f"10 s behind the load {column('after')} ({column('after_anon')} anonymous), before it {column('idle')}; lost {sum(row['lost'] for row in of_peer)}", flush=True)
+        if args.fluent_bit:
+            for key, what in [("cpu", "CPU"), ("rss", "RSS")]:
+                ratio = [a[key] / b[key] for a, b in zip(rows["sidecar"], rows["Fluent Bit"])]
+                print(f"  sidecar / Fluent Bit, {what} at {rate}/s: {spread(ratio)}x, gate 1x: {'held' if statistics.median(ratio) <= 1 else 'MISSED'}", flush=True)
 
 
 def count(case):
@@ -317,6 +367,8 @@ def main():
     parser.add_argument("--mib", type=int, default=96)
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--rate", type=int, action="append")
+    parser.add_argument("--fluent-bit", help="its program, to be measured by turns in firelens")
+    parser.add_argument("--no-rest", action="store_true")
     parser.add_argument("--rsyslog", default="rsyslogd")
     parser.add_argument("--syslog-ng", default="syslog-ng")
     args = parser.parse_args()

@@ -4,19 +4,13 @@ mod otlp;
 
 use std::io::{Read, Write};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::Value;
 
 pub use self::otlp::Resource;
+use super::gzip::Gzip;
 use super::spool::FrameHead;
 use crate::pipeline::batch::{Batch, Limits};
 use crate::pipeline::parse::write::{escaped, quoted};
-
-/// Log lines repeat themselves: the fastest level already gains the most.
-const LEVEL: Compression = Compression::fast();
-/// What is handed to the compressor at a time.
-const CHUNK_BYTES: usize = 32 * 1024;
 
 /// What a destination reads.
 #[derive(Clone, Debug)]
@@ -63,7 +57,7 @@ impl Codec {
     pub fn encode(&self, batch: &mut Batch) -> Vec<u8> {
         match self {
             Codec::CloudWatch { head } => cloudwatch(head, batch),
-            Codec::Otlp { resource } => gzip(&otlp::request(resource, batch)),
+            Codec::Otlp { resource } => Gzip::whole(&otlp::request(resource, batch)),
             Codec::Forward { tag } => forward(tag, batch),
             Codec::Lines => {
                 let mut lines = Vec::with_capacity(batch.bytes());
@@ -94,36 +88,28 @@ impl Codec {
             json.extend_from_slice(events.join(",").as_bytes());
             json.extend_from_slice(b"]}");
             let units = head.units.get(from..to).map(<[u32]>::to_vec).unwrap_or_default();
-            (gzip(&json), FrameHead { events: (to - from) as u32, units })
+            (Gzip::whole(&json), FrameHead { events: (to - from) as u32, units })
         };
         Some((part(0, middle), part(middle, events.len())))
     }
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), LEVEL);
-    out.write_all(bytes).and_then(|()| out.finish()).expect("writing to memory cannot fail")
-}
-
-/// Messages are escaped straight into the compressor, a chunk at a time.
+/// Messages are escaped straight into what the compressor reads.
 fn cloudwatch(head: &[u8], batch: &mut Batch) -> Vec<u8> {
-    let mut out = GzEncoder::new(Vec::with_capacity(batch.bytes() / 4), LEVEL);
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES + 8 * 1024);
-    chunk.extend_from_slice(head);
+    let mut gzip = Gzip::new(batch.bytes());
+    gzip.text().extend_from_slice(head);
     for (index, (event, text)) in batch.events().enumerate() {
+        let out = gzip.text();
         if index > 0 {
-            chunk.push(b',');
+            out.push(b',');
         }
-        write!(chunk, "{{\"timestamp\":{},\"message\":\"", event.at.as_millis()).expect("memory");
-        escaped(text, &mut chunk);
-        chunk.extend_from_slice(b"\"}");
-        if chunk.len() >= CHUNK_BYTES {
-            out.write_all(&chunk).expect("writing to memory cannot fail");
-            chunk.clear();
-        }
+        write!(out, "{{\"timestamp\":{},\"message\":\"", event.at.as_millis()).expect("memory");
+        escaped(text, out);
+        out.extend_from_slice(b"\"}");
+        gzip.advance();
     }
-    chunk.extend_from_slice(b"]}");
-    let mut body = out.write_all(&chunk).and_then(|()| out.finish()).expect("writing to memory cannot fail");
+    gzip.text().extend_from_slice(b"]}");
+    let mut body = gzip.finish();
     body.shrink_to_fit();
     body
 }
@@ -142,7 +128,7 @@ fn forward(tag: &str, batch: &mut Batch) -> Vec<u8> {
         entries.extend_from_slice(b"\x81\xa3log");
         sized(0xd9, text, &mut entries);
     }
-    let packed = gzip(&entries);
+    let packed = Gzip::whole(&entries);
     let mut message = vec![0x93];
     sized(0xd9, tag.as_bytes(), &mut message);
     // Binary: c4, c5, c6 for one, two, four bytes of length.
