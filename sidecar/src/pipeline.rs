@@ -8,6 +8,7 @@
 pub mod account;
 pub mod aggregate;
 pub mod batch;
+mod bits;
 pub mod choose;
 pub mod enrich;
 pub mod intake;

@@ -59,7 +59,7 @@ struct Line {
 }
 
 impl Ring {
-    fn push(&mut self, config: &Config, json: &str, number: u64, trace_id: Option<TraceId>) {
+    fn push(&mut self, config: &Config, json: &[u8], number: u64, trace_id: Option<TraceId>) {
         if json.len() > config.bytes_max {
             // It would push all others out, and not fit itself.
             self.dropped += 1;
@@ -70,7 +70,7 @@ impl Ring {
             self.text.drain(..oldest.length);
             self.dropped += 1;
         }
-        self.text.extend(json.as_bytes());
+        self.text.extend(json);
         self.lines.push_back(Line { number, trace_id, length: json.len() });
     }
 
@@ -79,7 +79,7 @@ impl Ring {
         self.lines.iter().scan(0, |start, line| {
             let from = std::mem::replace(start, *start + line.length);
             let bytes: Vec<u8> = self.text.range(from..*start).copied().collect();
-            Some((line, String::from_utf8(bytes).expect("it was a string")))
+            Some((line, String::from_utf8(bytes).expect("it was UTF-8")))
         })
     }
 }
@@ -89,7 +89,8 @@ impl Recent {
         Recent(Arc::new(Mutex::new(Rings { config, next_number: 0, levels: Default::default() })))
     }
 
-    pub fn remember(&self, json: &str, level: Level, trace_id: Option<TraceId>) {
+    /// Takes a line that is JSON in UTF-8.
+    pub fn remember(&self, json: &[u8], level: Level, trace_id: Option<TraceId>) {
         let rings = &mut *self.0.lock().expect("no one panics holding it");
         let number = rings.next_number;
         rings.next_number += 1;
@@ -161,9 +162,9 @@ mod tests {
     #[test]
     fn chatter_does_not_push_errors_out() {
         let recent = recent(2, 1000);
-        recent.remember("{\"n\":1}", Level::Error, None);
+        recent.remember(b"{\"n\":1}", Level::Error, None);
         for n in 2..6 {
-            recent.remember(&format!("{{\"n\":{n}}}"), Level::Info, None);
+            recent.remember(format!("{{\"n\":{n}}}").as_bytes(), Level::Info, None);
         }
         let (lines, dropped) = recent.last(Some(Level::Error), None, 5);
         assert_eq!((lines.join(","), dropped), ("{\"n\":1}".to_owned(), 0));
@@ -176,9 +177,9 @@ mod tests {
     fn bytes_are_bounded_and_a_trace_can_be_picked() {
         let recent = recent(100, 20);
         let id = TraceId::parse("0af7651916cd43dd8448eb211c80319c");
-        recent.remember("0123456789", Level::Warn, None);
-        recent.remember("abcdefghij", Level::Warn, id);
-        recent.remember("ABC", Level::Warn, None);
+        recent.remember(b"0123456789", Level::Warn, None);
+        recent.remember(b"abcdefghij", Level::Warn, id);
+        recent.remember(b"ABC", Level::Warn, None);
         assert_eq!(recent.last(Some(Level::Warn), None, 9).0.join(","), "abcdefghij,ABC");
         assert_eq!(recent.last(None, id, 9).0.join(","), "abcdefghij");
     }

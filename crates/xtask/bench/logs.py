@@ -243,7 +243,6 @@ FLUENT_BIT = """[SERVICE]
     region us-east-1
     endpoint localhost
     port {port}
-    tls On
     tls.ca_file {authority}
 """
 

@@ -18,6 +18,7 @@ use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
 use aws_sdk_cloudwatchlogs::config::timeout::TimeoutConfig;
 use aws_sdk_cloudwatchlogs::error::DisplayErrorContext;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::sigv4::Signer;
@@ -209,7 +210,7 @@ impl CloudWatchLogs {
 }
 
 impl Send for CloudWatchLogs {
-    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, body: &Bytes) -> Attempt<Answer> {
         let key = crc32fast::hash(body);
         if let Some(settled) = self.settle_doubt(key, body).await {
             return settled;

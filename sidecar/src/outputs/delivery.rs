@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use service::backoff::Backoff;
@@ -249,7 +250,7 @@ enum Client {
 }
 
 impl Send for Client {
-    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, body: &Bytes) -> Attempt<Answer> {
         match self {
             Client::Nowhere(client) => client.attempt(body).await,
             Client::Stdout(client) => client.attempt(body).await,

@@ -10,7 +10,7 @@ pub use self::otlp::Resource;
 use super::gzip::Gzip;
 use super::spool::FrameHead;
 use crate::pipeline::batch::{Batch, Limits};
-use crate::pipeline::parse::write::{escaped, quoted};
+use crate::pipeline::parse::write::{escaped_text, quoted};
 
 /// What a destination reads.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ fn cloudwatch(head: &[u8], batch: &mut Batch) -> Vec<u8> {
             out.push(b',');
         }
         write!(out, "{{\"timestamp\":{},\"message\":\"", event.at.as_millis()).expect("memory");
-        escaped(text, out);
+        escaped_text(text, out);
         out.extend_from_slice(b"\"}");
         gzip.advance();
     }

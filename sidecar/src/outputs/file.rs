@@ -4,6 +4,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use super::retry::Attempt;
 use super::sink::{Answer, Send};
 
@@ -34,7 +36,7 @@ impl LogFile {
 }
 
 impl Send for LogFile {
-    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, body: &Bytes) -> Attempt<Answer> {
         match self.write(body) {
             Ok(()) => Attempt::Done(Answer::Stored),
             Err(error) => Attempt::Later { after: None, why: format!("{}: {error}", self.path.display()) },

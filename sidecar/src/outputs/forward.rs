@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -45,7 +46,7 @@ impl Forward {
 }
 
 impl Send for Forward {
-    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, body: &Bytes) -> Attempt<Answer> {
         match tokio::time::timeout(TIMEOUT, self.send(body)).await {
             Ok(Ok(())) => Attempt::Done(Answer::Stored),
             Ok(Err(error)) => Attempt::Later { after: None, why: error.to_string() },

@@ -178,7 +178,7 @@ fn word_end(text: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let word = word_at(text, at)?;
         let ascii = word & !HIGHS;
-        let lower = ascii | 0x20 * ONES;
+        let lower = ascii | (0x20 * ONES);
         let letter = from(lower, b'a'.into()) & !from(lower, u64::from(b'z') + 1);
         let digit = from(ascii, b'0'.into()) & !from(ascii, u64::from(b'9') + 1);
         let inside = (letter | digit | word) & HIGHS;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use service::config::Secret;
@@ -50,7 +51,7 @@ fn region_of(url: &str) -> Option<&str> {
 }
 
 impl Send for OtlpLogs {
-    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, body: &Bytes) -> Attempt<Answer> {
         let later = |why: String| Attempt::Later { after: None, why };
         // Everything is signed that is sent: the group's and the stream's names too.
         let mut headers = self.headers.clone();
@@ -62,7 +63,7 @@ impl Send for OtlpLogs {
             return later(error.to_string());
         }
         let request = self.http.post(&self.url).timeout(REQUEST_TIMEOUT).headers(headers);
-        let answer = match request.body(body.to_vec()).send().await {
+        let answer = match request.body(body.clone()).send().await {
             Ok(answer) => answer,
             Err(error) => return later(error.without_url().to_string()),
         };

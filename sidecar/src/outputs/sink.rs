@@ -10,6 +10,7 @@ mod sending;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use telemetry::Timestamp;
 use telemetry::log_record::Level;
 use tokio::sync::Notify;
@@ -49,7 +50,7 @@ impl Options {
 
 /// A batch that waits for its turn.
 pub struct Sealed {
-    body: Option<Vec<u8>>,
+    body: Option<Bytes>,
     frame: Option<FrameAt>,
     pub head: FrameHead,
     pub ticket: Ticket,
@@ -62,7 +63,7 @@ pub struct Sealed {
 
 impl Sealed {
     fn held(&self) -> usize {
-        self.body.as_ref().map_or(0, Vec::len) + 4 * self.head.units.len() + 128
+        self.body.as_ref().map_or(0, Bytes::len) + 4 * self.head.units.len() + 128
     }
 }
 
@@ -78,7 +79,7 @@ pub enum Answer {
 
 /// What can take a body.
 pub trait Send {
-    fn attempt(&self, body: &[u8]) -> impl Future<Output = Attempt<Answer>> + std::marker::Send;
+    fn attempt(&self, body: &Bytes) -> impl Future<Output = Attempt<Answer>> + std::marker::Send;
 
     /// An earlier run was killed while this body was on its way: who can ask whether it arrived does so before the
     /// first attempt.
@@ -155,7 +156,7 @@ impl Sink {
         &self.0.options.name
     }
 
-    /// Takes a record; it counts as taken in, whatever becomes of it.
+    /// Takes a record, a text in UTF-8; it counts as taken in, whatever becomes of it.
     pub fn push(&self, text: &[u8], at: Timestamp, level: Level, units: u32, mark: Option<&Mark>) {
         let limits = &self.0.limits;
         let mut state = self.lock();
@@ -201,7 +202,7 @@ impl Sink {
         let events = state.open.len() as u32;
         let joined = state.open.events().any(|(event, _)| event.units != 1);
         let units = if joined { state.open.events().map(|(event, _)| event.units).collect() } else { Vec::new() };
-        let body = self.0.options.codec.encode(&mut state.open);
+        let body = Bytes::from(self.0.options.codec.encode(&mut state.open));
         let (ticket, mut marks) = state.open.reset();
         let head = FrameHead { events, units };
         let frame = state.spool.as_mut().and_then(|spool| {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use service::backoff::Backoff;
 use service::metrics::Metrics;
@@ -20,7 +21,7 @@ struct Cloud {
 }
 
 impl Send for Cloud {
-    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, body: &Bytes) -> Attempt<Answer> {
         if self.down.load(Ordering::Relaxed) {
             return Attempt::Later { after: None, why: "down".into() };
         }

@@ -2,13 +2,15 @@
 
 use std::io::Write;
 
+use bytes::Bytes;
+
 use super::retry::Attempt;
 use super::sink::{Answer, Send};
 
 pub struct Stdout;
 
 impl Send for Stdout {
-    async fn attempt(&self, body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, body: &Bytes) -> Attempt<Answer> {
         let mut out = std::io::stdout().lock();
         match out.write_all(body).and_then(|()| out.flush()) {
             Ok(()) => Attempt::Done(Answer::Stored),
@@ -22,7 +24,7 @@ impl Send for Stdout {
 pub struct Nowhere;
 
 impl Send for Nowhere {
-    async fn attempt(&self, _body: &[u8]) -> Attempt<Answer> {
+    async fn attempt(&self, _body: &Bytes) -> Attempt<Answer> {
         Attempt::Done(Answer::Stored)
     }
 }

@@ -261,9 +261,8 @@ impl Intake {
                     return inner.account.enter_dropped(u64::from(lines), reason);
                 }
             }
-            let text = std::str::from_utf8(out).expect("the parser writes UTF-8");
-            let struck = redact(text, inner.config.redact);
-            let text = struck.as_ref().map_or(text, |(text, _)| text);
+            let struck = redact(out, inner.config.redact);
+            let text = struck.as_ref().map_or(&out[..], |(text, _)| text);
             if index == 0 {
                 inner.redacted.inc_by(struck.as_ref().map_or(0, |(_, count)| *count as u64));
                 inner.recent.remember(text, parsed.level, parsed.trace_id);
@@ -271,12 +270,13 @@ impl Intake {
                     self.count_signature(text);
                 }
             }
-            sink.push(text.as_bytes(), parsed.timestamp, parsed.level, lines, mark);
+            sink.push(text, parsed.timestamp, parsed.level, lines, mark);
         }
     }
 
-    fn count_signature(&self, line: &str) {
+    fn count_signature(&self, line: &[u8]) {
         let mut fields = Vec::new();
+        let line = std::str::from_utf8(line).expect("the parser writes UTF-8");
         if parse::scan::object(line, &mut fields)
             && let Some(message) = fields.iter().find(|f| f.key == "message")
         {

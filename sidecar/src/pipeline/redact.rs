@@ -8,25 +8,24 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::bits;
+
 /// What stands in place of a value.
 pub const REDACTED: &str = "[redacted]";
 
 /// A key is secret when, without `-` and `_` and in lower case, it ends with one of these:
 /// `access_token`, `Set-Cookie`, `X-Api-Key` are, `token_count` is not.
-const SECRET_ENDINGS: [&[u8]; 10] = [
-    b"authorization",
-    b"password",
-    b"passwd",
-    b"passphrase",
-    b"secret",
-    b"token",
-    b"cookie",
-    b"apikey",
-    b"privatekey",
-    b"accesskey",
-];
-/// The last letters of those: most keys are none by their last letter already.
-const LAST_LETTERS: &[u8] = b"ndetyNDETY";
+fn secret_endings(last_letter: u8) -> &'static [&'static [u8]] {
+    // By their last letter: most keys are none by that already.
+    match last_letter.to_ascii_lowercase() {
+        b'n' => &[b"authorization", b"token"],
+        b'd' => &[b"password", b"passwd"],
+        b'e' => &[b"passphrase", b"cookie"],
+        b't' => &[b"secret"],
+        b'y' => &[b"apikey", b"privatekey", b"accesskey"],
+        _ => &[],
+    }
+}
 
 /// What is looked for beside the values of secret keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +41,8 @@ impl Default for Patterns {
     }
 }
 
-/// The text without the secrets and how many were struck out; None where there was none.
-pub fn redact(text: &str, patterns: Patterns) -> Option<(String, usize)> {
+/// The text, which is UTF-8, without the secrets and how many were struck out; None where there was none.
+pub fn redact(text: &[u8], patterns: Patterns) -> Option<(Vec<u8>, usize)> {
     let by_key = redact_keys(text);
     let by_looks = redact_looks(by_key.as_ref().map_or(text, |(text, _)| text), patterns);
     match (by_key, by_looks) {
@@ -52,32 +51,47 @@ pub fn redact(text: &str, patterns: Patterns) -> Option<(String, usize)> {
     }
 }
 
-fn redact_keys(text: &str) -> Option<(String, usize)> {
-    let mut out = String::new();
-    let (mut copied, mut at, mut count) = (0, 0, 0);
-    let bytes = text.as_bytes();
-    while let Some(found) = memchr::memchr2(b':', b'=', &bytes[at..]).map(|p| at + p) {
-        at = found + 1;
-        let Some(quoted) = secret_key_before(bytes, found) else { continue };
+fn redact_keys(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut out = Vec::new();
+    let (mut copied, mut count) = (0, 0);
+    for_each_separator(text, |found| {
+        // Within a value that was struck out.
+        if found < copied {
+            return;
+        }
+        let Some(quoted) = secret_key_before(text, found) else { return };
         let (start, end, json_string) = value_after(text, found + 1, quoted);
         // An empty value hides nothing.
         if start == end {
-            continue;
+            return;
         }
-        out.push_str(&text[copied..start]);
+        out.extend_from_slice(&text[copied..start]);
         // A JSON value that is no string becomes one, so that the line stays JSON.
-        match quoted && !json_string {
-            true => out.push_str(&format!("\"{REDACTED}\"")),
-            false => out.push_str(REDACTED),
-        }
-        (copied, at) = (end, end);
+        let quote: &[u8] = if quoted && !json_string { b"\"" } else { b"" };
+        [quote, REDACTED.as_bytes(), quote].iter().for_each(|part| out.extend_from_slice(part));
+        copied = end;
         count += 1;
-    }
+    });
     if count == 0 {
         return None;
     }
-    out.push_str(&text[copied..]);
+    out.extend_from_slice(&text[copied..]);
     Some((out, count))
+}
+
+/// Where colons and equals signs stand, in order.
+fn for_each_separator(text: &[u8], mut each: impl FnMut(usize)) {
+    let is = |word: u64, byte: u8| bits::zeros(word ^ (bits::ONES * u64::from(byte)));
+    let (blocks, rest) = text.as_chunks::<64>();
+    let mut last = [0; 64];
+    last[..rest.len()].copy_from_slice(rest);
+    for (index, block) in blocks.iter().chain([&last]).enumerate() {
+        let mut found = bits::gather(block, |word| is(word, b':') | is(word, b'='));
+        while found != 0 {
+            each(64 * index + found.trailing_zeros() as usize);
+            found &= found - 1;
+        }
+    }
 }
 
 /// Whether the key that ends before the separator at `end` names a secret: Some(whether it is quoted).
@@ -89,10 +103,7 @@ fn secret_key_before(bytes: &[u8], end: usize) -> Option<bool> {
         [inner @ .., b'"'] => (inner, true),
         text => (text, false),
     };
-    if !LAST_LETTERS.contains(before.last()?) {
-        return None;
-    }
-    SECRET_ENDINGS.iter().any(|ending| ends_with(before, ending)).then_some(quoted)
+    secret_endings(*before.last()?).iter().any(|ending| ends_with(before, ending)).then_some(quoted)
 }
 
 /// Compares from the end, `-` and `_` left out, in lower case.
@@ -102,12 +113,11 @@ fn ends_with(key: &[u8], ending: &[u8]) -> bool {
 }
 
 /// What is a secret by its looks, wherever it stands: in strings of JSON and in text.
-fn redact_looks(text: &str, patterns: Patterns) -> Option<(String, usize)> {
-    let bytes = text.as_bytes();
+fn redact_looks(bytes: &[u8], patterns: Patterns) -> Option<(Vec<u8>, usize)> {
     if !may_have_looks(bytes, patterns) {
         return None;
     }
-    let (mut out, mut copied, mut count, mut at) = (String::new(), 0, 0, 0);
+    let (mut out, mut copied, mut count, mut at) = (Vec::new(), 0, 0, 0);
     while at < bytes.len() {
         let end = match bytes[at] {
             b'e' if patterns.tokens && bytes[at..].starts_with(b"eyJ") => json_web_token(bytes, at),
@@ -141,14 +151,14 @@ fn redact_looks(text: &str, patterns: Patterns) -> Option<(String, usize)> {
             at += 1;
             continue;
         };
-        out.push_str(&text[copied..at]);
-        out.push_str(REDACTED);
+        out.extend_from_slice(&bytes[copied..at]);
+        out.extend_from_slice(REDACTED.as_bytes());
         (copied, at, count) = (end, end, count + 1);
     }
     if count == 0 {
         return None;
     }
-    out.push_str(&text[copied..]);
+    out.extend_from_slice(&bytes[copied..]);
     Some((out, count))
 }
 
@@ -283,15 +293,14 @@ fn email_around(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 }
 
 /// Start and end of the value that begins behind `from`, and whether it is the inside of a string.
-fn value_after(text: &str, from: usize, quoted_key: bool) -> (usize, usize, bool) {
-    let bytes = text.as_bytes();
+fn value_after(bytes: &[u8], from: usize, quoted_key: bool) -> (usize, usize, bool) {
     let mut start = from;
     while bytes.get(start).is_some_and(|b| matches!(b, b' ' | b'\t')) {
         start += 1;
     }
     match bytes.get(start) {
         // In a line of JSON a bare quote behind text ends the string that the text stands in: the value is empty.
-        Some(b'"') if !quoted_key && text.starts_with('{') => (start, start, true),
+        Some(b'"') if !quoted_key && bytes.starts_with(b"{") => (start, start, true),
         Some(b'"') => (start + 1, string_end(bytes, start + 1), true),
         Some(b'{' | b'[') if quoted_key => (start, nested_end(bytes, start), false),
         _ if quoted_key => (start, run(bytes, start, |b| matches!(b, b',' | b'}' | b']' | b' ')), false),
@@ -303,7 +312,7 @@ fn value_after(text: &str, from: usize, quoted_key: bool) -> (usize, usize, bool
             let is_end = |b: u8| matches!(b, b' ' | b'\t' | b',' | b';' | b'&' | b'"' | b'\'' | b'\\' | b'}' | b')');
             let mut end = run(bytes, start, is_end);
             // `Authorization: Bearer abc`: the scheme is no secret, what follows is.
-            if ["bearer", "basic", "token"].iter().any(|scheme| text[start..end].eq_ignore_ascii_case(scheme))
+            if [&b"bearer"[..], b"basic", b"token"].iter().any(|scheme| bytes[start..end].eq_ignore_ascii_case(scheme))
                 && bytes.get(end) == Some(&b' ')
             {
                 start = end + 1;

@@ -3,6 +3,10 @@
 use super::*;
 use proptest::prelude::*;
 
+fn redact(text: &str, patterns: Patterns) -> Option<(String, usize)> {
+    super::redact(text.as_bytes(), patterns).map(|(text, count)| (String::from_utf8(text).expect("UTF-8"), count))
+}
+
 #[test]
 fn values_of_secret_keys_are_struck_out_and_nothing_else() {
     for (text, expected) in [
@@ -85,6 +89,14 @@ fn harmless_lines_stay_as_they_are() {
 }
 
 proptest! {
+    #[test]
+    fn every_separator_is_found(text in "[:=a-z]{0,200}") {
+        let mut found = Vec::new();
+        for_each_separator(text.as_bytes(), |at| found.push(at));
+        let wanted: Vec<usize> = text.match_indices([':', '=']).map(|(at, _)| at).collect();
+        prop_assert_eq!(found, wanted);
+    }
+
     #[test]
     fn the_glance_sees_every_run_of_digits(text in "[0-9 -]{0,20}[a-z.]{0,3}[0-9 -]{0,20}[a-z]{0,20}[0-9 -]{0,20}") {
         let longest = text.split(|c: char| c.is_ascii_lowercase() || c == '.').map(str::len).max().unwrap_or(0);

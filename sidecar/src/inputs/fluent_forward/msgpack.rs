@@ -51,17 +51,21 @@ impl Head {
     /// None where the head is not all there.
     fn read(bytes: &[u8]) -> Result<Option<Head>, NotMsgpack> {
         let Some(first) = bytes.first() else { return Ok(None) };
-        let size = |from: usize, width: usize| -> Option<u64> {
-            let digits = bytes.get(from..from + width)?;
-            Some(digits.iter().fold(0, |value, digit| value << 8 | u64::from(*digit)))
+        let size = |width: usize| -> Option<u64> {
+            let digits = &bytes[1..];
+            Some(match width {
+                1 => u64::from(*digits.first()?),
+                2 => u64::from(u16::from_be_bytes(*digits.first_chunk()?)),
+                _ => u64::from(u32::from_be_bytes(*digits.first_chunk()?)),
+            })
         };
         let flat = |content: usize| Some(Head { length: 1, content, children: 0 });
         let content = |width: usize, extra: usize| -> Option<Head> {
-            let content = usize::try_from(size(1, width)?).unwrap_or(usize::MAX).saturating_add(extra);
+            let content = usize::try_from(size(width)?).unwrap_or(usize::MAX).saturating_add(extra);
             Some(Head { length: 1 + width, content, children: 0 })
         };
         let children =
-            |width: usize, each: u64| Some(Head { length: 1 + width, content: 0, children: size(1, width)? * each });
+            |width: usize, each: u64| Some(Head { length: 1 + width, content: 0, children: size(width)? * each });
         Ok(match first {
             0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => flat(0),
             0x80..=0x8f => Some(Head { length: 1, content: 0, children: u64::from(first & 0x0f) * 2 }),

@@ -52,7 +52,7 @@ impl Requests {
         Requests { url, signer, http }
     }
 
-    pub(super) async fn put(&self, body: &[u8]) -> Result<Rejected, PutError> {
+    pub(super) async fn put(&self, body: &Bytes) -> Result<Rejected, PutError> {
         self.call(PUT, Some("gzip"), body).await.map(|answer| rejected(&answer))
     }
 
@@ -60,12 +60,17 @@ impl Requests {
     /// events that are too old or too new, and those stand at its ends.
     pub(super) async fn has(&self, body: &[u8]) -> Result<bool, PutError> {
         let Some((question, message, wanted)) = question(body) else { return Ok(false) };
-        let answer = self.call(GET, None, question.as_bytes()).await?;
+        let answer = self.call(GET, None, &question.into()).await?;
         let stored: Stored = serde_json::from_slice(&answer).unwrap_or_default();
         Ok(stored.events.iter().filter(|event| event.message == message).count() >= wanted)
     }
 
-    async fn call(&self, target: &'static str, encoding: Option<&'static str>, body: &[u8]) -> Result<Bytes, PutError> {
+    async fn call(
+        &self,
+        target: &'static str,
+        encoding: Option<&'static str>,
+        body: &Bytes,
+    ) -> Result<Bytes, PutError> {
         let passing = |why: String| PutError::Passing { after: None, why };
         let mut headers = HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static(JSON)),
@@ -76,7 +81,7 @@ impl Requests {
         }
         let signed = self.signer.sign(&Method::POST, &self.url, &mut headers, body, SystemTime::now()).await;
         signed.map_err(|error| passing(chain(&error)))?;
-        let request = self.http.post(&self.url).timeout(REQUEST_TIMEOUT).headers(headers).body(body.to_vec());
+        let request = self.http.post(&self.url).timeout(REQUEST_TIMEOUT).headers(headers).body(body.clone());
         let answer = request.send().await.map_err(|error| match error.is_connect() {
             true => passing(chain(&error)),
             false => PutError::InDoubt(chain(&error)),

@@ -301,7 +301,7 @@ async fn what_an_earlier_run_had_on_its_way_is_looked_for_before_it_is_sent() {
     batch.add(&limits, b"a", Timestamp(1), Level::Info, 1);
     let body = Codec::cloudwatch("/app/order", "order/t1", None).encode(&mut batch);
     output.doubt(&body);
-    assert_eq!(output.attempt(&body).await, Attempt::Done(Answer::Stored));
+    assert_eq!(output.attempt(&body.into()).await, Attempt::Done(Answer::Stored));
     assert_eq!(cloud.lock().expect("not poisoned").puts, 0);
     drop(sink);
 }

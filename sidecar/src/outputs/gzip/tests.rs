@@ -29,7 +29,11 @@ fn line(n: u64) -> String {
     let x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!(
         r#"{{"timestamp":"2026-11-20T19:{:02}:07.{:03}Z","level":"info","service":"order","trace_id":"{x:016x}{n:016x}","message":"order {} accepted","data":{{"user_id":"u-{}","duration_ms":{}}}}}"#,
-        n % 60, n % 1000, x % 100_000, x % 7919, x % 400
+        n % 60,
+        n % 1000,
+        x % 100_000,
+        x % 7919,
+        x % 400
     )
 }
 
@@ -51,7 +55,9 @@ fn nothing_one_byte_and_what_has_no_words_are_unpacked_too() {
 #[test]
 fn a_repetition_is_found_across_chunks_and_not_beyond_the_window() {
     let words = |count: usize, seed: u64| -> Vec<u8> {
-        (0..count as u64).flat_map(|n| format!("{:x} ", (n + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes()).collect()
+        (0..count as u64)
+            .flat_map(|n| format!("{:x} ", (n + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes())
+            .collect()
     };
     let (head, filling) = (words(40, 1), words(10_000, 1 << 40));
     for gap in [CHUNK_BYTES - 100, WINDOW_BYTES - head.len() - 10, WINDOW_BYTES + 1, CHUNK_BYTES, CHUNK_BYTES + 7] {

@@ -31,7 +31,7 @@ impl Sink {
                         match self.fetch(&state, &sealed) {
                             Some(body) => {
                                 self.hold(&mut state, body.len());
-                                sealed.body = Some(body);
+                                sealed.body = Some(body.into());
                             }
                             None => {
                                 self.give_up(&mut state, sealed, DropReason::SpoolDamaged);
@@ -116,8 +116,8 @@ impl Sink {
                     Some((first, second)) => {
                         let mut rest = ticket;
                         let ticket = rest.split(first.1.lines());
-                        pieces.push((second.0, second.1, rest));
-                        pieces.push((first.0, first.1, ticket));
+                        pieces.push((second.0.into(), second.1, rest));
+                        pieces.push((first.0.into(), first.1, ticket));
                     }
                     None => {
                         tracing::warn!(output = self.0.options.name, error = why, "an event is not taken, dropped");

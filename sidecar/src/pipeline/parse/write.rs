@@ -1,16 +1,18 @@
 //! Text into JSON strings, bytes that are no UTF-8 included.
 
+use crate::pipeline::bits;
+
 /// What stands in place of bytes that are no UTF-8.
 const REPLACEMENT: &str = "\u{fffd}";
 
 /// Appends `bytes` as the inside of a JSON string.
 pub fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
     // Looking for chunks goes byte by byte; the check goes by words where a line is ASCII.
-    if let Ok(valid) = std::str::from_utf8(bytes) {
-        return text(valid, out);
+    if std::str::from_utf8(bytes).is_ok() {
+        return escaped_text(bytes, out);
     }
     for chunk in bytes.utf8_chunks() {
-        text(chunk.valid(), out);
+        escaped_text(chunk.valid().as_bytes(), out);
         if !chunk.invalid().is_empty() {
             out.extend_from_slice(REPLACEMENT.as_bytes());
         }
@@ -51,24 +53,64 @@ pub(super) fn plain_run(bytes: &[u8]) -> usize {
     at + rest.iter().position(|b| SPECIAL[usize::from(*b)]).unwrap_or(rest.len())
 }
 
-fn text(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
+/// Bytes that are looked at together.
+const BLOCK: usize = 64;
+
+/// Which bytes of a block JSON wants escaped, a bit for each, the first byte's the lowest.
+fn special_in(block: &[u8; BLOCK]) -> u64 {
+    let is = |word: u64, byte: u8| bits::zeros(word ^ (bits::ONES * u64::from(byte)));
+    bits::gather(block, |word| is(word, b'"') | is(word, b'\\') | bits::below_space(word))
+}
+
+/// Appends what is UTF-8 as the inside of a JSON string.
+pub fn escaped_text(text: &[u8], out: &mut Vec<u8>) {
+    let (blocks, rest) = text.as_chunks::<BLOCK>();
+    for block in blocks {
+        match special_in(block) {
+            0 => out.extend_from_slice(block),
+            special => escape_block(block, BLOCK, special, out),
+        }
+    }
+    let mut last = [b' '; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    escape_block(&last, rest.len(), special_in(&last), out);
+}
+
+/// Appends the first `length` bytes of a block.
+fn escape_block(block: &[u8; BLOCK], length: usize, mut special: u64, out: &mut Vec<u8>) {
+    // A byte becomes six at most; and copies of sixteen at once reach beyond what is wanted.
+    const RUN: usize = 16;
+    let (mut from, mut to) = ([0; BLOCK + RUN], [0; 6 * BLOCK + RUN]);
+    from[..BLOCK].copy_from_slice(block);
+    let (mut at, mut filled) = (0, 0);
     loop {
-        let (plain, special) = rest.split_at(plain_run(rest));
-        out.extend_from_slice(plain);
-        let Some((byte, behind)) = special.split_first() else { return };
-        rest = behind;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            other => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                let (high, low) = (HEX[usize::from(other >> 4)], HEX[usize::from(other & 15)]);
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
-            }
+        let end = (special.trailing_zeros() as usize).min(length);
+        // Most runs are short, and a copy of a length that the compiler knows is one move.
+        to[filled..filled + RUN].copy_from_slice(&from[at..at + RUN]);
+        if end - at > RUN {
+            to[filled + RUN..filled + end - at].copy_from_slice(&from[at + RUN..end]);
+        }
+        filled += end - at;
+        if end == length {
+            return out.extend_from_slice(&to[..filled]);
+        }
+        let (escape, escape_length) = escape_of(from[end]);
+        to[filled..filled + 6].copy_from_slice(&escape);
+        filled += escape_length;
+        special &= special - 1;
+        at = end + 1;
+    }
+}
+
+fn escape_of(byte: u8) -> ([u8; 6], usize) {
+    match byte {
+        b'"' | b'\\' => ([b'\\', byte, 0, 0, 0, 0], 2),
+        b'\n' => (*b"\\n\0\0\0\0", 2),
+        b'\r' => (*b"\\r\0\0\0\0", 2),
+        b'\t' => (*b"\\t\0\0\0\0", 2),
+        other => {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            ([b'\\', b'u', b'0', b'0', HEX[usize::from(other >> 4)], HEX[usize::from(other & 15)]], 6)
         }
     }
 }
@@ -142,6 +184,13 @@ mod tests {
                     prop_assert_eq!(plain_run(&bytes), special);
                 }
             }
+        }
+
+        #[test]
+        fn blocks_and_what_is_left_of_them_are_read_back(text in "([a-z ]{0,70}[\\x00-\\x1f\"\\\\é]{0,3}){0,5}") {
+            let mut out = Vec::new();
+            quoted(text.as_bytes(), &mut out);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("JSON"), text);
         }
 
         #[test]
