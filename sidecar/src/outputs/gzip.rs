@@ -42,7 +42,7 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 impl Gzip {
     /// `expected`: how many bytes will be appended, about.
     pub fn new(expected: usize) -> Gzip {
-        let mut out = Vec::with_capacity(expected / 4 + 512);
+        let mut out = Vec::with_capacity(expected / 3 + 512);
         out.extend_from_slice(&HEADER);
         Gzip {
             text: Vec::with_capacity(expected.min(WINDOW_BYTES + CHUNK_BYTES) + 4096),

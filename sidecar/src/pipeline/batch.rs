@@ -71,6 +71,8 @@ pub struct Batch {
     pub marks: Vec<Mark>,
 }
 
+/// From here on a batch will probably become a whole one.
+const GROWN_BYTES: usize = 256 * 1024;
 /// A buffer that one large line made grow is given back.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -106,6 +108,10 @@ impl Batch {
         (self.earliest, self.latest) = (self.earliest.min(at), self.latest.max(at));
         self.bytes += text.len() + limits.overhead;
         let start = self.text.len() as u32;
+        // Grown by halves and doubles it would come to twice the batch, and be given back in part, every time.
+        if self.text.capacity() < self.text.len() + text.len() && self.text.len() >= GROWN_BYTES {
+            self.text.reserve_exact(limits.bytes.saturating_sub(self.text.len()).max(text.len()));
+        }
         self.text.extend_from_slice(text);
         self.events.push(Event { at, start, length: text.len() as u32, units, level });
     }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::bits;
+use super::bits::{self, BLOCK};
 
 /// What stands in place of a value.
 pub const REDACTED: &str = "[redacted]";
@@ -81,14 +81,13 @@ fn redact_keys(text: &[u8]) -> Option<(Vec<u8>, usize)> {
 
 /// Where colons and equals signs stand, in order.
 fn for_each_separator(text: &[u8], mut each: impl FnMut(usize)) {
-    let is = |word: u64, byte: u8| bits::zeros(word ^ (bits::ONES * u64::from(byte)));
-    let (blocks, rest) = text.as_chunks::<64>();
-    let mut last = [0; 64];
+    let (blocks, rest) = text.as_chunks::<BLOCK>();
+    let mut last = [0; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
     for (index, block) in blocks.iter().chain([&last]).enumerate() {
-        let mut found = bits::gather(block, |word| is(word, b':') | is(word, b'='));
+        let mut found = bits::find(block, |byte| (byte == b':') | (byte == b'='));
         while found != 0 {
-            each(64 * index + found.trailing_zeros() as usize);
+            each(BLOCK * index + found.trailing_zeros() as usize);
             found &= found - 1;
         }
     }

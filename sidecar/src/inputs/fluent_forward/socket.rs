@@ -1,15 +1,15 @@
 //! A connection that is read either when the kernel says that something came, or by the clock.
 //!
 //! A log driver writes record by record, and each of its writes would wake the event loop, even while nobody waits for
-//! it. So a busy connection is taken out of the event loop: it is looked at when its pause is over, and goes back as
-//! soon as nothing was there.
+//! it. So a busy connection is taken out of the event loop: it is looked at by a clock, and goes back when nothing was
+//! there a few times.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
+use super::clock::Clock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::Instant;
 
 /// A connection that can leave the event loop and come back.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Sized {
@@ -51,8 +51,20 @@ pub(super) struct Source<S: Socket> {
 
 enum State<S: Socket> {
     Watched(S),
-    Paused { outside: S::Outside, until: Instant },
+    Paused(Paused<S>),
 }
+
+struct Paused<S: Socket> {
+    outside: S::Outside,
+    clock: Clock,
+    /// There may be more: nobody asked for a pause since.
+    at_once: bool,
+    /// How often nothing was there, one time behind the other.
+    empty: u8,
+}
+
+/// Going back and out again costs more than looking in vain.
+const EMPTY_MAX: u8 = 3;
 
 impl<S: Socket> Source<S> {
     pub(super) fn new(stream: S) -> Self {
@@ -61,11 +73,20 @@ impl<S: Socket> Source<S> {
 
     /// How many bytes came, 0 at the end. Dropping the future loses nothing.
     pub(super) async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if let Some(State::Paused { outside, until }) = &mut self.state {
-            tokio::time::sleep_until(*until).await;
-            match outside.read(into) {
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                read => return read,
+        while let Some(State::Paused(paused)) = &mut self.state
+            && paused.empty < EMPTY_MAX
+        {
+            if !std::mem::take(&mut paused.at_once) {
+                paused.clock.tick().await;
+            }
+            match paused.outside.read(into) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    paused.empty += 1;
+                }
+                read => {
+                    (paused.at_once, paused.empty) = (true, 0);
+                    return read;
+                }
             }
         }
         self.watched()?.read(into).await
@@ -77,22 +98,28 @@ impl<S: Socket> Source<S> {
 
     /// Nothing is to be read for so long: a busy connection does not disturb meanwhile.
     pub(super) async fn pause(&mut self, pause: Duration, busy: bool) -> io::Result<()> {
-        let until = Instant::now() + pause;
-        if !busy {
-            tokio::time::sleep_until(until).await;
-            return Ok(());
-        }
-        let outside = match self.state.take().ok_or(ErrorKind::NotConnected)? {
-            State::Watched(stream) => stream.leave()?,
-            State::Paused { outside, .. } => outside,
-        };
-        self.state = Some(State::Paused { outside, until });
+        self.state = Some(match self.state.take().ok_or(ErrorKind::NotConnected)? {
+            State::Paused(mut paused) => {
+                paused.at_once = false;
+                paused.clock.set(pause);
+                State::Paused(paused)
+            }
+            State::Watched(stream) if busy => {
+                let outside = stream.leave()?;
+                State::Paused(Paused { outside, clock: Clock::new(pause), at_once: false, empty: 0 })
+            }
+            State::Watched(stream) => {
+                self.state = Some(State::Watched(stream));
+                tokio::time::sleep(pause).await;
+                return Ok(());
+            }
+        });
         Ok(())
     }
 
     fn watched(&mut self) -> io::Result<&mut S> {
-        if let Some(State::Paused { .. }) = &self.state
-            && let Some(State::Paused { outside, .. }) = self.state.take()
+        if let Some(State::Paused(_)) = &self.state
+            && let Some(State::Paused(Paused { outside, .. })) = self.state.take()
         {
             self.state = Some(State::Watched(S::come_back(outside)?));
         }
@@ -145,7 +172,7 @@ mod tests {
         source.pause(Duration::from_millis(1), true).await.expect("paused");
         theirs.write_all(b"two!").await.expect("written");
         assert_eq!(source.read(&mut into).await.expect("read"), 4);
-        assert!(matches!(source.state, Some(State::Paused { .. })));
+        assert!(matches!(source.state, Some(State::Paused(_))));
         source.pause(Duration::from_millis(1), true).await.expect("paused");
         let (read, written) = tokio::join!(source.read(&mut into), async {
             // Long after the pause: the reader has gone back to waiting.

@@ -1,6 +1,6 @@
 //! Text into JSON strings, bytes that are no UTF-8 included.
 
-use crate::pipeline::bits;
+use crate::pipeline::bits::{self, BLOCK};
 
 /// What stands in place of bytes that are no UTF-8.
 const REPLACEMENT: &str = "\u{fffd}";
@@ -48,18 +48,23 @@ pub(super) fn plain_run(bytes: &[u8]) -> usize {
             return at + hits.trailing_zeros() as usize / 8;
         }
         at += 8;
+        // A text that is longer than a word or two is probably long.
+        while at >= 16
+            && let Some((block, _)) = bytes[at..].split_first_chunk::<BLOCK>()
+        {
+            match special_in(block) {
+                0 => at += BLOCK,
+                special => return at + special.trailing_zeros() as usize,
+            }
+        }
     }
     let rest = &bytes[at..];
     at + rest.iter().position(|b| SPECIAL[usize::from(*b)]).unwrap_or(rest.len())
 }
 
-/// Bytes that are looked at together.
-const BLOCK: usize = 64;
-
-/// Which bytes of a block JSON wants escaped, a bit for each, the first byte's the lowest.
+/// Which bytes of a block JSON wants escaped.
 fn special_in(block: &[u8; BLOCK]) -> u64 {
-    let is = |word: u64, byte: u8| bits::zeros(word ^ (bits::ONES * u64::from(byte)));
-    bits::gather(block, |word| is(word, b'"') | is(word, b'\\') | bits::below_space(word))
+    bits::find(block, |byte| (byte == b'"') | (byte == b'\\') | (byte < b' '))
 }
 
 /// Appends what is UTF-8 as the inside of a JSON string.
