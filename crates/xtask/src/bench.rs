@@ -5,7 +5,10 @@ use crate::tools::{PROMETHEUS, VICTORIA_METRICS, ensure};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// `logs` for the sidecar's log delivery, `footprint` for what it costs its task (`--help` lists their options), else options of the measurement: --targets, --series, --interval, --history, --window, --rounds, --repeats, --no-alerts, --alerts-only, --alert-rounds, --alert-intervals.
+    /// `logs` for the sidecar's log delivery, `footprint` for what it costs its task (`--help` lists their options), else
+    /// options of the measurement: --peers, --targets, --series, --interval, --history, --window, --rules, --rounds,
+    /// --repeats, --no-alerts, --alerts-only, --alert-rounds, --alert-intervals; `cargo xtask bench -- --help` says what
+    /// each does.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }

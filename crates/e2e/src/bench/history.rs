@@ -1,80 +1,69 @@
 //! The past of the fleet, pushed by remote write 1.0 before the first scrape: what is stored has a length then, and what
-//! receiving costs can be told.
+//! receiving costs can be told. The pushed series are the scraped ones, and go on without a seam.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use telemetry::labels::METRIC_NAME;
+use anyhow::bail;
 use telemetry::remote_write::{Encoder, Message, Point, TimeSeries};
 use telemetry::{Labels, Timestamp};
 
-use super::exporter::{Exporter, each};
+use super::exporter::Exporter;
+use super::fleet::Fleet;
 
+/// Between two samples of a series.
+pub const STEP: Duration = Duration::from_secs(30);
 /// Samples of one series in a request; the requests follow each other in time, as a sender's do.
 const SAMPLES_PER_REQUEST: u32 = 30;
+/// Series in a request: so many samples in all are what Prometheus sends at most.
+const SERIES_PER_REQUEST: usize = 200;
 
-/// What is pushed.
+/// What is pushed: everything, the oldest first.
 pub struct History {
-    pub targets: usize,
-    pub series: usize,
-    pub length: Duration,
-    /// Between two samples of a series.
-    pub step: Duration,
+    pub requests: Vec<Vec<u8>>,
+    pub samples: u64,
+    /// When the last samples are, in seconds since 1970.
+    pub end: f64,
 }
 
 impl History {
-    fn steps(&self) -> u32 {
-        u32::try_from(self.length.as_millis() / self.step.as_millis().max(1)).unwrap_or(u32::MAX)
-    }
-
-    /// All requests, the oldest first, and how many samples they hold.
-    pub fn requests(&self, exporter: &Exporter) -> anyhow::Result<(Vec<Vec<u8>>, u64)> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("a clock before 1970")?;
-        let (instance, age) = (exporter.address().to_string(), exporter.seconds());
-        let (mut requests, mut samples) = (Vec::new(), 0);
-        for first in (0..self.steps()).step_by(SAMPLES_PER_REQUEST as usize) {
-            let steps = first..self.steps().min(first + SAMPLES_PER_REQUEST);
-            for target in 0..self.targets {
-                let (body, count) = self.request(target, &instance, (now, age), steps.clone());
-                requests.push(body);
-                samples += count;
+    /// So much of the past up to a time. The exporter's targets are at its beginning, and at its end afterwards.
+    pub fn of(exporter: &Exporter, length: Duration, end: f64) -> Self {
+        let steps = u32::try_from(length.as_millis() / STEP.as_millis()).unwrap_or(u32::MAX);
+        let time = |step: u32| end - f64::from(steps - 1 - step) * STEP.as_secs_f64();
+        let labels: Vec<Labels> = exporter.fleet().labels().map(own_labels).collect();
+        let mut history = History { requests: Vec::new(), samples: 0, end };
+        for first in (0..steps).step_by(SAMPLES_PER_REQUEST as usize) {
+            let steps = first..steps.min(first + SAMPLES_PER_REQUEST);
+            for target in 0..exporter.fleet().targets {
+                let mut points = vec![Vec::with_capacity(steps.len()); labels.len()];
+                for step in steps.clone() {
+                    let at = Timestamp::from_millis((time(step) * 1000.0) as i64);
+                    exporter.values(target, time(step), |values| {
+                        points.iter_mut().zip(values).for_each(|(points, value)| points.push(Point::new(at, *value)));
+                    });
+                }
+                history.push(target, &labels, &points);
             }
         }
-        Ok((requests, samples))
+        history
     }
 
-    fn request(
-        &self,
-        target: usize,
-        instance: &str,
-        (now, age): (Duration, f64),
-        steps: std::ops::Range<u32>,
-    ) -> (Vec<u8>, u64) {
-        let (mut labels, mut points) = (Vec::new(), Vec::new());
-        for step in steps {
-            let back = self.length - step * self.step;
-            let at = Timestamp::from_millis(i64::try_from((now - back).as_millis()).unwrap_or(i64::MAX));
-            let mut index = 0;
-            each(target, self.series, age - back.as_secs_f64(), |name, own, value| {
-                if index == labels.len() {
-                    labels.push(series(name, own, target, instance));
-                    points.push(Vec::new());
-                }
-                points[index].push(Point::new(at, value));
-                index += 1;
-            });
+    fn push(&mut self, target: usize, labels: &[Labels], points: &[Vec<Point>]) {
+        let of_target = Fleet::target_labels(target);
+        for (labels, points) in labels.chunks(SERIES_PER_REQUEST).zip(points.chunks(SERIES_PER_REQUEST)) {
+            let mut encoder = Encoder::new(Message::V1);
+            for (labels, points) in labels.iter().zip(points) {
+                let all = labels.iter().chain(of_target.iter().map(|(name, value)| (*name, value.as_str())));
+                encoder.series(&TimeSeries::of_samples(&Labels::from_pairs(all), points));
+                self.samples += points.len() as u64;
+            }
+            self.requests.push(encoder.finish());
         }
-        let mut encoder = Encoder::new(Message::V1);
-        labels.iter().zip(&points).for_each(|(labels, points)| encoder.series(&TimeSeries::of_samples(labels, points)));
-        (encoder.finish(), points.iter().map(|points| points.len() as u64).sum())
     }
 }
 
-/// The labels that a scraped series of this target has.
-fn series(name: &str, own: &[(&str, &str)], target: usize, instance: &str) -> Labels {
-    let target = format!("t{target}");
-    let scraped = [(METRIC_NAME, name), ("job", "bench"), ("instance", instance), ("target", &target)];
-    Labels::from_pairs(own.iter().copied().chain(scraped))
+fn own_labels(line: &[(&'static str, String)]) -> Labels {
+    Labels::from_pairs(line.iter().map(|(name, value)| (*name, value.as_str())))
 }
 
 /// Sends all requests to one server, one after the other.

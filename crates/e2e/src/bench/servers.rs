@@ -6,11 +6,25 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
+use super::fleet::Fleet;
+use super::gates::{PROMETHEUS, VICTORIA_METRICS};
 use super::usage::{Usage, stored_bytes};
-use super::{Options, find, free_address};
+use super::{Options, find, free_address, rules};
 use crate::client::Client;
 use crate::process::{Process, Workplace};
+
+/// Whom the collector is measured beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peer {
+    Prometheus,
+    #[value(name = "victoriametrics")]
+    VictoriaMetrics,
+    /// Ours alone, against what is demanded of it by itself.
+    None,
+}
 
 /// A server under measurement.
 pub struct Server {
@@ -19,18 +33,25 @@ pub struct Server {
     program: PathBuf,
     arguments: Vec<String>,
     data: PathBuf,
+    rules: PathBuf,
     process: Process,
 }
 
 impl Server {
-    /// All there are; the collector first.
+    /// The collector first, then the peers.
     pub fn start_all(options: &Options, workplace: &Workplace, exporter: SocketAddr) -> anyhow::Result<Vec<Server>> {
-        let prometheus = find("prometheus")
-            .context("no prometheus on PATH (Debian package prometheus): there is no peer to measure beside")?;
-        let mut programs = vec![("collector", options.bin_dir.join("collector")), ("prometheus", prometheus)];
-        match find("victoria-metrics") {
-            Some(program) => programs.push(("victoriametrics", program)),
-            None => eprintln!("victoria-metrics is not installed: left out"),
+        let mut programs = vec![("collector", options.bin_dir.join("collector"))];
+        for peer in &options.peers {
+            let (name, program, package) = match peer {
+                Peer::Prometheus => (PROMETHEUS, "prometheus", "prometheus"),
+                Peer::VictoriaMetrics => (VICTORIA_METRICS, "victoria-metrics", "victoria-metrics"),
+                Peer::None if options.peers.len() == 1 => continue,
+                Peer::None => bail!("`--peers none` stands alone"),
+            };
+            let found = find(program);
+            let missing =
+                || format!("no {program} on PATH (Debian package {package}); install it, or choose other --peers");
+            programs.push((name, found.with_context(missing)?));
         }
         let start = |(name, program)| Server::start(name, program, options, workplace, exporter);
         programs.into_iter().map(start).collect()
@@ -44,14 +65,31 @@ impl Server {
         exporter: SocketAddr,
     ) -> anyhow::Result<Server> {
         let (config, listen) = (workplace.dir.join(format!("{name}.yml")), free_address()?);
-        let data = workplace.dir.join(format!("{name}-data"));
+        let (data, rules) =
+            (workplace.dir.join(format!("{name}-data")), workplace.dir.join(format!("{name}-rules.yml")));
         if data.exists() {
             std::fs::remove_dir_all(&data).with_context(|| format!("failed to remove {}", data.display()))?;
         }
-        std::fs::write(&config, scrape_config(options, exporter, name))?;
+        std::fs::write(&rules, "groups: []\n")?;
+        let rule_file = (name != VICTORIA_METRICS).then_some(rules.as_path());
+        std::fs::write(&config, scrape_config(options, exporter, name, rule_file))?;
         let arguments = arguments(name, &config, &data, &listen);
         let process = workplace.start(name, Command::new(&program).args(&arguments))?;
-        Ok(Server { name, url: format!("http://{listen}"), program, arguments, data, process })
+        Ok(Server { name, url: format!("http://{listen}"), program, arguments, data, rules, process })
+    }
+
+    /// VictoriaMetrics leaves them to another program.
+    pub fn has_rules(&self) -> bool {
+        self.name != VICTORIA_METRICS
+    }
+
+    /// Lets it evaluate so many rules from now on.
+    pub fn give_rules(&self, count: usize) -> anyhow::Result<()> {
+        if self.has_rules() {
+            std::fs::write(&self.rules, rules::file(count))?;
+            kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGHUP)?;
+        }
+        Ok(())
     }
 
     pub fn usage(&mut self) -> anyhow::Result<Usage> {
@@ -102,11 +140,16 @@ fn arguments(name: &str, config: &Path, data: &Path, listen: &str) -> Vec<String
 }
 
 /// One job; the path's first part tells the exporter who scrapes.
-fn scrape_config(options: &Options, exporter: SocketAddr, who: &str) -> String {
-    let mut text = format!("global: {{scrape_interval: {}s}}\nscrape_configs:\n", options.interval);
-    for target in 0..options.targets {
+fn scrape_config(options: &Options, exporter: SocketAddr, who: &str, rules: Option<&Path>) -> String {
+    let mut text = format!("global: {{scrape_interval: {}s}}\n", options.interval);
+    if let Some(rules) = rules {
+        text.push_str(&format!("rule_files: ['{}']\n", rules.display()));
+    }
+    text.push_str("scrape_configs:\n  - job_name: bench\n    static_configs:\n");
+    for number in 0..options.targets as usize {
+        let labels = Fleet::target_labels(number).map(|(name, value)| format!("{name}: {value}")).join(", ");
         text.push_str(&format!(
-            "  - job_name: bench-{target}\n    metrics_path: /{who}/{target}\n    static_configs: [{{targets: ['{exporter}'], labels: {{job: bench, target: t{target}}}}}]\n"
+            "      - {{targets: ['{exporter}'], labels: {{__metrics_path__: /{who}/{number}, {labels}}}}}\n"
         ));
     }
     text
