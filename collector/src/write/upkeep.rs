@@ -12,7 +12,7 @@ use crate::clock::Clock;
 
 /// A loss of power costs this much.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// In syncs: how often old samples go, the log's length is looked at and the gauges move.
+/// In syncs: how often old samples go and the gauges move, and a checkpoint that failed is tried again.
 const CLEAN_EVERY: u64 = 15;
 
 /// All of it waits for the disk or walks all series, so it runs beside the tasks that serve sockets.
@@ -22,11 +22,12 @@ pub(super) struct Upkeep {
     metrics: WriteMetrics,
     /// The last complaint; a disk that stays full is reported once.
     failure: Option<String>,
+    checkpoint_failed: bool,
 }
 
 impl Upkeep {
     pub(super) fn new(storage: Arc<Storage>, clock: Clock, metrics: WriteMetrics) -> Self {
-        Upkeep { storage, clock, metrics, failure: None }
+        Upkeep { storage, clock, metrics, failure: None, checkpoint_failed: false }
     }
 
     /// Runs until the writer has ended, then syncs what it wrote last.
@@ -38,8 +39,12 @@ impl Upkeep {
             tokio::select! {
                 () = ended.requested() => {}
                 _ = ticks.tick() => {
-                    if tick.is_multiple_of(CLEAN_EVERY) {
+                    let cleans = tick.is_multiple_of(CLEAN_EVERY);
+                    if cleans {
                         self.clean().await;
+                    }
+                    if (cleans || !self.checkpoint_failed) && self.storage.checkpoint_due() {
+                        self.checkpoint().await;
                     }
                     tick += 1;
                 }
@@ -52,18 +57,9 @@ impl Upkeep {
         let (storage, now) = (self.storage.clone(), self.clock.now());
         let work = move || {
             storage.expire(now);
-            let checkpoint = if storage.checkpoint_due() { storage.checkpoint() } else { Ok(None) };
-            (storage.stats(), checkpoint)
+            storage.stats()
         };
-        let (stats, checkpoint) = service::task::beside(work).await;
-        match checkpoint {
-            Ok(Some(done)) => {
-                let storage::Checkpoint { series, bytes, blocks_moved } = done;
-                tracing::debug!(series, bytes, blocks_moved, "checkpoint written");
-            }
-            Ok(None) => {}
-            Err(error) => self.note(Some(format!("failed to write a checkpoint: {error}"))),
-        }
+        let stats = service::task::beside(work).await;
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.series.set(gauge(stats.series as u64));
         self.metrics.samples.set(gauge(stats.samples as u64));
@@ -73,6 +69,20 @@ impl Upkeep {
         self.metrics.lost.set(gauge(stats.lost_total));
         if let Some(log) = stats.log {
             self.metrics.log_bytes.set(gauge(log.len_bytes));
+        }
+    }
+
+    async fn checkpoint(&mut self) {
+        let storage = self.storage.clone();
+        let checkpoint = service::task::beside(move || storage.checkpoint()).await;
+        self.checkpoint_failed = checkpoint.is_err();
+        match checkpoint {
+            Ok(Some(done)) => {
+                let storage::Checkpoint { series, bytes, blocks_moved } = done;
+                tracing::debug!(series, bytes, blocks_moved, "checkpoint written");
+            }
+            Ok(None) => {}
+            Err(error) => self.note(Some(format!("failed to write a checkpoint: {error}"))),
         }
     }
 

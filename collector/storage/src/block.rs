@@ -187,6 +187,18 @@ impl TimeColumns {
         column
     }
 
+    /// The columns of another store of them, too. What both have stays twice as long as blocks use both.
+    pub(crate) fn adopt(&mut self, other: TimeColumns) {
+        (self.joined, self.last) = (None, None);
+        other.all.into_iter().for_each(|column| {
+            let hash = xxh3_64(&column.bytes);
+            let same = |known: &Arc<TimeColumn>| known.count == column.count && known.bytes == column.bytes;
+            if self.all.find(hash, same).is_none() {
+                self.all.insert_unique(hash, column, |column| xxh3_64(&column.bytes));
+            }
+        });
+    }
+
     /// The column that these bytes are.
     pub(crate) fn encoded(&mut self, bytes: &[u8], count: usize) -> Option<Arc<TimeColumn>> {
         let same = |other: &Arc<TimeColumn>| other.count == count && *other.bytes == *bytes;

@@ -7,8 +7,10 @@
 mod bits;
 mod gorilla;
 
+use smallvec::SmallVec;
+
+use bits::{Packing, pack, unpack};
 pub(crate) use bits::{Reader, push_varint};
-use bits::{pack, unpack};
 
 /// Decimal places that a column of "whole" numbers may have.
 pub(crate) const SCALE_MAX: u32 = 6;
@@ -171,13 +173,22 @@ pub(crate) fn from_decimals(number: i64, scale: u32) -> Option<f64> {
 }
 
 /// `value * 10^scale`, if that is whole and leads back to exactly this value.
+#[inline]
 pub(crate) fn scaled(value: f64, scale: u32) -> Option<i64> {
+    // Not beyond what an i64 has: what does not come back is refused.
+    if scale == 0 {
+        let whole = value as i64;
+        return ((whole as f64).to_bits() == value.to_bits() && whole.unsigned_abs() < WHOLE_MAX as u64)
+            .then_some(whole);
+    }
     let factor = POWERS_OF_TEN.get(scale as usize)?;
-    let number = (value * factor).round();
-    if number.abs() >= WHOLE_MAX || number.is_nan() {
+    let product = value * factor;
+    if product.abs() >= WHOLE_MAX || product.is_nan() {
         return None;
     }
-    let whole = number as i64;
+    // Rounded by hand, for the library's function is a call; beyond this there is nothing to round.
+    const ROUND_MAX: f64 = WHOLE_MAX / 2.0;
+    let whole = if product.abs() < ROUND_MAX { (product + 0.5f64.copysign(product)) as i64 } else { product as i64 };
     (whole as f64 / factor).to_bits().eq(&value.to_bits()).then_some(whole)
 }
 
@@ -186,31 +197,38 @@ pub(crate) fn scaled(value: f64, scale: u32) -> Option<i64> {
 fn encode_whole(numbers: &[i64], out: &mut Vec<u8>) {
     let Some((first, _)) = numbers.split_first() else { return };
     bits::push_varint(out, zigzag(*first));
-    let differences: Vec<i64> = numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
-    if differences.is_empty() {
+    if numbers.len() == 1 {
         return;
     }
-    let mut sorted = differences.clone();
-    sorted.sort_unstable();
-    let above = |least: i64| differences.iter().map(move |d| d.wrapping_sub(least) as u64).collect::<Vec<u64>>();
-    let mut best = (sorted[0], above(sorted[0]));
-    let usual = sorted[sorted.len() / 16];
-    if usual != sorted[0] {
-        let candidate = above(usual);
-        if bits::packed_len(&candidate) < bits::packed_len(&best.1) {
+    let differences = numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    let least = differences.clone().min().unwrap_or(0);
+    let above = |least: i64| differences.clone().map(move |difference| difference.wrapping_sub(least) as u64);
+    let mut best = (least, Packing::of(above(least)));
+    let usual = usual(differences.clone());
+    if usual != least {
+        let candidate = Packing::of(above(usual));
+        if candidate.len < best.1.len {
             best = (usual, candidate);
         }
     }
-    if sorted[0] < 0 {
-        let folded: Vec<u64> = differences.iter().map(|d| zigzag(*d)).collect();
-        if bits::packed_len(&folded) < bits::packed_len(&best.1) {
+    if least < 0 {
+        let folded = differences.clone().map(zigzag);
+        let packing = Packing::of(folded.clone());
+        if packing.len < best.1.len {
             out.push(FOLDED);
-            return pack(&folded, out);
+            return pack(folded, packing, out);
         }
     }
     out.push(ABOVE);
     bits::push_varint(out, zigzag(best.0));
-    pack(&best.1, out);
+    pack(above(best.0), best.1, out);
+}
+
+/// The least but for one in sixteen.
+fn usual(differences: impl ExactSizeIterator<Item = i64>) -> i64 {
+    let mut all: SmallVec<[i64; 64]> = differences.collect();
+    let left_out = all.len() / 16;
+    *all.select_nth_unstable(left_out).1
 }
 
 fn decode_whole(reader: &mut Reader<'_>, count: usize) -> Option<Vec<i64>> {

@@ -162,6 +162,13 @@ impl Directory {
         Ok(())
     }
 
+    /// Of the newest checkpoint; 0 where there is none.
+    pub(crate) fn checkpoint_len(&self) -> u64 {
+        let newest = self.numbers("checkpoint-").ok().and_then(|numbers| numbers.last().copied());
+        let meta = newest.and_then(|number| fs::metadata(self.checkpoint_path(number)).ok());
+        meta.map_or(0, |meta| meta.len())
+    }
+
     /// Makes created, renamed and removed files outlast a loss of power.
     pub(crate) fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()

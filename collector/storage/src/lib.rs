@@ -122,7 +122,8 @@ impl Storage {
     pub fn open(directory: &Path, config: Config) -> Result<(Self, Recovery), OpenError> {
         let (head, oldest, recovery, disk) = disk::recover(Directory::lock(directory)?)?;
         let lost = recovery.samples_lost;
-        Ok((Storage { lost, ..Storage::over(head, oldest, Some(disk), config) }, recovery))
+        let checkpoint_len = AtomicU64::new(disk.directory.checkpoint_len());
+        Ok((Storage { lost, checkpoint_len, ..Storage::over(head, oldest, Some(disk), config) }, recovery))
     }
 
     /// A store in memory with what a log's records say, up to the first that cannot be. For fuzzing: files are read

@@ -104,6 +104,49 @@ impl Series {
         self.seal_when_full(columns);
     }
 
+    /// Samples from the front that are newer than all there are, each newer than the one before; plain samples, if any, are
+    /// its own. Returns how many those are. `sealing` is memory to use again.
+    pub(crate) fn push_many(
+        &mut self,
+        times: &[i64],
+        values: &[f64],
+        columns: &mut TimeColumns,
+        (sealed_times, sealed_values): &mut (Vec<i64>, Vec<f64>),
+    ) -> usize {
+        let own_last = match &self.hot {
+            Hot::Own(own) => own.times.last().copied(),
+            _ => None,
+        };
+        let mut newest = own_last.or_else(|| self.blocks.last().map(Block::last)).unwrap_or(i64::MIN);
+        let follows = |time: &&i64| **time > std::mem::replace(&mut newest, **time);
+        let len = times.iter().take_while(follows).count();
+        if len == 0 {
+            return 0;
+        }
+        let own = self.own();
+        let all = own.times.len() + len;
+        if all < HOT_LEN_MAX {
+            times[..len].iter().zip(values).for_each(|(time, value)| own.add(own.times.len(), *time, *value));
+            return len;
+        }
+        sealed_times.clear();
+        sealed_values.clear();
+        sealed_times.append(&mut own.times);
+        sealed_values.append(&mut own.values);
+        sealed_times.extend_from_slice(&times[..len]);
+        sealed_values.extend_from_slice(&values[..len]);
+        let plain = all - HOT_LEN_KEPT;
+        for (time, value) in sealed_times[plain..].iter().zip(&sealed_values[plain..]) {
+            own.add(own.times.len(), *time, *value);
+        }
+        let parts = sealed_times[..plain].chunks(BLOCK_LEN_SMALL).zip(sealed_values[..plain].chunks(BLOCK_LEN_SMALL));
+        for (times, values) in parts {
+            let block = Block::seal(times, values, columns);
+            self.push_block(block, columns);
+        }
+        len
+    }
+
     /// A sample that is not newer than all there are; plain samples, if any, are its own. `late` is whether it lies
     /// within the out-of-order window.
     pub(crate) fn insert_late(

@@ -15,8 +15,14 @@ use crate::disk::segment::Segments;
 use crate::disk::{Checkpoint, Directory};
 use crate::series::Series;
 
-/// A checkpoint is not worth its writing before the log has this length.
+/// A checkpoint is not worth its writing before the log has this length …
 const CHECKPOINT_LOG_LEN_MIN: u64 = 16 << 20;
+/// … or so many samples, which a start reads in a quarter of a second, …
+const CHECKPOINT_SAMPLES_MIN: u64 = 4_000_000;
+/// … so many for each series, of which each costs a checkpoint 2 us: a tenth of what so many scraped samples cost …
+const CHECKPOINT_SAMPLES_PER_SERIES: u64 = 40;
+/// … and so many that its bytes are no more than this for each of them.
+const CHECKPOINT_BYTES_PER_SAMPLE: u64 = 2;
 
 /// Series of a checkpoint that are collected at a time; so long do appends wait.
 const CHECKPOINT_PART: u32 = 2048;
@@ -52,9 +58,17 @@ impl Storage {
     }
 
     /// Whether the log has become long enough, or has failed, so that [`Storage::checkpoint`] is worth its cost.
+    ///
+    /// By its bytes, or by the samples that a start would have to read: the first bounds the disk, the second the start.
     pub fn checkpoint_due(&self) -> bool {
-        let len_max = CHECKPOINT_LOG_LEN_MIN.max(self.checkpoint_len.load(Ordering::Relaxed));
-        self.read().log.as_ref().is_some_and(|log| log.len() > len_max || log.failure().is_some())
+        let checkpoint_len = self.checkpoint_len.load(Ordering::Relaxed);
+        let head = self.read();
+        let Some(log) = &head.log else { return false };
+        let samples_max = CHECKPOINT_SAMPLES_MIN
+            .max(head.index.len() as u64 * CHECKPOINT_SAMPLES_PER_SERIES)
+            .max(checkpoint_len / CHECKPOINT_BYTES_PER_SAMPLE);
+        let is_long = log.len() > CHECKPOINT_LOG_LEN_MIN.max(checkpoint_len) || log.samples() > samples_max;
+        is_long || log.failure().is_some()
     }
 
     /// Writes down the whole state, so that the logs before it can go and the next start is quick. Appends and

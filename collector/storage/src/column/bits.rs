@@ -54,54 +54,73 @@ impl<'b> Reader<'b> {
     }
 }
 
-/// The width that makes a column shortest, and its length then. Only widths that some number has are tried.
-fn best_width(numbers: &[u64]) -> (u32, usize) {
-    let mut with_length = [0usize; 65];
-    let mut present = 0u128;
-    for number in numbers {
-        let length = 64 - number.leading_zeros() as usize;
-        with_length[length] += 1;
-        present |= 1 << length;
-    }
-    let lengths = || (0..=64usize).filter(move |length| present >> length & 1 == 1);
-    // An exception costs its index (one or two bytes) and its high bits.
-    let exceptions = |width: usize| -> usize {
-        lengths().filter(|length| *length > width).map(|l| with_length[l] * (2 + (l - width).div_ceil(7))).sum()
-    };
-    let length = |width: usize| (numbers.len() * width).div_ceil(8) + exceptions(width);
-    let best = lengths().map(|width| (width as u32, length(width))).min_by_key(|(_, length)| *length);
-    best.unwrap_or((0, 0))
+/// A width that makes a column of numbers short.
+#[derive(Clone, Copy)]
+pub(super) struct Packing {
+    width: u32,
+    /// About how many bytes [`pack`] writes.
+    pub(super) len: usize,
 }
 
-/// About how many bytes [`pack`] would write.
-pub(super) fn packed_len(numbers: &[u64]) -> usize {
-    best_width(numbers).1
+impl Packing {
+    /// The best there is. Only widths that some number has are tried.
+    pub(super) fn of(numbers: impl Iterator<Item = u64>) -> Packing {
+        let (mut with_length, mut present, mut count) = ([0u32; 65], 0u128, 0);
+        for number in numbers {
+            let length = 64 - number.leading_zeros();
+            with_length[length as usize] += 1;
+            present |= 1 << length;
+            count += 1;
+        }
+        let mut best = Packing { width: 0, len: usize::MAX };
+        for width in ones(present) {
+            // An exception costs its index (one or two bytes) and its high bits.
+            let longer = ones(present >> width & !1).map(|more| (width + more, more));
+            let exceptions = longer.map(|(length, more)| with_length[length as usize] * (2 + more.div_ceil(7)));
+            let len = (count * width as usize).div_ceil(8) + exceptions.sum::<u32>() as usize;
+            if len < best.len {
+                best = Packing { width, len };
+            }
+        }
+        if count == 0 { Packing { width: 0, len: 0 } } else { best }
+    }
+}
+
+/// The places of the bits that are set, ascending.
+fn ones(mut bits: u128) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let place = bits.trailing_zeros();
+        (bits != 0).then(|| {
+            bits &= bits - 1;
+            place
+        })
+    })
 }
 
 /// Width, exceptions, then every number's low bits.
-pub(super) fn pack(numbers: &[u64], out: &mut Vec<u8>) {
-    let (width, _) = best_width(numbers);
-    let is_exception = |number: &u64| width < 64 && number >> width != 0;
+pub(super) fn pack(numbers: impl Iterator<Item = u64> + Clone, Packing { width, .. }: Packing, out: &mut Vec<u8>) {
+    let is_exception = |number: u64| width < 64 && number >> width != 0;
     out.push(width as u8);
-    push_varint(out, numbers.iter().filter(|n| is_exception(n)).count() as u64);
-    for (index, number) in numbers.iter().enumerate().filter(|(_, n)| is_exception(n)) {
+    push_varint(out, numbers.clone().filter(|number| is_exception(*number)).count() as u64);
+    for (index, number) in numbers.clone().enumerate().filter(|(_, number)| is_exception(*number)) {
         push_varint(out, index as u64);
         push_varint(out, number >> width);
     }
+    if width == 0 {
+        return;
+    }
+    let mask = u64::MAX >> (64 - width);
     let (mut pending, mut filled) = (0u128, 0u32);
     for number in numbers {
-        let low = if width == 64 { *number } else { number & ((1 << width) - 1) };
-        pending |= u128::from(low) << filled;
+        pending |= u128::from(number & mask) << filled;
         filled += width;
-        while filled >= 8 {
-            out.push(pending as u8);
-            pending >>= 8;
-            filled -= 8;
+        if filled >= 64 {
+            out.extend_from_slice(&(pending as u64).to_le_bytes());
+            pending >>= 64;
+            filled -= 64;
         }
     }
-    if filled > 0 {
-        out.push(pending as u8);
-    }
+    out.extend_from_slice(&pending.to_le_bytes()[..filled.div_ceil(8) as usize]);
 }
 
 pub(super) fn unpack(reader: &mut Reader<'_>, count: usize, numbers: &mut Vec<u64>) -> Option<()> {

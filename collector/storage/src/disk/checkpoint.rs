@@ -186,6 +186,8 @@ struct ColumnNumbers {
     numbers: HashMap<*const TimeColumn, u64>,
     /// Keeps the columns where they are as long as their addresses mean them.
     held: Vec<Arc<TimeColumn>>,
+    /// The plain times that came last, and encoded: the series of a target share theirs.
+    plain: (Vec<i64>, Vec<u8>),
 }
 
 /// `name` gives the number of a place's segment, and how far behind the block before it in there the block is.
@@ -199,7 +201,10 @@ fn push_series(
     push_varint(payload, u64::from(*id));
     push_bytes(payload, labels.encoded().as_bytes());
     push_varint(payload, times.len() as u64);
-    push_bytes(payload, &encode_times(times));
+    if columns.plain.0 != *times {
+        columns.plain = (times.clone(), encode_times(times));
+    }
+    push_bytes(payload, &columns.plain.1);
     push_bytes(payload, &encode_values(values));
     push_varint(payload, blocks.len() as u64);
     for block in blocks {

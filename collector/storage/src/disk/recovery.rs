@@ -37,7 +37,7 @@ fn read(directory: &Directory) -> Result<(Head, i64, Recovery, u64), OpenError> 
 
     let segments_set_aside = finder.set_aside;
     let mut recovery = Recovery { segments_set_aside, ..Recovery::default() };
-    let mut state = Recovering { head: &mut head, oldest, samples_lost: finder.samples_lost };
+    let mut state = Recovering::new(&mut head, oldest);
     let mut end = LogEnd { number: start, whole_len: 0, is_whole: true };
     for number in start..=newest_log.unwrap_or(0) {
         let predecessor_len = (number > start).then_some(end.whole_len);
@@ -49,10 +49,10 @@ fn read(directory: &Directory) -> Result<(Head, i64, Recovery, u64), OpenError> 
             break;
         }
     }
-    oldest = state.oldest;
-    recovery.samples_lost = state.samples_lost;
-    head.expire_samples(oldest);
-    head.index.find_free_ids();
+    let (samples_lost, log_samples);
+    log_samples = state.samples;
+    (oldest, samples_lost) = state.finish();
+    recovery.samples_lost = finder.samples_lost + samples_lost;
     recovery.series = head.index.len();
     for number in logs.into_iter().filter(|number| *number > end.number) {
         let path = directory.log_path(number);
@@ -72,7 +72,7 @@ fn read(directory: &Directory) -> Result<(Head, i64, Recovery, u64), OpenError> 
             File::open(&path).and_then(|log| log.sync_data()).map_err(io_error("sync", &path))?;
         }
     }
-    head.log = Some(open_log(directory, &end)?);
+    head.log = Some(open_log(directory, &end, log_samples)?);
     // What a checkpoint that was cut short had begun.
     let mut segments = Segments::clone(&head.segments);
     segments.remove_unused(directory, |_| true).map_err(io_error("clean up", &directory.path))?;
@@ -121,18 +121,16 @@ fn read_log(
 /// The state that records make, up to the first that cannot be.
 pub(crate) fn replay_all<'r>(records: impl IntoIterator<Item = &'r [u8]>) -> (Head, i64) {
     let (mut head, mut newest) = (Head::default(), Newest::default());
-    let mut state = Recovering { head: &mut head, oldest: i64::MIN, samples_lost: 0 };
+    let mut state = Recovering::new(&mut head, i64::MIN);
     let _ = records.into_iter().try_for_each(|payload| replay(payload, &mut newest, &mut state));
-    let oldest = state.oldest;
-    head.expire_samples(oldest);
-    head.index.find_free_ids();
+    let (oldest, _) = state.finish();
     (head, oldest)
 }
 
-fn open_log(directory: &Directory, end: &LogEnd) -> Result<Log, OpenError> {
+fn open_log(directory: &Directory, end: &LogEnd, samples: u64) -> Result<Log, OpenError> {
     let path = directory.log_path(end.number);
     if end.whole_len > 0 {
-        return Log::resume(&path, end.number, end.whole_len).map_err(io_error("open", &path));
+        return Log::resume(&path, end.number, end.whole_len, samples).map_err(io_error("open", &path));
     }
     let log = Log::create(&path, end.number, 0).map_err(io_error("create", &path))?;
     directory.sync().map_err(io_error("sync", &directory.path))?;

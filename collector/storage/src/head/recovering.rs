@@ -2,12 +2,11 @@
 
 use telemetry::{Histogram, Labels};
 
-use crate::Refusal;
 use crate::disk::record::Replay;
 use crate::disk::restore::RestoredSeries;
-use crate::series::Insert;
 
 use super::Head;
+use super::lanes::Lanes;
 
 impl Head {
     /// Adds a series that a checkpoint holds; None if it cannot be there.
@@ -31,10 +30,37 @@ impl Head {
 /// Recovery: the log's entries were accepted when they were written, so nothing is judged again. The checkpoint
 /// before a log may know some of them already.
 pub(crate) struct Recovering<'h> {
-    pub(crate) head: &'h mut Head,
+    head: &'h mut Head,
     pub(crate) oldest: i64,
+    /// Read so far.
+    pub(crate) samples: u64,
     /// Late ones for blocks that cannot be read.
-    pub(crate) samples_lost: u64,
+    samples_lost: u64,
+    waiting: Lanes,
+}
+
+impl<'h> Recovering<'h> {
+    pub(crate) fn new(head: &'h mut Head, oldest: i64) -> Self {
+        Recovering { head, oldest, samples: 0, samples_lost: 0, waiting: Lanes::default() }
+    }
+
+    /// Brings samples that wait to their series; None if the log has said what cannot be.
+    fn bring(&mut self) -> Option<()> {
+        let brought = self.waiting.bring(&mut self.head.series, &self.head.segments);
+        self.head.samples += brought.added;
+        self.samples_lost += brought.lost;
+        (brought.contradictions == 0).then_some(())
+    }
+
+    /// The end of all logs. Returns the oldest time that is kept and what was lost.
+    pub(crate) fn finish(mut self) -> (i64, u64) {
+        // What is wrong at the end is behind everything that was right.
+        let _ = self.bring();
+        self.waiting.seal(&mut self.head.series, &mut self.head.columns);
+        self.head.expire_samples(self.oldest);
+        self.head.index.find_free_ids();
+        (self.oldest, self.samples_lost)
+    }
 }
 
 impl Replay for Recovering<'_> {
@@ -52,13 +78,9 @@ impl Replay for Recovering<'_> {
         if !self.head.index.is_alive(id) {
             return None;
         }
-        match self.head.place(id, time, value, i64::MAX) {
-            Ok(Insert::Added) => self.head.samples += 1,
-            Ok(Insert::Repeated) => {}
-            Err(Refusal::Unreadable) => self.samples_lost += 1,
-            Err(_) => return None,
-        }
-        Some(())
+        self.samples += 1;
+        self.waiting.push(id, time, value);
+        if self.waiting.is_full() { self.bring() } else { Some(()) }
     }
 
     fn histogram(&mut self, id: u32, time: i64, histogram: &Histogram) -> Option<()> {
@@ -74,6 +96,10 @@ impl Replay for Recovering<'_> {
     }
 
     fn remove(&mut self, ids: &[u32]) {
+        if !ids.is_empty() {
+            // Another series may get the id.
+            let _ = self.bring();
+        }
         for id in ids {
             self.head.forget(*id);
         }

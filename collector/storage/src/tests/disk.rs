@@ -234,6 +234,63 @@ fn a_checkpoint_holds_everything_and_replaces_the_logs_before_it() {
 }
 
 #[test]
+fn a_checkpoint_falls_due_by_samples_however_short_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let at = |time: i64| sample(&series(&[("a", "b")]), time, 1.0);
+    storage.append(&[at(0)], Timestamp(0));
+    // A log with nearly as many samples as are read in time.
+    let log = newest_log(directory.path());
+    let len = storage.stats().log.unwrap().len_bytes;
+    storage.write().log = Some(Log::resume(&log, 0, len, 3_999_999).unwrap());
+    storage.append(&[at(1)], Timestamp(1));
+    assert!(!storage.checkpoint_due());
+    storage.append(&[at(2), at(3)], Timestamp(3));
+    assert!(storage.checkpoint_due());
+    storage.checkpoint().unwrap().unwrap();
+    assert!(!storage.checkpoint_due());
+    storage.append(&[at(4), at(5)], Timestamp(5));
+    assert_eq!(storage.read().log.as_ref().unwrap().samples(), 2);
+    drop(storage);
+    let (storage, _) = open(directory.path());
+    assert_eq!(storage.read().log.as_ref().unwrap().samples(), 2);
+    storage.append(&[at(6)], Timestamp(6));
+    assert_eq!(storage.read().log.as_ref().unwrap().samples(), 3);
+}
+
+#[test]
+fn many_series_come_back_from_a_log_with_what_was_late_and_what_a_checkpoint_knows() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { out_of_order_window: Duration::from_secs(300), ..config() };
+    let storage = Storage::open(directory.path(), config.clone()).unwrap().0;
+    let labels = |i: i64| series(&[("__name__", "m"), ("i", &i.to_string())]);
+    let all: Vec<Labels> = (0..2500).map(labels).collect();
+    for round in 0..80i64 {
+        let batch = all.iter().enumerate().filter(|(i, _)| (*i as i64 + round) % 7 != 0).map(|(i, labels)| {
+            let lag = if (i as i64 * 31 + round) % 97 == 0 { 45_000 } else { 0 };
+            sample(labels, round * 15_000 - lag - i as i64 % 3, (round * i as i64) as f64)
+        });
+        storage.append(&batch.collect::<Vec<_>>(), Timestamp(round * 15_000));
+        if round == 20 {
+            storage.checkpoint().unwrap().unwrap();
+        }
+    }
+    let (before, samples) = (everything(&storage), storage.stats().samples);
+    // What a checkpoint has and the log after it says again, as where appends go on while it is written.
+    let old = copy_directory(directory.path());
+    storage.checkpoint().unwrap().unwrap();
+    drop(storage);
+    for file in ["checkpoint-00000002"] {
+        fs::copy(directory.path().join(file), old.path().join("checkpoint-00000001")).unwrap();
+    }
+    for directory in [directory.path(), old.path()] {
+        let storage = Storage::open(directory, config.clone()).unwrap().0;
+        assert_eq!(storage.stats().samples, samples);
+        assert!(everything(&storage) == before);
+    }
+}
+
+#[test]
 fn a_directory_is_used_by_one_store_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let (storage, _) = open(directory.path());
