@@ -22,7 +22,7 @@ use crate::reconcile::JobMetrics;
 use crate::reload::Reloader;
 use crate::scrape::OwnTarget;
 use crate::state::StateError;
-use crate::write::Writer;
+use crate::write::{Watermark, Writer};
 use crate::{api, discovery, expected, notify, publish, remote_write, rules, scaling, scrape, state};
 
 /// Stages that have not ended by then are named and left.
@@ -67,7 +67,9 @@ impl App {
         })?;
         let leases = state::lease::spawn(&state, &metrics, &mut tasks, &shutdown);
         let storage = Arc::new(open_storage(&options.data, &settings.storage)?);
-        let (writer, write) = Writer::new(storage.clone(), clock, &metrics);
+        let (mut writer, write) = Writer::new(storage.clone(), clock, &metrics);
+        writer.watch_memory(Watermark::of_process(settings.storage.memory_limit));
+        writer.limit_pushed(config.clone());
         let remotes = remote_write::Inputs {
             configs: &settings.remote_write,
             external_labels: &settings.global.external_labels,
@@ -185,6 +187,7 @@ impl Options {
             ("config.file", self.config.display().to_string()),
             ("storage.tsdb.path", self.data.display().to_string()),
             ("storage.tsdb.retention.time", telemetry::duration::format(config.storage.retention)),
+            ("storage.tsdb.retention.size", format!("{}B", config.storage.retention_size)),
             ("query.timeout", telemetry::duration::format(config.query.timeout)),
             ("query.max-samples", config.query.samples_max.to_string()),
             ("web.listen-address", self.listen.to_string()),

@@ -85,7 +85,7 @@ pub struct Global {
     pub label_name_length_limit: u64,
     pub label_value_length_limit: u64,
     pub target_limit: u64,
-    /// Series of each job; not in Prometheus.
+    /// Series of each job, those that are pushed with its name included; not in Prometheus.
     pub series_limit: u64,
 }
 
@@ -118,6 +118,13 @@ impl Default for Global {
 pub struct StorageConfig {
     #[serde(with = "service::config::duration")]
     pub retention: Duration,
+    /// Bytes that the store's files may have together; beyond them the oldest samples go. 0 is no limit.
+    #[serde(with = "service::config::byte_size")]
+    pub retention_size: u64,
+    /// Resident memory over which new series are refused and counted; 0 is no mark, absent four fifths of the container's
+    /// memory.
+    #[serde(with = "optional_size", skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
     /// More series than this are refused and counted; absent, memory is the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub series_max: Option<usize>,
@@ -130,6 +137,8 @@ impl Default for StorageConfig {
         // Hours, not days: the samples live in memory, the disk only brings them back after a restart.
         StorageConfig {
             retention: Duration::from_secs(6 * 3600),
+            retention_size: 0,
+            memory_limit: None,
             series_max: None,
             exemplars_max: storage::Config::default().exemplars_max,
         }
@@ -140,6 +149,7 @@ impl StorageConfig {
     pub fn build(&self) -> storage::Config {
         storage::Config {
             retention: self.retention,
+            size_max: Some(self.retention_size).filter(|bytes| *bytes > 0),
             series_max: self.series_max,
             exemplars_max: self.exemplars_max,
             ..storage::Config::default()
@@ -147,7 +157,29 @@ impl StorageConfig {
     }
 }
 
+/// A size that may be absent.
+mod optional_size {
+    use serde::{Deserializer, Serializer};
+    use service::config::byte_size;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        byte_size::deserialize(deserializer).map(Some)
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        byte_size::serialize(&value.unwrap_or_default(), serializer)
+    }
+}
+
 impl Config {
+    /// What `series_limit` says of samples that are pushed: their label `job` is the job's name.
+    pub fn pushed_series_limits(&self) -> storage::JobLimits {
+        let limit = |limit: u64| (limit > 0).then(|| usize::try_from(limit).unwrap_or(usize::MAX));
+        let own = |job: &crate::scrape::Config| Some((job.job_name.clone(), limit(job.series_limit)?));
+        let by_job = self.scrape_configs.iter().filter_map(own).collect();
+        storage::JobLimits { by_job, others: limit(self.global.series_limit) }
+    }
+
     /// Reads and checks the file; relative paths in it become relative to its directory.
     ///
     /// # Errors

@@ -226,11 +226,11 @@ impl Inner {
         let stopping = |_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the collector is stopping");
         let mut stored = Stored::default();
         if !pushed.samples.is_empty() {
-            let report = self.write.write(pushed.samples, Origin::Outside).await.map_err(stopping)?;
+            let report = self.write.write(pushed.samples, Origin::Pushed).await.map_err(stopping)?;
             stored.samples = self.count(protocol, &report, "", &mut stored.refused);
         }
         if !pushed.histograms.is_empty() {
-            let report = self.write.write_histograms(pushed.histograms, Origin::Outside).await.map_err(stopping)?;
+            let report = self.write.write_histograms(pushed.histograms, Origin::Pushed).await.map_err(stopping)?;
             stored.histograms = self.count(protocol, &report, " histograms", &mut stored.refused);
         }
         if !pushed.metadata.is_empty() {

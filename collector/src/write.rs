@@ -5,6 +5,7 @@
 //!
 //! The queue is bounded and a writer that is behind makes its senders wait; nothing is dropped here.
 
+mod memory;
 mod upkeep;
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,12 +17,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Shutdown;
 use service::metrics::Metrics;
-use storage::{AppendReport, Exemplar, ExemplarRefusal, Group, Kept, Row, RowReport, Storage};
+use storage::{AppendReport, Exemplar, ExemplarRefusal, Group, JobLimits, Kept, Row, RowReport, Storage};
 use telemetry::{HistogramSample, Labels, Sample, stale_nan};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::config::{Config, ConfigWatch};
 use crate::remote_write::{FamilyMetadata, Taps};
+pub use memory::Watermark;
 use upkeep::Upkeep;
 
 /// Batches that may wait; a batch is one scrape or one rule group, so this is seconds of a large fleet.
@@ -32,10 +35,11 @@ const QUEUE_LEN_MAX: usize = 64;
 #[error("the writer has stopped")]
 pub struct WriteClosed;
 
-/// Where samples come from: what rules recorded is sent on by one replica alone.
+/// Where samples come from: what rules recorded is sent on by one replica alone, what is pushed is held to the limits of
+/// its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    Outside,
+    Pushed,
     Rules,
 }
 
@@ -189,6 +193,10 @@ struct WriteMetrics {
     series: Gauge,
     samples: Gauge,
     sample_bytes: Gauge,
+    disk_bytes: Gauge,
+    expired: Family<RefusedLabels, Counter>,
+    memory_limit: Gauge,
+    memory_short: Gauge,
     log_bytes: Gauge,
     log_failing: Gauge,
     segment_bytes: Gauge,
@@ -209,6 +217,14 @@ impl WriteMetrics {
                 "Memory of the samples; those on disk alone take none",
                 own.sample_bytes.clone(),
             );
+            let help = "Files of the store: logs, checkpoints, segments";
+            r.register("collector_storage_disk_bytes", help, own.disk_bytes.clone());
+            let help = "Samples that are not kept any more, by reason: `time` for storage.retention, `size` for storage.retention_size";
+            r.register("collector_storage_samples_expired", help, own.expired.clone());
+            let help = "Resident memory over which new series are refused (storage.memory_limit); 0 is no mark";
+            r.register("collector_storage_memory_limit_bytes", help, own.memory_limit.clone());
+            let help = "1 while memory is over the mark and new series are refused";
+            r.register("collector_storage_memory_short", help, own.memory_short.clone());
             r.register("collector_storage_log_bytes", "Length of the log on disk", own.log_bytes.clone());
             let help = "1 while samples cannot be written to disk and live in memory only";
             r.register("collector_storage_log_failing", help, own.log_failing.clone());
@@ -264,6 +280,30 @@ pub struct Writer {
     clock: Clock,
     metrics: WriteMetrics,
     taps: Arc<OnceLock<Taps>>,
+    memory: Option<Watermark>,
+    pushed: PushedLimits,
+}
+
+/// The limits of what is pushed, as the configuration has them now.
+#[derive(Default)]
+struct PushedLimits {
+    config: Option<ConfigWatch>,
+    /// Of which the limits are.
+    of: Option<Arc<Config>>,
+    limits: JobLimits,
+}
+
+impl PushedLimits {
+    fn now(&mut self) -> &JobLimits {
+        if let Some(watched) = &self.config {
+            let config = watched.borrow().clone();
+            if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &config)) {
+                self.limits = config.pushed_series_limits();
+                self.of = Some(config);
+            }
+        }
+        &self.limits
+    }
 }
 
 impl Writer {
@@ -273,7 +313,18 @@ impl Writer {
         let taps = Arc::new(OnceLock::new());
         let handle = WriteHandle { queue: sender, storage: storage.clone(), clock, exemplars, taps: taps.clone() };
         let metrics = WriteMetrics::register(metrics);
-        (Writer { queue, storage, clock, metrics, taps }, handle)
+        let (memory, pushed) = (None, PushedLimits::default());
+        (Writer { queue, storage, clock, metrics, taps, memory, pushed }, handle)
+    }
+
+    /// Takes no new series while memory is over the mark.
+    pub fn watch_memory(&mut self, mark: Option<Watermark>) {
+        self.memory = mark;
+    }
+
+    /// Holds what is pushed to the `series_limit` of its job.
+    pub fn limit_pushed(&mut self, config: ConfigWatch) {
+        self.pushed.config = Some(config);
     }
 
     /// Hands everything that is written from now on to these, too. Only the first call counts.
@@ -288,7 +339,7 @@ impl Writer {
     /// Never; refused samples are counted, a disk that refuses is reported.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let ended = Shutdown::new();
-        let upkeep = Upkeep::new(self.storage.clone(), self.clock, self.metrics.clone());
+        let upkeep = Upkeep::new(self.storage.clone(), self.clock, self.metrics.clone(), self.memory.take());
         let upkeep = service::task::spawn("storage-upkeep", upkeep.run(ended.clone()));
         while let Some(batch) = self.queue.recv().await {
             self.append(batch);
@@ -298,26 +349,32 @@ impl Writer {
     }
 
     /// The sender may have given up waiting; the samples are stored all the same.
-    fn append(&self, batch: Batch) {
+    fn append(&mut self, batch: Batch) {
         let now = self.clock.now();
         let none = Taps::default();
         let taps = self.taps.get().unwrap_or(&none);
         match batch {
             Batch::Samples { samples, origin, done } => {
-                let report = self.storage.append(&samples, now);
+                let report = match origin {
+                    Origin::Pushed => self.storage.append_pushed(&samples, now, self.pushed.now()),
+                    Origin::Rules => self.storage.append(&samples, now),
+                };
                 self.count(&report);
                 // With what was refused: nobody knows which those are, and the receiver refuses them, too.
                 match origin {
-                    Origin::Outside => taps.samples(samples),
+                    Origin::Pushed => taps.samples(samples),
                     Origin::Rules => taps.recorded(samples),
                 }
                 let _ = done.send(report);
             }
             Batch::Histograms { samples, origin, done } => {
-                let report = self.storage.append_histograms(&samples, now);
+                let report = match origin {
+                    Origin::Pushed => self.storage.append_pushed_histograms(&samples, now, self.pushed.now()),
+                    Origin::Rules => self.storage.append_histograms(&samples, now),
+                };
                 self.count(&report);
                 match origin {
-                    Origin::Outside => taps.histograms(samples),
+                    Origin::Pushed => taps.histograms(samples),
                     Origin::Rules => taps.recorded_histograms(samples),
                 }
                 let _ = done.send(report);

@@ -7,7 +7,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::clock::Clock;
-use crate::write::Writer;
+use crate::write::{Watermark, Writer};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -18,9 +18,14 @@ struct Stage {
 }
 
 fn stage(config: &Config) -> Stage {
+    stage_with(config, |_| {})
+}
+
+fn stage_with(config: &Config, prepare: impl FnOnce(&mut Writer)) -> Stage {
     let (metrics, storage) = (Metrics::new(), Arc::new(Storage::new(storage::Config::default())));
     let clock = Clock::starting_at(Timestamp(NOW));
-    let (writer, write) = Writer::new(storage.clone(), clock, &metrics);
+    let (mut writer, write) = Writer::new(storage.clone(), clock, &metrics);
+    prepare(&mut writer);
     service::task::spawn("write", writer.run());
     Stage { router: Ingest::new(config, &otlp::Config::default(), write, clock, &metrics).router(), storage, metrics }
 }
@@ -53,6 +58,52 @@ async fn post_to(
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
     (parts.status, parts.headers, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+/// With a series of each name, of job `a`.
+async fn push_names(stage: &Stage, names: &[&str], at: i64) -> (StatusCode, String) {
+    let pairs: Vec<[(&str, &str); 2]> = names.iter().map(|name| [("__name__", *name), ("job", "a")]).collect();
+    let samples: Vec<(&[(&str, &str)], i64)> = pairs.iter().map(|pairs| (pairs.as_slice(), at)).collect();
+    let (status, _, text) = post(stage, &[], body(Message::V1, &samples)).await;
+    (status, text)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_is_held_to_the_series_limit_of_its_job_by_new_series_alone() {
+    let config = |limit: u64| {
+        let yaml = format!("scrape_configs: [{{job_name: a, series_limit: {limit}}}]\nglobal: {{series_limit: 7}}\n");
+        Arc::new(service::config::parse_yaml(&yaml, std::path::Path::new("c.yml")).expect("a configuration"))
+    };
+    let (sender, watched) = tokio::sync::watch::channel(config(2));
+    let stage = stage_with(&Config::default(), |writer| writer.limit_pushed(watched));
+    assert_eq!(push_names(&stage, &["x", "y"], NOW).await.0, StatusCode::NO_CONTENT);
+    let refused = (StatusCode::BAD_REQUEST, "1 job_series_limit\n".to_owned());
+    assert_eq!(push_names(&stage, &["x", "z", "y"], NOW + 1).await, refused);
+    assert_eq!(stage.storage.stats().series, 2);
+    let shown = stage.metrics.expose();
+    assert!(shown.contains("collector_storage_samples_refused_total{reason=\"job_series_limit\"} 1"), "{shown}");
+    // A reload reaches it.
+    sender.send(config(3)).expect("the writer listens");
+    assert_eq!(push_names(&stage, &["x", "z", "y"], NOW + 2).await.0, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_new_series_are_taken_while_memory_is_over_the_mark() {
+    let used = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let reading = used.clone();
+    let read = move || Some(reading.load(std::sync::atomic::Ordering::Relaxed));
+    let stage = stage_with(&Config::default(), |writer| writer.watch_memory(Some(Watermark::new(100, read))));
+    assert_eq!(push_names(&stage, &["x"], NOW).await.0, StatusCode::NO_CONTENT);
+    let looked = || tokio::time::sleep(Duration::from_secs(3));
+    used.store(101, std::sync::atomic::Ordering::Relaxed);
+    looked().await;
+    let refused = (StatusCode::BAD_REQUEST, "1 memory_limit\n".to_owned());
+    assert_eq!(push_names(&stage, &["x", "y"], NOW + 1).await, refused);
+    assert!(stage.metrics.expose().contains("collector_storage_memory_short 1\n"));
+    used.store(90, std::sync::atomic::Ordering::Relaxed);
+    looked().await;
+    assert_eq!(push_names(&stage, &["x", "y"], NOW + 2).await.0, StatusCode::NO_CONTENT);
+    assert!(stage.metrics.expose().contains("collector_storage_memory_short 0\n"));
 }
 
 const UP: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];

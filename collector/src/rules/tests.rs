@@ -69,7 +69,7 @@ impl Stage {
     async fn failing(&self, value: f64) {
         let labels = Labels::from_pairs([("__name__", "failing"), ("service", "order")]);
         let sample = Sample { labels, timestamp: self.clock.now(), value };
-        self.write.write(vec![sample], Origin::Outside).await.expect("the writer runs");
+        self.write.write(vec![sample], Origin::Pushed).await.expect("the writer runs");
     }
 
     async fn seconds(&self, seconds: u64) {
@@ -179,7 +179,7 @@ async fn native_histograms_are_recorded_alerted_on_and_ended() {
     for (task, count) in [("a", 3.0), ("b", 4.0)] {
         let labels = Labels::from_pairs([("__name__", "seconds"), ("service", "order"), ("task", task)]);
         let sample = telemetry::HistogramSample { labels, timestamp: stage.clock.now(), histogram: histogram(count) };
-        stage.write.write_histograms(vec![sample], Origin::Outside).await.expect("the writer runs");
+        stage.write.write_histograms(vec![sample], Origin::Pushed).await.expect("the writer runs");
     }
     stage.seconds(15).await;
     let at = stage.clock.now();

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::Shutdown;
-use storage::Storage;
+use storage::{Expired, Stats, Storage};
 use tokio::time::MissedTickBehavior;
 
-use super::WriteMetrics;
+use super::memory::Watermark;
+use super::{RefusedLabels, WriteMetrics};
 use crate::clock::Clock;
 
 /// A loss of power costs this much.
@@ -23,11 +24,15 @@ pub(super) struct Upkeep {
     /// The last complaint; a disk that stays full is reported once.
     failure: Option<String>,
     checkpoint_failed: bool,
+    memory: Option<Watermark>,
+    /// What was counted so far.
+    expired: Expired,
 }
 
 impl Upkeep {
-    pub(super) fn new(storage: Arc<Storage>, clock: Clock, metrics: WriteMetrics) -> Self {
-        Upkeep { storage, clock, metrics, failure: None, checkpoint_failed: false }
+    pub(super) fn new(storage: Arc<Storage>, clock: Clock, metrics: WriteMetrics, memory: Option<Watermark>) -> Self {
+        let expired = Expired::default();
+        Upkeep { storage, clock, metrics, failure: None, checkpoint_failed: false, memory, expired }
     }
 
     /// Runs until the writer has ended, then syncs what it wrote last.
@@ -39,6 +44,7 @@ impl Upkeep {
             tokio::select! {
                 () = ended.requested() => {}
                 _ = ticks.tick() => {
+                    self.look_at_memory();
                     let cleans = tick.is_multiple_of(CLEAN_EVERY);
                     if cleans {
                         self.clean().await;
@@ -57,17 +63,41 @@ impl Upkeep {
         let (storage, now) = (self.storage.clone(), self.clock.now());
         let work = move || {
             storage.expire(now);
-            storage.stats()
+            (storage.fit(now), storage.stats())
         };
-        let stats = service::task::beside(work).await;
+        let (fitted, stats) = service::task::beside(work).await;
+        match fitted {
+            Ok(Some(storage::Fitted { oldest, dropped })) => {
+                let oldest = oldest.as_millis();
+                tracing::info!(oldest, dropped, "the oldest samples went for want of room (storage.retention_size)");
+            }
+            Ok(None) => {}
+            Err(error) => self.note(Some(format!("failed to write a checkpoint: {error}"))),
+        }
+        self.show(&stats);
+    }
+
+    fn look_at_memory(&mut self) {
+        if let Some(mark) = &mut self.memory {
+            self.storage.memory_is_short(mark.look(&self.metrics));
+        }
+    }
+
+    fn show(&mut self, stats: &Stats) {
+        let Expired { by_time, by_size } = stats.expired_total;
+        for (reason, count) in [("time", by_time - self.expired.by_time), ("size", by_size - self.expired.by_size)] {
+            self.metrics.expired.get_or_create(&RefusedLabels { reason }).inc_by(count);
+        }
+        self.expired = stats.expired_total;
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.series.set(gauge(stats.series as u64));
         self.metrics.samples.set(gauge(stats.samples as u64));
         self.metrics.sample_bytes.set(gauge(stats.sample_bytes as u64));
+        self.metrics.disk_bytes.set(gauge(stats.disk_bytes));
         self.metrics.segment_bytes.set(gauge(stats.segment_bytes));
         self.metrics.unreadable.set(gauge(stats.unreadable_total));
         self.metrics.lost.set(gauge(stats.lost_total));
-        if let Some(log) = stats.log {
+        if let Some(log) = &stats.log {
             self.metrics.log_bytes.set(gauge(log.len_bytes));
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use telemetry::{HistogramSample, Labels, Matcher, Sample, Timestamp};
 
+use crate::admission::Admission;
 use crate::block::{Block, TimeColumns};
 use crate::disk::checkpoint::Entry;
 use crate::disk::log::Log;
@@ -42,22 +43,22 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn append(&mut self, sample: &Sample, config: &Config, span: Span) -> Result<(), Refusal> {
+    pub(crate) fn append(&mut self, sample: &Sample, admission: Admission<'_>, span: Span) -> Result<(), Refusal> {
         let time = sample.timestamp.0;
         span.check(time)?;
-        let id = self.find_or_create(&sample.labels, config)?;
+        let id = self.find_or_create(&sample.labels, admission)?;
         self.insert(id, time, sample.value, span.lag_max)
     }
 
     pub(crate) fn append_histogram(
         &mut self,
         sample: &HistogramSample,
-        config: &Config,
+        admission: Admission<'_>,
         span: Span,
     ) -> Result<(), Refusal> {
         let time = sample.timestamp.0;
         span.check(time)?;
-        let id = self.find_or_create(&sample.labels, config)?;
+        let id = self.find_or_create(&sample.labels, admission)?;
         if self.histograms.insert(id, time, &sample.histogram, span.lag_max)? == Insert::Added
             && let Some(log) = &mut self.log
         {
@@ -66,11 +67,10 @@ impl Head {
         Ok(())
     }
 
-    fn find_or_create(&mut self, labels: &Labels, config: &Config) -> Result<u32, Refusal> {
+    fn find_or_create(&mut self, labels: &Labels, admission: Admission<'_>) -> Result<u32, Refusal> {
         match self.index.find(labels) {
             Some(id) => Ok(id),
-            None if config.series_max.is_some_and(|max| self.index.len() >= max) => Err(Refusal::SeriesLimit),
-            None => Ok(self.create(labels)),
+            None => admission.check(&self.index, labels).map(|()| self.create(labels)),
         }
     }
 
@@ -207,8 +207,9 @@ impl Head {
     }
 
     /// Drops what is older than `oldest`, as far as that frees memory, and the series that have nothing left. Those
-    /// that a group still writes to stay.
-    pub(crate) fn expire(&mut self, oldest: i64) {
+    /// that a group still writes to stay. Returns how many samples and histograms that were.
+    pub(crate) fn expire(&mut self, oldest: i64) -> u64 {
+        let before = self.samples + self.histograms.count;
         self.close_groups();
         self.expire_samples(oldest);
         let is_dead = |id: &u32| {
@@ -224,6 +225,7 @@ impl Head {
         }
         self.index.remove(&dead);
         self.columns.sweep();
+        (before - self.samples - self.histograms.count) as u64
     }
 
     pub(crate) fn expire_samples(&mut self, oldest: i64) {

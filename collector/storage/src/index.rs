@@ -79,6 +79,12 @@ impl Index {
         self.by_labels.len()
     }
 
+    /// Series with this pair; one without the label counts for none.
+    pub(crate) fn len_with(&self, name: &str, value: &str) -> usize {
+        let number = self.postings.get(name).and_then(|values| values.get(value));
+        number.map_or(0, |number| self.ids_in(*number).len())
+    }
+
     pub(crate) fn created_total(&self) -> u64 {
         self.created_total
     }

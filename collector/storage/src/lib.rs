@@ -20,6 +20,7 @@
 //! assert_eq!(series[0].samples, [(now, 1.0)]);
 //! ```
 
+mod admission;
 mod block;
 mod column;
 mod disk;
@@ -31,26 +32,30 @@ mod histograms;
 mod index;
 mod plain;
 mod report;
+mod retention;
 mod rows;
 mod scan;
 mod series;
 mod upkeep;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use telemetry::{Histogram, HistogramSample, Labels, Matcher, Sample, Timestamp};
 
+pub use admission::JobLimits;
 pub use disk::{Checkpoint, OpenError, Recovery};
 pub use exemplars::{Exemplar, ExemplarRefusal, Exemplars, Kept};
 pub use extent::Extent;
 pub use group::Group;
-pub use report::{AppendReport, LogStats, Refusal, RefusedCounts, Stats};
+pub use report::{AppendReport, Expired, LogStats, Refusal, RefusedCounts, Stats};
+pub use retention::Fitted;
 pub use rows::{NewSeries, Row, RowReport};
 pub use scan::{Columns, SeriesId};
 
+use admission::Admission;
 use block::DecodedTimes;
 use disk::segment::BlockReader;
 use disk::{Directory, Disk};
@@ -62,6 +67,8 @@ use series::SampleRange;
 pub struct Config {
     /// Samples older than this are refused, and dropped by [`Storage::expire`].
     pub retention: Duration,
+    /// Bytes that all files may have together; beyond them [`Storage::fit`] drops the oldest samples.
+    pub size_max: Option<u64>,
     /// How far behind its series' newest sample a sample may lie.
     pub out_of_order_window: Duration,
     /// How far ahead of `now` a sample may lie; a clock gone wrong must not block a series for years.
@@ -76,6 +83,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             retention: Duration::from_secs(6 * 3600),
+            size_max: None,
             out_of_order_window: Duration::ZERO,
             future_tolerance: Duration::from_secs(600),
             series_max: None,
@@ -102,6 +110,11 @@ pub struct Storage {
     /// None for a store in memory; the lock lets one checkpoint be written at a time.
     disk: Option<Mutex<Disk>>,
     checkpoint_len: AtomicU64,
+    /// Where the files are.
+    path: Option<PathBuf>,
+    memory_is_short: AtomicBool,
+    expired_by_time: AtomicU64,
+    expired_by_size: AtomicU64,
     exemplars: Exemplars,
     /// See [`Recovery::samples_lost`].
     lost: u64,
@@ -120,10 +133,14 @@ impl Storage {
     /// When another process uses the directory, when its files are of another version or damaged where they must not
     /// be, or when they cannot be read. A torn end of the log is no error: it is cut, and reported.
     pub fn open(directory: &Path, config: Config) -> Result<(Self, Recovery), OpenError> {
-        let (head, oldest, recovery, disk) = disk::recover(Directory::lock(directory)?)?;
+        let (head, oldest, recovery, mut disk) = disk::recover(Directory::lock(directory)?)?;
+        if let Some(size_max) = config.size_max {
+            disk.segments.fit_to(size_max);
+        }
+        let path = Some(directory.to_owned());
         let lost = recovery.samples_lost;
         let checkpoint_len = AtomicU64::new(disk.directory.checkpoint_len());
-        Ok((Storage { lost, checkpoint_len, ..Storage::over(head, oldest, Some(disk), config) }, recovery))
+        Ok((Storage { lost, checkpoint_len, path, ..Storage::over(head, oldest, Some(disk), config) }, recovery))
     }
 
     /// A store in memory with what a log's records say, up to the first that cannot be. For fuzzing: files are read
@@ -142,6 +159,10 @@ impl Storage {
             oldest: AtomicI64::new(oldest),
             disk: disk.map(Mutex::new),
             checkpoint_len: AtomicU64::new(0),
+            path: None,
+            memory_is_short: AtomicBool::new(false),
+            expired_by_time: AtomicU64::new(0),
+            expired_by_size: AtomicU64::new(0),
             lost: 0,
         }
     }
@@ -156,11 +177,20 @@ impl Storage {
     /// A full disk does not stop this: samples then live in memory only, [`Stats::log`] says so, and a later
     /// [`Storage::checkpoint`] that succeeds makes up for it.
     pub fn append(&self, samples: &[Sample], now: Timestamp) -> AppendReport {
+        self.append_samples(samples, now, self.admission())
+    }
+
+    /// The same for samples that are pushed: of jobs that have as many series as they may, no new ones are taken.
+    pub fn append_pushed(&self, samples: &[Sample], now: Timestamp, limits: &JobLimits) -> AppendReport {
+        self.append_samples(samples, now, Admission { by_job: Some(limits), ..self.admission() })
+    }
+
+    fn append_samples(&self, samples: &[Sample], now: Timestamp, admission: Admission<'_>) -> AppendReport {
         let span = Span::new(&self.config, self.oldest_at(now), now);
         let mut head = self.write();
         let mut report = AppendReport::default();
         for sample in samples {
-            report.count(head.append(sample, &self.config, span));
+            report.count(head.append(sample, admission, span));
         }
         head.appended(&report);
         report
@@ -168,11 +198,25 @@ impl Storage {
 
     /// Stores native histograms. They are in order among themselves; a series may have floats too, at other times.
     pub fn append_histograms(&self, samples: &[HistogramSample], now: Timestamp) -> AppendReport {
+        self.append_native(samples, now, self.admission())
+    }
+
+    /// The same for histograms that are pushed; see [`Storage::append_pushed`].
+    pub fn append_pushed_histograms(
+        &self,
+        samples: &[HistogramSample],
+        now: Timestamp,
+        limits: &JobLimits,
+    ) -> AppendReport {
+        self.append_native(samples, now, Admission { by_job: Some(limits), ..self.admission() })
+    }
+
+    fn append_native(&self, samples: &[HistogramSample], now: Timestamp, admission: Admission<'_>) -> AppendReport {
         let span = Span::new(&self.config, self.oldest_at(now), now);
         let mut head = self.write();
         let mut report = AppendReport::default();
         for sample in samples {
-            report.count(head.append_histogram(sample, &self.config, span));
+            report.count(head.append_histogram(sample, admission, span));
         }
         head.appended(&report);
         report
@@ -190,7 +234,7 @@ impl Storage {
     pub fn append_row(&self, group: &Group, row: &Row, now: Timestamp) -> RowReport {
         let span = Span::new(&self.config, self.oldest_at(now), now);
         let mut head = self.write();
-        let report = head.append_row(group.id, row, &self.config, span);
+        let report = head.append_row(group.id, row, self.admission(), span);
         head.appended(&report.append);
         report
     }
@@ -267,7 +311,18 @@ impl Storage {
         values.into_iter().collect()
     }
 
+    /// While it is, new series are refused; samples of those that are known are taken.
+    pub fn memory_is_short(&self, is_short: bool) {
+        self.memory_is_short.store(is_short, Ordering::Relaxed);
+    }
+
+    fn admission(&self) -> Admission<'static> {
+        let memory_is_short = self.memory_is_short.load(Ordering::Relaxed);
+        Admission { series_max: self.config.series_max, memory_is_short, by_job: None }
+    }
+
     pub fn stats(&self) -> Stats {
+        let disk_bytes = self.disk_bytes();
         let head = self.read();
         Stats {
             series: head.index.len(),
@@ -277,6 +332,11 @@ impl Storage {
             refused_total: head.refused_total,
             series_created_total: head.index.created_total(),
             sample_bytes: head.sample_bytes(),
+            disk_bytes,
+            expired_total: Expired {
+                by_time: self.expired_by_time.load(Ordering::Relaxed),
+                by_size: self.expired_by_size.load(Ordering::Relaxed),
+            },
             segments: head.segments.usage().0,
             segment_bytes: head.segments.usage().1,
             lost_total: self.lost,

@@ -13,6 +13,10 @@ pub enum Refusal {
     TooNew,
     /// The series is new and there are as many as are allowed.
     SeriesLimit,
+    /// The series is new and pushed, and its job has as many as are allowed; see [`crate::JobLimits`].
+    JobSeriesLimit,
+    /// The series is new and memory is short; see [`crate::Storage::memory_is_short`].
+    MemoryLimit,
     /// A row names a slot whose series is gone.
     UnknownSeries,
     /// A late sample, and the block that it belongs to cannot be read from disk.
@@ -20,12 +24,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 9] = [
         Refusal::OutOfOrder,
         Refusal::Duplicate,
         Refusal::TooOld,
         Refusal::TooNew,
         Refusal::SeriesLimit,
+        Refusal::JobSeriesLimit,
+        Refusal::MemoryLimit,
         Refusal::UnknownSeries,
         Refusal::Unreadable,
     ];
@@ -38,6 +44,8 @@ impl Refusal {
             Refusal::TooOld => "too_old",
             Refusal::TooNew => "too_new",
             Refusal::SeriesLimit => "series_limit",
+            Refusal::JobSeriesLimit => "job_series_limit",
+            Refusal::MemoryLimit => "memory_limit",
             Refusal::UnknownSeries => "unknown_series",
             Refusal::Unreadable => "unreadable",
         }
@@ -101,6 +109,10 @@ pub struct Stats {
     pub sample_bytes: usize,
     /// None for a store in memory.
     pub log: Option<LogStats>,
+    /// Of all files in the directory: logs, checkpoints, segments.
+    pub disk_bytes: u64,
+    /// Samples that were dropped since the start.
+    pub expired_total: Expired,
     /// Files of sealed blocks, and their bytes.
     pub segments: usize,
     pub segment_bytes: u64,
@@ -108,6 +120,13 @@ pub struct Stats {
     pub unreadable_total: u64,
     /// Samples that the start missed in segments.
     pub lost_total: u64,
+}
+
+/// Samples and histograms that are not kept any more, by what they had to go for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub by_time: u64,
+    pub by_size: u64,
 }
 
 /// How the log on disk is doing.

@@ -103,6 +103,52 @@ fn label_names_and_values_are_those_of_series_alive_in_the_range() {
 }
 
 #[test]
+fn new_series_alone_are_refused_while_memory_is_short() {
+    let storage = Storage::new(Config::default());
+    let known = series(&[("__name__", "up"), ("job", "a")]);
+    let new = series(&[("__name__", "up"), ("job", "b")]);
+    let batch = |time: i64| [sample(&known, time, 1.0), sample(&new, time, 1.0)];
+    assert_eq!(storage.append(&batch(1)[..1], Timestamp(1)).appended, 1);
+    storage.memory_is_short(true);
+    let report = storage.append(&batch(2), Timestamp(2));
+    assert_eq!((report.appended, report.refused.get(Refusal::MemoryLimit)), (1, 1));
+    let row = Row {
+        time: Timestamp(2),
+        new: vec![NewSeries { labels: new.clone(), time: None, value: 1.0 }],
+        ..Row::default()
+    };
+    let report = storage.append_row(&storage.group(0), &row, Timestamp(2));
+    assert_eq!((report.slots, report.append.refused.get(Refusal::MemoryLimit)), (vec![None], 1));
+    storage.memory_is_short(false);
+    assert_eq!(storage.append(&batch(3), Timestamp(3)).appended, 2);
+}
+
+#[test]
+fn a_job_with_as_many_series_as_it_may_have_gets_no_new_ones_by_a_push() {
+    let storage = Storage::new(Config::default());
+    let limits = JobLimits { by_job: [("a".to_owned(), 2)].into(), others: Some(1) };
+    let at = |name: &str, job: &str, time: i64| sample(&series(&[("__name__", name), ("job", job)]), time, 1.0);
+    let push = |samples: &[Sample], now: i64| {
+        let report = storage.append_pushed(samples, Timestamp(now), &limits);
+        (report.appended, report.refused.get(Refusal::JobSeriesLimit))
+    };
+    assert_eq!(push(&[at("x", "a", 1), at("y", "a", 1), at("z", "a", 1), at("x", "b", 1), at("y", "b", 1)], 1), (3, 2));
+    // Those that are known go on, also where the limit is lower than what there is.
+    assert_eq!(storage.append(&[at("z", "a", 2)], Timestamp(2)).appended, 1);
+    assert_eq!(push(&[at("x", "a", 3), at("y", "a", 3), at("z", "a", 3), at("w", "a", 3)], 3), (3, 1));
+    let histogram = |name: &str| HistogramSample {
+        labels: series(&[("__name__", name), ("job", "c")]),
+        timestamp: Timestamp(4),
+        histogram: Histogram::default(),
+    };
+    let report = storage.append_pushed_histograms(&[histogram("h"), histogram("i")], Timestamp(4), &limits);
+    assert_eq!((report.appended, report.refused.get(Refusal::JobSeriesLimit)), (1, 1));
+    // What is gone makes room.
+    storage.expire(Timestamp(5) + Config::default().retention);
+    assert_eq!(push(&[at("w", "a", 30_000_000)], 30_000_000), (1, 0));
+}
+
+#[test]
 fn a_full_store_refuses_new_series_and_keeps_taking_samples_of_known_ones() {
     let storage = Storage::new(Config { series_max: Some(1), ..Config::default() });
     let (known, unknown) = (series(&[("a", "1")]), series(&[("a", "2")]));

@@ -30,10 +30,14 @@ const CHECKPOINT_PART: u32 = 2048;
 impl Storage {
     /// Drops samples older than the retention and series that have none left. To be called every minute or so.
     pub fn expire(&self, now: Timestamp) {
-        let oldest = self.oldest_at(now);
+        let dropped = self.drop_before(self.oldest_at(now));
+        self.expired_by_time.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    pub(crate) fn drop_before(&self, oldest: i64) -> u64 {
         let mut head = self.write();
         self.oldest.store(oldest, Ordering::Relaxed);
-        head.expire(oldest);
+        head.expire(oldest)
     }
 
     /// Makes everything appended so far outlast a loss of power. To be called every second or so, from a thread that

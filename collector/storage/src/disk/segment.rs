@@ -31,6 +31,10 @@ const CHECKSUM_LEN: usize = 4;
 const CHUNK_LEN: usize = 16 << 10;
 /// Chunks that a reader keeps: a series' blocks of some hours lie in so many places.
 const CHUNKS_MAX: usize = 16;
+/// Where the store has a limit, segments are no longer than this part of it, for they go as a whole …
+const SEGMENT_SHARE: u64 = 16;
+/// … and no shorter than this.
+const SEGMENT_LEN_MIN: u64 = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 /// Blocks collected before they are written.
 const BUFFER_LEN: usize = 256 << 10;
 
@@ -209,7 +213,6 @@ fn checksum(times: &TimeColumn, values: &[u8]) -> u32 {
 }
 
 /// Appends blocks to the newest segment; starts others as they fill up.
-#[derive(Default)]
 pub(crate) struct SegmentWriter {
     /// The segments, those being written included.
     segments: Segments,
@@ -217,6 +220,19 @@ pub(crate) struct SegmentWriter {
     /// Written since the last [`SegmentWriter::sync`]: slot, path, and the length before.
     touched: Vec<(u16, PathBuf, u64)>,
     next_number: u64,
+    len_max: u32,
+}
+
+impl Default for SegmentWriter {
+    fn default() -> Self {
+        SegmentWriter {
+            segments: Segments::default(),
+            open: None,
+            touched: Vec::new(),
+            next_number: 0,
+            len_max: SEGMENT_LEN_MAX,
+        }
+    }
 }
 
 struct Open {
@@ -233,10 +249,18 @@ impl SegmentWriter {
         SegmentWriter { next_number, ..SegmentWriter::default() }
     }
 
+    /// All files together are to have no more bytes than these.
+    pub(crate) fn fit_to(&mut self, size_max: u64) {
+        let len_max = (size_max / SEGMENT_SHARE).clamp(SEGMENT_LEN_MIN, u64::from(SEGMENT_LEN_MAX));
+        self.len_max = len_max as u32;
+    }
+
     /// Begins a checkpoint.
     pub(crate) fn begin(&mut self, segments: &Segments) {
         self.segments = segments.clone();
         self.touched.clear();
+        // It went with the last of its blocks.
+        self.open = self.open.take().filter(|open| segments.get(open.slot).is_some());
         if let Some(open) = &self.open {
             self.touched.push((open.slot, open.path.clone(), u64::from(open.len)));
         }
@@ -255,7 +279,7 @@ impl SegmentWriter {
         values: &[u8],
     ) -> io::Result<Option<Place>> {
         let Ok(len) = u16::try_from(values.len()) else { return Ok(None) };
-        if self.open.as_ref().is_some_and(|open| open.len >= SEGMENT_LEN_MAX) {
+        if self.open.as_ref().is_some_and(|open| open.len >= self.len_max) {
             self.flush()?;
             self.open = None;
         }

@@ -4,11 +4,12 @@ use std::sync::Weak;
 
 use telemetry::stale_nan;
 
+use crate::Refusal;
+use crate::admission::Admission;
 use crate::block::Block;
 use crate::group::{Pushed, Rows};
 use crate::rows::{NewSeries, Row, RowReport};
 use crate::series::{HOT_LEN_KEPT, Hot};
-use crate::{Config, Refusal};
 
 use super::{Head, Span};
 
@@ -25,7 +26,7 @@ impl Head {
     }
 
     /// Stores a row. The caller holds the group, so it is there.
-    pub(crate) fn append_row(&mut self, group: u32, row: &Row, config: &Config, span: Span) -> RowReport {
+    pub(crate) fn append_row(&mut self, group: u32, row: &Row, admission: Admission<'_>, span: Span) -> RowReport {
         let mut report = RowReport::default();
         let time = row.time.0;
         let line = self.open_row(group, time, span);
@@ -47,7 +48,8 @@ impl Head {
         report.slots.reserve(row.new.len());
         for NewSeries { labels, time: own_time, value } in &row.new {
             let at = own_time.map_or(time, |time| time.0);
-            let slot = span.check(at).and_then(|()| self.find_or_create(labels, config)).map(|id| self.slot(group, id));
+            let slot =
+                span.check(at).and_then(|()| self.find_or_create(labels, admission)).map(|id| self.slot(group, id));
             let result = slot.and_then(|slot| match line.filter(|_| own_time.is_none()) {
                 Some(line) => self.push(group, slot, line, time, *value, span),
                 None => self.insert_slot(group, slot, at, *value, span),

@@ -51,7 +51,11 @@ impl Model {
     }
 
     fn expire(&mut self, now: Timestamp) {
-        self.oldest = self.oldest.max((now - self.config.retention).0);
+        self.drop_before((now - self.config.retention).0);
+    }
+
+    fn drop_before(&mut self, oldest: i64) {
+        self.oldest = self.oldest.max(oldest);
         for samples in self.series.values_mut() {
             *samples = samples.split_off(&self.oldest);
         }
@@ -73,6 +77,7 @@ enum Step {
     Append(Vec<(usize, i64, f64)>),
     Row(RowStep),
     Expire,
+    Fit,
     Checkpoint,
     Reopen,
 }
@@ -166,6 +171,7 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
         20 => append,
         60 => row,
         2 => Just(Step::Expire),
+        1 => Just(Step::Fit),
         1 => Just(Step::Checkpoint),
         1 => Just(Step::Reopen),
     ];
@@ -177,9 +183,11 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
 }
 
 fn configs() -> impl Strategy<Value = Config> {
-    (prop_oneof![Just(0u64), Just(5_000)], prop_oneof![Just(None), Just(Some(4usize))]).prop_map(
-        |(window, series_max)| Config {
+    let size = prop_oneof![2 => Just(None), 1 => (500..3_000u64).prop_map(Some)];
+    (prop_oneof![Just(0u64), Just(5_000)], prop_oneof![Just(None), Just(Some(4usize))], size).prop_map(
+        |(window, series_max, size_max)| Config {
             retention: Duration::from_secs(60),
+            size_max,
             out_of_order_window: Duration::from_millis(window),
             future_tolerance: Duration::from_millis(500),
             series_max,
@@ -267,6 +275,21 @@ proptest! {
                     for writer in &mut writers {
                         writer.slots.retain(|series, _| model.series.contains_key(&all[*series]));
                     }
+                }
+                Step::Fit => {
+                    let fitted = storage.fit(now).unwrap();
+                    let is_over = on_disk && config.size_max.is_some_and(|max| storage.disk_bytes() > max);
+                    if let Some(Fitted { oldest, .. }) = fitted {
+                        prop_assert!(on_disk && oldest <= now - retention::KEPT_MIN);
+                        model.drop_before(oldest.0);
+                        for writer in &mut writers {
+                            writer.slots.retain(|series, _| model.series.contains_key(&all[*series]));
+                        }
+                    }
+                    // Only what is too young to go may be too much.
+                    let floor = (now - retention::KEPT_MIN).0;
+                    let begins = storage.extent().map_or(i64::MAX, |extent| extent.oldest.0.max(model.oldest));
+                    prop_assert!(!is_over || begins >= floor, "{} bytes", storage.disk_bytes());
                 }
                 Step::Checkpoint => drop(storage.checkpoint().unwrap()),
                 Step::Reopen if on_disk => {

@@ -386,3 +386,51 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_oldest_segments_go_when_the_files_are_too_large() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { size_max: Some(24 << 10), ..config() };
+    let storage = Storage::open(directory.path(), config.clone()).unwrap().0;
+    let memory = Storage::new(config.clone());
+    let mut dropped = 0;
+    for round in (0..3400).step_by(200) {
+        append(&storage, 5, round..round + 200);
+        append(&memory, 5, round..round + 200);
+        let now = Timestamp((round + 199) * STEP_MS);
+        dropped += storage.fit(now).unwrap().map_or(0, |fitted| fitted.dropped);
+        assert!(storage.disk_bytes() <= 24 << 10, "{} bytes after {round} rounds", storage.disk_bytes());
+    }
+    let stats = storage.stats();
+    assert!(stats.segments > 3 && stats.disk_bytes == storage.disk_bytes(), "{stats:?}");
+    assert_eq!(stats.expired_total, Expired { by_time: 0, by_size: dropped });
+    assert_eq!(storage.fit(Timestamp(3399 * STEP_MS)).unwrap(), None);
+    // All series were cut at one time, and nothing else is missing; after a start too.
+    let oldest = everything(&storage).iter().map(|(_, samples)| samples[0].0).max().unwrap();
+    assert!(oldest > 1_000 * STEP_MS, "{oldest}");
+    let mut left = everything(&memory);
+    left.iter_mut().for_each(|(_, samples)| samples.retain(|(time, _)| *time >= oldest));
+    assert!(everything(&storage) == left);
+    drop(storage);
+    let storage = Storage::open(directory.path(), config).unwrap().0;
+    assert!(everything(&storage) == left);
+    assert_eq!(storage.append(&[sample(&labels(0), oldest - 1, 1.0)], Timestamp(3400 * STEP_MS)).appended, 0);
+}
+
+#[test]
+fn a_segment_that_went_while_it_was_being_written_is_not_written_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    append(&storage, 2, 0..1000);
+    assert!(storage.checkpoint().unwrap().unwrap().blocks_moved > 0);
+    // An hour without samples: all there was has expired, and the segment with it.
+    storage.expire(Timestamp(1000 * STEP_MS) + config().retention);
+    storage.checkpoint().unwrap().unwrap();
+    assert_eq!(segment_paths(directory.path()).len(), 0);
+    append(&storage, 2, 5000..6000);
+    assert!(storage.checkpoint().unwrap().unwrap().blocks_moved > 0);
+    let memory = Storage::new(config());
+    append(&memory, 2, 5000..6000);
+    assert!(everything(&storage) == everything(&memory));
+    assert_eq!(storage.stats().unreadable_total, 0);
+}
