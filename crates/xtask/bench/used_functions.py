@@ -26,11 +26,34 @@ def sizes(binary):
 
 
 def called(directory):
+    """The symbols in what callgrind has written, which is removed."""
     symbols = set()
     for path in glob.glob(f"{directory}/calls.*"):
         with open(path) as f:
             symbols |= {re.sub(r"'\d+$", "", line.split("=", 1)[1].strip()) for line in f if line.startswith(("fn=", "cfn="))}
+        os.remove(path)
     return symbols
+
+
+def order(size, by_life):
+    """Names, those that every life of the sidecar calls before those that only a later one does, and the fully used first."""
+    instances, ordered, used = defaultdict(list), [], set()
+    for symbol in size:
+        instances[key(symbol)].append(symbol)
+    everything = set().union(*by_life)
+    for life in by_life:
+        share = {}
+        for name in {key(symbol) for symbol in life - used}.difference(ordered):
+            of_name = instances[name]
+            runs = [symbol for symbol in of_name if symbol in everything]
+            unused = sum(size[symbol] for symbol in of_name) - sum(size[symbol] for symbol in runs)
+            if unused <= MAPPED * len(runs):
+                share[name] = sum(size[symbol] for symbol in of_name if symbol in life) / max(1, sum(size[symbol] for symbol in of_name))
+        ordered += sorted(share, key=lambda name: (-round(share[name], 1), name))
+        used |= life
+    together = sum(size[symbol] for name in ordered for symbol in instances[name])
+    print(f"{len(everything)} functions run, {sum(size[s] for s in everything) / 1024:.0f} KiB; {len(ordered)} names hold {together / 1024:.0f} of {sum(size.values()) / 1024:.0f} KiB")
+    return ordered
 
 
 def main():
@@ -48,26 +71,15 @@ def main():
             f.write(WRAPPER.format(dir=directory, binary=os.path.abspath(args.binary)))
         os.chmod(wrapper, 0o755)
         common = ["--bin-dir", directory, "--rounds", "1"]
-        footprint = [sys.executable, f"{HERE}/footprint.py", "idle", "metrics", "logs", *common, "--seconds", "12", "--load-seconds", "4"]
+        footprint = [sys.executable, f"{HERE}/footprint.py", *common, "--seconds", "12", "--load-seconds", "4"]
         firelens = [sys.executable, f"{HERE}/logs.py", "firelens", *common, "--cloud-dir", args.cloud_dir, "--seconds", "6", "--rate", "200"]
-        for command in (footprint, firelens):
+        by_life = []
+        for command in ([*footprint, "idle"], [*footprint, "metrics"], firelens, [*footprint, "logs"]):
             subprocess.run(command, check=True)
-        subprocess.run([wrapper, "healthcheck"], stderr=subprocess.DEVNULL)
-        used = called(directory) & size.keys()
-    instances = defaultdict(list)
-    for symbol in size:
-        instances[key(symbol)].append(symbol)
-    names = []
-    for name in sorted({key(symbol) for symbol in used}):
-        of_name = instances[name]
-        unused = sum(size[symbol] for symbol in of_name if symbol not in used)
-        if unused <= MAPPED * sum(symbol in used for symbol in of_name):
-            names.append(name)
+            by_life.append(called(directory) & size.keys())
     with open(args.out, "w") as f:
         f.write("# Functions that run in a task: cargo xtask lean --record\n")
-        f.writelines(f"{name}\n" for name in names)
-    exact, together = sum(size[s] for s in used), sum(size[s] for name in names for s in instances[name])
-    print(f"{len(used)} functions run, {exact / 1024:.0f} KiB; {len(names)} names hold {together / 1024:.0f} of {sum(size.values()) / 1024:.0f} KiB")
+        f.writelines(f"{name}\n" for name in order(size, by_life))
 
 
 if __name__ == "__main__":

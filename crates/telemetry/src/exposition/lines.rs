@@ -350,7 +350,7 @@ fn plain_value(bytes: &[u8]) -> Option<(f64, usize)> {
         whole = whole * 10 + u64::from(digit);
         length += 1;
     }
-    if bytes[length] == b'\n' && (1..=15).contains(&length) {
+    if bytes.get(length) == Some(&b'\n') && (1..=15).contains(&length) {
         return Some((whole as f64, length));
     }
     let length = bytes.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\n'))?;

@@ -189,3 +189,16 @@ fn a_value_without_a_blank_before_it_does_not_make_longer_names_known() {
         assert_eq!(against_last, heard.samples, "{longer}");
     }
 }
+
+#[test]
+fn a_body_may_end_within_a_known_line_s_value() {
+    for digits in 1..20 {
+        let value = "1".repeat(digits);
+        let (mut lines, mut heard) = (Lines::default(), Heard::default());
+        read(&mut lines, &mut heard, "a 1\n").expect("a body");
+        let body = format!("a {value}");
+        let against_last = read(&mut lines, &mut heard, &body).map(|_| std::mem::take(&mut heard.samples));
+        let plain = plainly(&mut heard, body.as_bytes(), Format::Prometheus).map(|()| heard.samples);
+        assert_eq!(against_last, plain, "{digits} digits");
+    }
+}
