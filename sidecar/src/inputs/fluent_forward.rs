@@ -19,12 +19,13 @@ use anyhow::Context;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use service::metrics::Metrics;
+use telemetry::Timestamp;
 use telemetry::names::{sidecar as names, without_total};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::decode::{Event, LogFields, decode};
+use self::decode::{Driven, Event, LogFields, decode};
 use self::msgpack::Scanner;
 use self::socket::{Socket, Source};
 use super::Stop;
@@ -243,7 +244,13 @@ impl Connection {
             }
             filled += came;
             let (mut taken, mut messages, mut acks) = (0, 0, Vec::new());
-            while let Some(end) = scanner.end(&buffer[taken..filled])? {
+            loop {
+                while let Some(message) = Driven::read(&buffer[taken..filled]).filter(|m| m.fields.log.is_some()) {
+                    lines.add_fields(&self.intake, message.tag, message.time, message.fields);
+                    (taken, messages) = (taken + message.length, messages + 1);
+                    scanner = Scanner::new();
+                }
+                let Some(end) = scanner.end(&buffer[taken..filled])? else { break };
                 acks.extend(self.take(&buffer[taken..taken + end], lines));
                 (taken, messages) = (taken + end, messages + 1);
                 scanner = Scanner::new();
@@ -286,19 +293,23 @@ impl Connection {
 
 impl Lines {
     fn add(&mut self, intake: &Intake, tag: &[u8], event: &Event<'_>) {
-        let time = event.time.unwrap_or_else(super::now);
+        let fields = event.log_fields();
+        if fields.log.is_some() {
+            return self.add_fields(intake, tag, event.time, fields);
+        }
+        // No log driver's: the record is the line.
+        let Some(json) = event.to_json() else { return };
+        let fields = LogFields { log: Some(json.as_bytes()), partial: None, ..fields };
+        self.add_fields(intake, tag, event.time, fields);
+    }
+
+    fn add_fields(&mut self, intake: &Intake, tag: &[u8], time: Option<Timestamp>, fields: LogFields<'_>) {
+        let time = time.unwrap_or_else(super::now);
         if self.tag != tag {
             self.tag = tag.to_vec();
         }
-        let LogFields { log, source, container_name, partial } = event.log_fields();
-        let source = source.unwrap_or_default();
-        let Some(text) = log else {
-            if let Some(json) = event.to_json() {
-                let stream = self.stream(intake, source, container_name);
-                intake.accept(&stream, json.as_bytes(), time, None);
-            }
-            return;
-        };
+        let LogFields { log, source, container_name, partial } = fields;
+        let (source, text) = (source.unwrap_or_default(), log.unwrap_or_default());
         if let Some((id, last)) = partial {
             let whole = self.partials.add(Piece { id, source, last, text, time });
             return self.hand_on(intake, whole);

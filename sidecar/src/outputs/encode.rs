@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use serde_json::Value;
 
 pub use self::otlp::Resource;
-use super::gzip::Gzip;
+use super::gzip::{Gzip, Scratch};
 use super::spool::FrameHead;
 use crate::pipeline::batch::{Batch, Limits};
 use crate::pipeline::parse::write::{escaped_text, quoted};
@@ -54,9 +54,9 @@ impl Codec {
         matches!(self, Codec::Lines)
     }
 
-    pub fn encode(&self, batch: &mut Batch) -> Vec<u8> {
+    pub fn encode(&self, batch: &mut Batch, scratch: &mut Scratch) -> Vec<u8> {
         match self {
-            Codec::CloudWatch { head } => cloudwatch(head, batch),
+            Codec::CloudWatch { head } => cloudwatch(head, batch, scratch),
             Codec::Otlp { resource } => Gzip::whole(&otlp::request(resource, batch)),
             Codec::Forward { tag } => forward(tag, batch),
             Codec::Lines => {
@@ -95,8 +95,8 @@ impl Codec {
 }
 
 /// Messages are escaped straight into what the compressor reads.
-fn cloudwatch(head: &[u8], batch: &mut Batch) -> Vec<u8> {
-    let mut gzip = Gzip::new(batch.bytes());
+fn cloudwatch(head: &[u8], batch: &mut Batch, scratch: &mut Scratch) -> Vec<u8> {
+    let mut gzip = Gzip::new(batch.bytes(), scratch);
     gzip.text().extend_from_slice(head);
     for (index, (event, text)) in batch.events().enumerate() {
         let out = gzip.text();
@@ -109,7 +109,7 @@ fn cloudwatch(head: &[u8], batch: &mut Batch) -> Vec<u8> {
         gzip.advance();
     }
     gzip.text().extend_from_slice(b"]}");
-    let mut body = gzip.finish();
+    let mut body = gzip.finish(scratch);
     body.shrink_to_fit();
     body
 }
@@ -190,7 +190,7 @@ mod tests {
     fn events_stand_in_order_of_time_and_can_be_halved() {
         let codec =
             Codec::cloudwatch("/app/\"x\"", "s", Some(&serde_json::json!({"keyAttributes": {"Type": "Service"}})));
-        let body = codec.encode(&mut batch(&[("b\"\n", 2), ("a", 1), ("c", 3)]));
+        let body = codec.encode(&mut batch(&[("b\"\n", 2), ("a", 1), ("c", 3)]), &mut Scratch::default());
         let event = |at: i64, message: &str| serde_json::json!({"timestamp": at, "message": message});
         let whole = unpacked(&body);
         assert_eq!(whole["logGroupName"], "/app/\"x\"");
@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_forward_message_ends_with_the_id_it_wants_back() {
-        let body = Codec::Forward { tag: "app".into() }.encode(&mut batch(&[("x", 1_705_314_600_250)]));
+        let body = Codec::Forward { tag: "app".into() }
+            .encode(&mut batch(&[("x", 1_705_314_600_250)]), &mut Scratch::default());
         assert!(body.starts_with(b"\x93\xd9\x03app\xc4"), "{body:02x?}");
         assert_eq!(forward_chunk(&body).len(), 16);
         assert!(forward_chunk(&body).iter().all(u8::is_ascii_hexdigit));

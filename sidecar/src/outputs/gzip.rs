@@ -16,11 +16,20 @@ const WINDOW_BYTES: usize = 32 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// So much text has its codes from the sample at its beginning.
 const TABLE_BYTES: usize = 4 * CHUNK_BYTES;
+/// Of a line that begins in one chunk and ends behind it.
+const SLACK_BYTES: usize = 8 * 1024;
 const SAMPLE_BYTES: usize = 16 * 1024;
 /// Shorter repetitions are not looked for: what they save is not worth their time.
 const REPEAT_MIN: usize = 8;
 const REPEAT_MAX: usize = 258;
 const PLACES_BITS: u32 = 13;
+
+/// Buffers that are used again for the next text.
+#[derive(Default)]
+pub struct Scratch {
+    text: Vec<u8>,
+    places: Vec<u16>,
+}
 
 /// Compresses what is appended to [`Gzip::text`], a chunk at a time.
 pub struct Gzip {
@@ -41,13 +50,20 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
 impl Gzip {
     /// `expected`: how many bytes will be appended, about.
-    pub fn new(expected: usize) -> Gzip {
+    pub fn new(expected: usize, scratch: &mut Scratch) -> Gzip {
+        let Scratch { mut text, mut places } = std::mem::take(scratch);
+        text.clear();
+        places.clear();
+        places.resize(1 << PLACES_BITS, 0);
+        if expected > CHUNK_BYTES {
+            text.reserve_exact(WINDOW_BYTES + 2 * CHUNK_BYTES + SLACK_BYTES);
+        }
         let mut out = Vec::with_capacity(expected / 3 + 512);
         out.extend_from_slice(&HEADER);
         Gzip {
-            text: Vec::with_capacity(expected.min(WINDOW_BYTES + CHUNK_BYTES) + 4096),
+            text,
             at: 0,
-            places: Places { last: vec![0; 1 << PLACES_BITS] },
+            places: Places { last: places },
             table: None,
             table_left: 0,
             bits: Bits::new(out),
@@ -58,12 +74,13 @@ impl Gzip {
 
     /// The whole of a text.
     pub fn whole(bytes: &[u8]) -> Vec<u8> {
-        let mut gzip = Gzip::new(bytes.len());
+        let mut scratch = Scratch::default();
+        let mut gzip = Gzip::new(bytes.len(), &mut scratch);
         for chunk in bytes.chunks(CHUNK_BYTES) {
             gzip.text().extend_from_slice(chunk);
             gzip.advance();
         }
-        gzip.finish()
+        gzip.finish(&mut scratch)
     }
 
     /// Where text is appended; what stands there stays as it is.
@@ -102,13 +119,17 @@ impl Gzip {
         self.at = self.text.len();
     }
 
-    pub fn finish(mut self) -> Vec<u8> {
+    /// Gives the buffers back to who lent them; one that a huge line made grow is not worth keeping.
+    pub fn finish(mut self, scratch: &mut Scratch) -> Vec<u8> {
         if self.at < self.text.len() {
             self.compress();
         }
         if let Some(table) = &self.table {
             table.end(&mut self.bits);
         }
+        self.text.clear();
+        self.text.shrink_to(WINDOW_BYTES + 2 * CHUNK_BYTES + SLACK_BYTES);
+        *scratch = Scratch { text: self.text, places: self.places.last };
         let mut out = self.bits.finish();
         out.extend_from_slice(&self.checksum.finalize().to_le_bytes());
         out.extend_from_slice(&self.length.to_le_bytes());

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::encode::Codec;
+use super::gzip::Scratch;
 use super::retry::{Attempt, Retry};
 use super::spool::{FrameAt, FrameHead, Left, LeftFrame, Spool};
 use crate::memory::Ceiling;
@@ -104,6 +105,7 @@ struct Shared {
 
 struct State {
     open: Batch,
+    scratch: Scratch,
     sealed: VecDeque<Sealed>,
     /// Of sealed batches, waiting or being sent.
     held: usize,
@@ -140,7 +142,16 @@ impl Sink {
         if let Some(count) = Some(sealed.len()).filter(|n| *n > 0) {
             tracing::info!(output = options.name, batches = count, "sending what an earlier run left on disk");
         }
-        let state = State { open, sealed, held: 0, spool, noted: false, complained: false, closed: false };
+        let state = State {
+            open,
+            scratch: Scratch::default(),
+            sealed,
+            held: 0,
+            spool,
+            noted: false,
+            complained: false,
+            closed: false,
+        };
         Sink(Arc::new(Shared {
             options,
             limits,
@@ -202,7 +213,7 @@ impl Sink {
         let events = state.open.len() as u32;
         let joined = state.open.events().any(|(event, _)| event.units != 1);
         let units = if joined { state.open.events().map(|(event, _)| event.units).collect() } else { Vec::new() };
-        let body = Bytes::from(self.0.options.codec.encode(&mut state.open));
+        let body = Bytes::from(self.0.options.codec.encode(&mut state.open, &mut state.scratch));
         let (ticket, mut marks) = state.open.reset();
         let head = FrameHead { events, units };
         let frame = state.spool.as_mut().and_then(|spool| {

@@ -90,13 +90,13 @@ pub fn parse(
             }
             None => map(&fields, &roles, author, now, out),
         };
-        if text.contains('\n') {
+        if memchr::memchr(b'\n', line).is_some() {
             // Between members only: in a string it would be escaped.
             out.iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
         }
         return Some(finish(parsed, additions, out));
     }
-    if text.as_bytes().contains(&b'=') {
+    if memchr::memchr(b'=', line).is_some() {
         scratch.json.clear();
         if logfmt::to_json(text, &mut scratch.json) {
             let json = std::str::from_utf8(&scratch.json).expect("made of a string and ASCII");

@@ -15,14 +15,15 @@ pub const REDACTED: &str = "[redacted]";
 
 /// A key is secret when, without `-` and `_` and in lower case, it ends with one of these:
 /// `access_token`, `Set-Cookie`, `X-Api-Key` are, `token_count` is not.
-fn secret_endings(last_letter: u8) -> &'static [&'static [u8]] {
-    // By their last letter: most keys are none by that already.
-    match last_letter.to_ascii_lowercase() {
-        b'n' => &[b"authorization", b"token"],
-        b'd' => &[b"password", b"passwd"],
-        b'e' => &[b"passphrase", b"cookie"],
-        b't' => &[b"secret"],
-        b'y' => &[b"apikey", b"privatekey", b"accesskey"],
+fn secret_endings(key: &[u8]) -> &'static [&'static [u8]] {
+    // By their last two letters: most keys are none by those already.
+    let [.., before, last] = key else { return &[] };
+    match (before.to_ascii_lowercase(), last.to_ascii_lowercase()) {
+        (b'o' | b'e' | b'-' | b'_', b'n') => &[b"authorization", b"token"],
+        (b'r' | b'w' | b'-' | b'_', b'd') => &[b"password", b"passwd"],
+        (b's' | b'i' | b'-' | b'_', b'e') => &[b"passphrase", b"cookie"],
+        (b'e' | b'-' | b'_', b't') => &[b"secret"],
+        (b'e' | b'-' | b'_', b'y') => &[b"apikey", b"privatekey", b"accesskey"],
         _ => &[],
     }
 }
@@ -102,7 +103,7 @@ fn secret_key_before(bytes: &[u8], end: usize) -> Option<bool> {
         [inner @ .., b'"'] => (inner, true),
         text => (text, false),
     };
-    secret_endings(*before.last()?).iter().any(|ending| ends_with(before, ending)).then_some(quoted)
+    secret_endings(before).iter().any(|ending| ends_with(before, ending)).then_some(quoted)
 }
 
 /// Compares from the end, `-` and `_` left out, in lower case.

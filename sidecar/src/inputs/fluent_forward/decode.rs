@@ -222,27 +222,93 @@ impl<'a> Event<'a> {
     /// The texts under the keys that a log driver writes, in one walk over the record; of two of a name the first
     /// counts, and other kinds of values do not.
     pub fn log_fields(&self) -> LogFields<'a> {
-        let (mut fields, mut partial) = (LogFields::default(), [None; 3]);
+        let mut fields = Fields::default();
         let mut reader = self.record;
-        let Some(Token::Map(pairs)) = reader.next() else { return fields };
+        let Some(Token::Map(pairs)) = reader.next() else { return fields.done() };
         for _ in 0..pairs {
             let Some(key) = reader.key() else { break };
-            let place = match key {
-                b"log" => &mut fields.log,
-                b"source" => &mut fields.source,
-                b"container_name" => &mut fields.container_name,
-                b"partial_message" => &mut partial[0],
-                b"partial_id" => &mut partial[1],
-                b"partial_last" => &mut partial[2],
-                _ => &mut None,
-            };
             let Some(value) = reader.text_or_skip() else { break };
-            *place = place.or(value);
+            fields.take(key, value);
         }
-        if partial[0] == Some(b"true") {
-            fields.partial = Some((partial[1].unwrap_or_default(), partial[2] == Some(b"true")));
+        fields.done()
+    }
+}
+
+/// The fields of a record, as they come.
+#[derive(Default)]
+struct Fields<'a> {
+    found: LogFields<'a>,
+    partial: [Option<&'a [u8]>; 3],
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, key: &[u8], value: Option<&'a [u8]>) {
+        let place = match key {
+            b"log" => &mut self.found.log,
+            b"source" => &mut self.found.source,
+            b"container_name" => &mut self.found.container_name,
+            b"partial_message" => &mut self.partial[0],
+            b"partial_id" => &mut self.partial[1],
+            b"partial_last" => &mut self.partial[2],
+            _ => return,
+        };
+        *place = place.or(value);
+    }
+
+    fn done(mut self) -> LogFields<'a> {
+        let [message, id, last] = self.partial;
+        if message == Some(b"true") {
+            self.found.partial = Some((id.unwrap_or_default(), last == Some(b"true")));
         }
-        fields
+        self.found
+    }
+}
+
+/// A message as a container's log driver writes it, all of which is there: `[tag, EventTime, {text: text}, {}]`. In one
+/// walk over its bytes, for nearly all messages are of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Driven<'a> {
+    pub tag: &'a [u8],
+    pub time: Option<Timestamp>,
+    pub fields: LogFields<'a>,
+    /// What the message takes of the bytes.
+    pub length: usize,
+}
+
+impl<'a> Driven<'a> {
+    /// None for any other message, and where the end is not there yet.
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(b"\x94")?;
+        let (tag, rest) = short_text(rest)?;
+        let rest = rest.strip_prefix(b"\xd7\x00")?;
+        let (seconds, rest) = rest.split_first_chunk()?;
+        let (nanos, rest) = rest.split_first_chunk()?;
+        let millis = i64::from(u32::from_be_bytes(*seconds)) * 1000 + i64::from(u32::from_be_bytes(*nanos)) / 1_000_000;
+        let (head @ 0x80..=0x8f, mut rest) = rest.split_first().map(|(head, rest)| (*head, rest))? else { return None };
+        let mut fields = Fields::default();
+        for _ in 0..head & 0x0f {
+            let (key, behind) = short_text(rest)?;
+            let (value, behind) = short_text(behind)?;
+            fields.take(key, Some(value));
+            rest = behind;
+        }
+        let rest = rest.strip_prefix(b"\x80")?;
+        let time = (millis != 0).then_some(Timestamp::from_millis(millis));
+        Some(Driven { tag, time, fields: fields.done(), length: bytes.len() - rest.len() })
+    }
+}
+
+/// A text of less than 64 KiB, and what stands behind it.
+fn short_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    match first {
+        0xa0..=0xbf => rest.split_at_checked(usize::from(first & 0x1f)),
+        0xd9 => rest.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length))),
+        0xda => {
+            let (length, rest) = rest.split_first_chunk()?;
+            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+        }
+        _ => None,
     }
 }
 

@@ -176,3 +176,62 @@ proptest! {
         drop(decoded(&message));
     }
 }
+
+/// What the driver's own way makes of a message, and what the general one does.
+fn both_ways(message: &[u8]) -> Option<()> {
+    let driven = Driven::read(message)?;
+    let whole = &message[..driven.length];
+    assert_eq!(Reader(message).skip(), Some(whole));
+    let mut events = 0;
+    let wants = decode(whole, |tag, event| {
+        events += 1;
+        assert_eq!((tag, event.time, event.log_fields()), (driven.tag, driven.time, driven.fields));
+    });
+    assert_eq!((events, wants), (1, Ok(Wants::default())));
+    Some(())
+}
+
+/// As a log driver writes it; a line of 300 bytes needs two bytes for its length.
+fn driven() -> Vec<u8> {
+    let long = [&[0xda, 1, 44], &[b'x'; 300][..]].concat();
+    let record = map(&[
+        ("partial_message", s(b"true")),
+        ("source", s(b"stdout")),
+        ("log", long),
+        ("partial_id", s(&[b'7'; 64])),
+        ("source", s(b"twice")),
+        ("partial_last", s(b"false")),
+    ]);
+    array(&[s(b"app"), event_time(), record, vec![0x80]])
+}
+
+#[test]
+fn a_driver_s_message_is_read_in_one_walk_and_nothing_else_is() {
+    let message = driven();
+    let fields = Driven::read(&message).expect("a driver's").fields;
+    assert_eq!((fields.source, fields.partial), (Some(&b"stdout"[..]), Some((&[b'7'; 64][..], false))));
+    both_ways(&[&message[..], &message].concat()).expect("another behind it does not matter");
+    for length in 0..message.len() {
+        assert_eq!(Driven::read(&message[..length]), None, "{length} bytes");
+    }
+    for other in [
+        array(&[s(b"app"), event_time(), log("x")]),
+        array(&[s(b"app"), event_time(), log("x"), map(&[("chunk", s(b"id"))])]),
+        array(&[s(b"app"), event_time(), map(&[("log", vec![7])]), vec![0x80]]),
+        array(&[s(b"app"), bin(&log("x")), vec![0x80]]),
+    ] {
+        assert_eq!(Driven::read(&other), None);
+    }
+}
+
+proptest! {
+    #[test]
+    fn both_ways_agree_on_whatever_comes(changes in prop::collection::vec((0usize..460, any::<u8>()), 0..4)) {
+        let mut message = driven();
+        for (at, byte) in changes {
+            let at = at % message.len();
+            message[at] = byte;
+        }
+        both_ways(&message);
+    }
+}

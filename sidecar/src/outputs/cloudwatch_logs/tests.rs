@@ -22,6 +22,7 @@ use telemetry::log_record::Level;
 use super::*;
 use crate::memory::Ceiling;
 use crate::outputs::encode::Codec;
+use crate::outputs::gzip::Scratch;
 use crate::outputs::retry::Retry;
 use crate::outputs::sink::{Options, Sink};
 use crate::pipeline::account::{Account, Balance, DropReason};
@@ -299,7 +300,7 @@ async fn what_an_earlier_run_had_on_its_way_is_looked_for_before_it_is_sent() {
     let mut batch = crate::pipeline::batch::Batch::new(&account);
     let limits = crate::pipeline::batch::Limits::CLOUDWATCH;
     batch.add(&limits, b"a", Timestamp(1), Level::Info, 1);
-    let body = Codec::cloudwatch("/app/order", "order/t1", None).encode(&mut batch);
+    let body = Codec::cloudwatch("/app/order", "order/t1", None).encode(&mut batch, &mut Scratch::default());
     output.doubt(&body);
     assert_eq!(output.attempt(&body.into()).await, Attempt::Done(Answer::Stored));
     assert_eq!(cloud.lock().expect("not poisoned").puts, 0);

@@ -14,14 +14,19 @@ fn unpacked(packed: &[u8]) -> Vec<u8> {
 
 /// Appended in pieces of these sizes, over and over.
 fn in_pieces(text: &[u8], sizes: &[usize]) -> Vec<u8> {
-    let (mut gzip, mut rest, mut sizes) = (Gzip::new(text.len()), text, sizes.iter().cycle());
+    // Buffers that another text was in.
+    let mut scratch = Scratch::default();
+    let mut gzip = Gzip::new(0, &mut scratch);
+    gzip.text().extend_from_slice(&text[..text.len().min(70_000)]);
+    gzip.finish(&mut scratch);
+    let (mut gzip, mut rest, mut sizes) = (Gzip::new(text.len(), &mut scratch), text, sizes.iter().cycle());
     while !rest.is_empty() {
         let (piece, behind) = rest.split_at(rest.len().min(*sizes.next().expect("cycles")));
         gzip.text().extend_from_slice(piece);
         gzip.advance();
         rest = behind;
     }
-    gzip.finish()
+    gzip.finish(&mut scratch)
 }
 
 /// A line as the sidecar's are.

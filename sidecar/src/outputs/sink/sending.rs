@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Answer, Sealed, Send, Sink, State};
+use crate::outputs::gzip::Scratch;
 use crate::outputs::spool::FrameHead;
 use crate::pipeline::account::{DropReason, Ticket};
 
@@ -51,12 +52,19 @@ impl Sink {
                 None => tokio::select! {
                     () = arrived => {}
                     () = tokio::time::sleep(RELEASE_AFTER) => {
-                        self.lock().open.release();
+                        self.release();
                         arrived_or_closed(&self.0.arrived).await;
                     }
                 },
             }
         }
+    }
+
+    /// Gives back what is kept for the next batch: nothing has come for a while.
+    fn release(&self) {
+        let mut state = self.lock();
+        state.open.release();
+        state.scratch = Scratch::default();
     }
 
     fn fetch(&self, state: &State, sealed: &Sealed) -> Option<Vec<u8>> {

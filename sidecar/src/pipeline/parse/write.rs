@@ -83,9 +83,9 @@ pub fn escaped_text(text: &[u8], out: &mut Vec<u8>) {
 
 /// Appends the first `length` bytes of a block.
 fn escape_block(block: &[u8; BLOCK], length: usize, mut special: u64, out: &mut Vec<u8>) {
-    // A byte becomes six at most; and copies of sixteen at once reach beyond what is wanted.
+    // A byte becomes two, but for what is rare; and copies of sixteen at once reach beyond what is wanted.
     const RUN: usize = 16;
-    let (mut from, mut to) = ([0; BLOCK + RUN], [0; 6 * BLOCK + RUN]);
+    let (mut from, mut to) = ([0; BLOCK + RUN], [0; 2 * BLOCK + RUN]);
     from[..BLOCK].copy_from_slice(block);
     let (mut at, mut filled) = (0, 0);
     loop {
@@ -99,25 +99,35 @@ fn escape_block(block: &[u8; BLOCK], length: usize, mut special: u64, out: &mut 
         if end == length {
             return out.extend_from_slice(&to[..filled]);
         }
-        let (escape, escape_length) = escape_of(from[end]);
-        to[filled..filled + 6].copy_from_slice(&escape);
-        filled += escape_length;
+        match short_escape(from[end]) {
+            Some(letter) => {
+                to[filled..filled + 2].copy_from_slice(&[b'\\', letter]);
+                filled += 2;
+            }
+            None => {
+                out.extend_from_slice(&to[..filled]);
+                out.extend_from_slice(&long_escape(from[end]));
+                filled = 0;
+            }
+        }
         special &= special - 1;
         at = end + 1;
     }
 }
 
-fn escape_of(byte: u8) -> ([u8; 6], usize) {
+fn short_escape(byte: u8) -> Option<u8> {
     match byte {
-        b'"' | b'\\' => ([b'\\', byte, 0, 0, 0, 0], 2),
-        b'\n' => (*b"\\n\0\0\0\0", 2),
-        b'\r' => (*b"\\r\0\0\0\0", 2),
-        b'\t' => (*b"\\t\0\0\0\0", 2),
-        other => {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            ([b'\\', b'u', b'0', b'0', HEX[usize::from(other >> 4)], HEX[usize::from(other & 15)]], 6)
-        }
+        b'"' | b'\\' => Some(byte),
+        b'\n' => Some(b'n'),
+        b'\r' => Some(b'r'),
+        b'\t' => Some(b't'),
+        _ => None,
     }
+}
+
+fn long_escape(byte: u8) -> [u8; 6] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    [b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]
 }
 
 /// Appends `bytes` as a JSON string, quotes included.
