@@ -109,9 +109,7 @@ fn cloudwatch(head: &[u8], batch: &mut Batch, scratch: &mut Scratch) -> Vec<u8> 
         gzip.advance();
     }
     gzip.text().extend_from_slice(b"]}");
-    let mut body = gzip.finish(scratch);
-    body.shrink_to_fit();
-    body
+    gzip.finish(scratch)
 }
 
 /// `[tag, bin, {"size": n, "compressed": "gzip", "chunk": id}]`; each entry `[EventTime, {"log": line}]`.

@@ -15,7 +15,7 @@ const WINDOW_BYTES: usize = 32 * 1024;
 /// text before it goes.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// So much text has its codes from the sample at its beginning.
-const TABLE_BYTES: usize = 4 * CHUNK_BYTES;
+const TABLE_BYTES: usize = 8 * CHUNK_BYTES;
 /// Of a line that begins in one chunk and ends behind it.
 const SLACK_BYTES: usize = 8 * 1024;
 const SAMPLE_BYTES: usize = 16 * 1024;
@@ -29,6 +29,8 @@ const PLACES_BITS: u32 = 13;
 pub struct Scratch {
     text: Vec<u8>,
     places: Vec<u16>,
+    /// So much came of the last text; the next is probably like it.
+    packed: usize,
 }
 
 /// Compresses what is appended to [`Gzip::text`], a chunk at a time.
@@ -51,14 +53,14 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 impl Gzip {
     /// `expected`: how many bytes will be appended, about.
     pub fn new(expected: usize, scratch: &mut Scratch) -> Gzip {
-        let Scratch { mut text, mut places } = std::mem::take(scratch);
+        let Scratch { mut text, mut places, packed } = std::mem::take(scratch);
         text.clear();
         places.clear();
         places.resize(1 << PLACES_BITS, 0);
         if expected > CHUNK_BYTES {
             text.reserve_exact(WINDOW_BYTES + 2 * CHUNK_BYTES + SLACK_BYTES);
         }
-        let mut out = Vec::with_capacity(expected / 3 + 512);
+        let mut out = Vec::with_capacity((packed + packed / 16).clamp(expected / 8, expected / 2) + 512);
         out.extend_from_slice(&HEADER);
         Gzip {
             text,
@@ -127,12 +129,16 @@ impl Gzip {
         if let Some(table) = &self.table {
             table.end(&mut self.bits);
         }
-        self.text.clear();
-        self.text.shrink_to(WINDOW_BYTES + 2 * CHUNK_BYTES + SLACK_BYTES);
-        *scratch = Scratch { text: self.text, places: self.places.last };
         let mut out = self.bits.finish();
         out.extend_from_slice(&self.checksum.finalize().to_le_bytes());
         out.extend_from_slice(&self.length.to_le_bytes());
+        self.text.clear();
+        self.text.shrink_to(WINDOW_BYTES + 2 * CHUNK_BYTES + SLACK_BYTES);
+        *scratch = Scratch { text: self.text, places: self.places.last, packed: out.len() };
+        // Asking for other memory every time costs more than a little that is not used.
+        if out.capacity() > out.len() + out.len() / 8 {
+            out.shrink_to_fit();
+        }
         out
     }
 }

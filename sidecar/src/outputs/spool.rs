@@ -1,7 +1,9 @@
 //! Batches on disk: what waits for a destination and does not fit the memory, and what a restart must not lose.
 //!
 //! One directory per destination. Sealed batches lie in numbered segments of frames, each with its length and CRC-32; a
-//! frame that is delivered is noted in a file beside its segment, and a segment without undelivered frames is removed.
+//! frame that is delivered is noted in a file beside its segment, and a segment without undelivered frames is removed, or
+//! written over from its beginning where it is the last: a file that comes and goes with every batch costs the kernel more
+//! than what is written to it.
 //! The batch that is still open has a journal, so that a killed process loses what it had not read, not what it had
 //! collected. Nothing is synced to the medium: a page that was written survives the process, and a Fargate task's disk
 //! does not survive the machine.
@@ -83,8 +85,21 @@ struct Segment {
     number: u64,
     file: File,
     bytes: u64,
+    /// Of the file: more than that where it is written over.
+    extent: u64,
     undelivered: u32,
     delivered: Option<File>,
+}
+
+impl Segment {
+    /// Nothing in it is read again: a frame of no length stands at its beginning, until the next one is written there.
+    fn begin_again(&mut self, directory: &Path) -> io::Result<()> {
+        self.file.write_all_at(&[0; FRAME_HEAD], 0)?;
+        if self.delivered.take().is_some() {
+            std::fs::remove_file(delivered_path(directory, self.number))?;
+        }
+        Ok(())
+    }
 }
 
 impl Spool {
@@ -109,7 +124,14 @@ impl Spool {
                 continue;
             }
             share.add(bytes);
-            segments.push_back(Segment { number, file, bytes, undelivered: frames.len() as u32, delivered: None });
+            segments.push_back(Segment {
+                number,
+                file,
+                bytes,
+                extent: bytes,
+                undelivered: frames.len() as u32,
+                delivered: None,
+            });
             left.frames.extend(frames.into_iter().map(|(at, _, head)| {
                 let in_doubt = in_doubt.contains(&(at.segment, at.offset));
                 LeftFrame { at, head, in_doubt }
@@ -181,18 +203,20 @@ impl Spool {
         frame[..4].copy_from_slice(&length.to_le_bytes());
         frame[4..8].copy_from_slice(&hasher.finalize().to_le_bytes());
         let at = FrameAt { segment: segment.number, offset: segment.bytes, length };
-        let written = segment
-            .file
-            .write_all_at(&frame, at.offset)
+        let end = at.offset + FRAME_HEAD as u64 + u64::from(length);
+        // Behind it may lie what was there before.
+        let behind = if end < segment.extent { segment.file.write_all_at(&[0; FRAME_HEAD], end) } else { Ok(()) };
+        let written = behind
+            .and_then(|()| segment.file.write_all_at(&frame, at.offset))
             .and_then(|()| segment.file.write_all_at(body, at.offset + frame.len() as u64));
         if let Err(error) = written {
             // Half a frame: the next one goes to a new segment.
             self.writable = false;
             return Err(error);
         }
-        let bytes = u64::from(length) + FRAME_HEAD as u64;
-        (segment.bytes, segment.undelivered) = (segment.bytes + bytes, segment.undelivered + 1);
-        self.share.add(bytes);
+        self.share.add(end - segment.bytes);
+        (segment.bytes, segment.undelivered) = (end, segment.undelivered + 1);
+        segment.extent = segment.extent.max(end + FRAME_HEAD as u64);
         Ok(at)
     }
 
@@ -200,7 +224,7 @@ impl Spool {
         let number = self.segments.back().map_or(0, |s| s.number).max(self.sequence) + 1;
         let path = segment_path(&self.directory, number);
         let file = OpenOptions::new().create(true).read(true).write(true).truncate(true).open(path)?;
-        self.segments.push_back(Segment { number, file, bytes: 0, undelivered: 0, delivered: None });
+        self.segments.push_back(Segment { number, file, bytes: 0, extent: 0, undelivered: 0, delivered: None });
         self.writable = true;
         Ok(())
     }
@@ -234,6 +258,10 @@ impl Spool {
         let segment = &mut self.segments[index];
         segment.undelivered = segment.undelivered.saturating_sub(1);
         if segment.undelivered == 0 {
+            if last && self.writable && segment.begin_again(&self.directory).is_ok() {
+                self.share.give_back(std::mem::take(&mut segment.bytes));
+                return;
+            }
             if last {
                 self.writable = false;
             }
@@ -273,7 +301,7 @@ impl Spool {
 
     /// Nothing is left: a directory that nobody needs any more goes.
     pub fn close(self) {
-        if self.segments.is_empty() && self.journal.is_empty() {
+        if self.segments.iter().all(|segment| segment.undelivered == 0) && self.journal.is_empty() {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }

@@ -57,7 +57,8 @@ pub(super) fn delivered_offsets(directory: &Path, number: u64) -> HashSet<u64> {
 
 pub(super) type Frames = Vec<(FrameAt, u64, FrameHead)>;
 
-/// The frames up to the first that is not whole, and how long they are together.
+/// The frames up to the first that is not whole, and how long they are together. A segment that is written over ends with
+/// a frame of no length.
 pub(super) fn read_frames(file: &File, number: u64) -> io::Result<(Frames, u64)> {
     let (mut frames, mut offset) = (Vec::new(), 0);
     while let Some(((sequence, head), body)) = read_frame(file, offset)? {
@@ -65,7 +66,9 @@ pub(super) fn read_frames(file: &File, number: u64) -> io::Result<(Frames, u64)>
         frames.push((FrameAt { segment: number, offset, length }, sequence, head));
         offset += u64::from(length) + FRAME_HEAD as u64;
     }
-    if offset < file.metadata()?.len() {
+    let mut next = [0u8; FRAME_HEAD];
+    let ends = read_whole(file, &mut next, offset)? && next == [0; FRAME_HEAD];
+    if !ends && offset < file.metadata()?.len() {
         tracing::warn!(segment = number, "the end of a segment on disk is damaged, as after a kill; it is left out");
     }
     Ok((frames, offset))

@@ -47,7 +47,11 @@ fn a_segment_goes_with_its_last_frame_and_the_share_is_given_back() {
     let places: Vec<FrameAt> = (0..3).map(|n| spool.append(&head(n), &[0; 100]).expect("written")).collect();
     assert_eq!(spool.share().used(), 3 * 124);
     places.iter().for_each(|at| spool.done(*at));
-    assert_eq!((spool.share().used(), numbers(directory.path()).expect("readable").len()), (0, 0));
+    assert_eq!(spool.share().used(), 0);
+    let one = numbers(directory.path()).expect("readable");
+    assert_eq!(one.len(), 1, "the last one is written over");
+    let file = File::open(segment_path(directory.path(), one[0])).expect("is there");
+    assert!(read_frames(&file, one[0]).expect("readable").0.is_empty(), "and has nothing in it");
     spool.append(&head(9), b"after").expect("written");
     assert!(spool.remove_oldest().is_some());
     assert_eq!(spool.share().used(), 0);
@@ -128,4 +132,36 @@ fn only_what_was_on_its_way_is_in_doubt_after_a_kill() {
     spool.done(left.frames[0].at);
     drop(spool);
     assert_eq!(doubts(&open(directory.path()).1), [(3, true), (4, false)]);
+}
+
+#[test]
+fn a_segment_that_is_written_over_has_what_is_new_and_nothing_that_was() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (mut spool, _) = open(directory.path());
+    // Three frames of one length, all delivered, two of them noted in a file of their own on the way.
+    let places: Vec<FrameAt> = (1..4).map(|n| spool.append(&head(n), b"before").expect("written")).collect();
+    places.iter().for_each(|at| spool.done(*at));
+    assert!(!delivered_path(directory.path(), places[0].segment).exists());
+    let fresh = spool.append(&head(7), b"fresh!").expect("written");
+    assert_eq!(fresh, places[0], "in the same place");
+    drop(spool);
+    let (mut spool, left) = open(directory.path());
+    assert_eq!(bodies(&spool, &left), [(7, b"fresh!".to_vec())]);
+    spool.done(fresh);
+    spool.close();
+    assert!(!directory.path().exists());
+}
+
+#[test]
+fn a_kill_with_nothing_to_deliver_leaves_nothing_to_read() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (mut spool, _) = open(directory.path());
+    let at = spool.append(&head(1), b"sent").expect("written");
+    spool.done(at);
+    drop(spool);
+    let (spool, left) = open(directory.path());
+    assert_eq!(
+        (left, spool.share().used(), numbers(directory.path()).expect("readable").len()),
+        (Left::default(), 0, 0)
+    );
 }
