@@ -124,7 +124,10 @@ impl Storage {
 
     /// Removes the segments of which neither the checkpoint nor a series has a block any more.
     fn remove_segments(&self, directory: &Directory, mut used: HashSet<u16>) -> io::Result<()> {
-        for from in (0..self.read().series.len()).step_by(CHECKPOINT_PART as usize) {
+        // Not within the loop's head: the lock would be held through all of it, and taking it again while an append waits
+        // would never end.
+        let len = self.read().series.len();
+        for from in (0..len).step_by(CHECKPOINT_PART as usize) {
             let head = self.read();
             let blocks = head.series.iter().skip(from).take(CHECKPOINT_PART as usize).flat_map(Series::blocks);
             used.extend(blocks.filter_map(Block::slot));

@@ -259,6 +259,41 @@ fn a_checkpoint_falls_due_by_samples_however_short_they_are() {
 }
 
 #[test]
+fn appends_go_on_beside_checkpoints_and_none_waits_for_the_other_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Arc::new(open(directory.path()).0);
+    let labels = |i: i64| series(&[("__name__", "m"), ("i", &i.to_string())]);
+    let all: Vec<Labels> = (0..3000).map(labels).collect();
+    let (done, ended) = std::sync::mpsc::channel();
+    let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for series in [all[..1500].to_vec(), all[1500..].to_vec()] {
+        let (storage, is_over, done) = (storage.clone(), is_over.clone(), done.clone());
+        std::thread::spawn(move || {
+            for time in 0.. {
+                let batch: Vec<_> = series.iter().take(50).map(|labels| sample(labels, time, 1.0)).collect();
+                storage.append(&batch, Timestamp(time));
+                if time == 0 {
+                    let batch: Vec<_> = series.iter().map(|labels| sample(labels, 1, 1.0)).collect();
+                    storage.append(&batch, Timestamp(1));
+                }
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            done.send(()).unwrap();
+        });
+    }
+    std::thread::spawn(move || {
+        (0..60).for_each(|_| drop(storage.checkpoint().unwrap()));
+        is_over.store(true, Ordering::Relaxed);
+        done.send(()).unwrap();
+    });
+    for _ in 0..3 {
+        assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(()), "somebody waits for ever");
+    }
+}
+
+#[test]
 fn many_series_come_back_from_a_log_with_what_was_late_and_what_a_checkpoint_knows() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config { out_of_order_window: Duration::from_secs(300), ..config() };
