@@ -1,10 +1,12 @@
 //! Log lines and what carries them.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
 use sidecar::inputs::firelens::FireLens;
-use sidecar::inputs::fluent_forward::decode::decode;
+use sidecar::inputs::fluent_forward::decode::{Driven, decode};
+use sidecar::outputs::gzip as encoder;
 use sidecar::pipeline::parse::{Additions, Author, Scratch, parse};
 use sidecar::pipeline::partials::{Partials, Piece};
 use sidecar::pipeline::redact::{Patterns, redact};
@@ -17,6 +19,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "logs_forward", run: forward, seeds: FORWARD },
     Target { name: "logs_partials", run: partials, seeds: PARTIALS },
     Target { name: "logs_line", run: line, seeds: LINES },
+    Target { name: "logs_gzip", run: gzip, seeds: TEXTS },
     Target { name: "logs_firelens", run: firelens, seeds: FIRELENS },
 ];
 
@@ -33,9 +36,20 @@ const LINES: &[&[u8]] = &[
     br#"time="2024-01-15T10:30:00Z" level=warning msg="a \"b\"" n=3"#,
     b"2024-01-15 10:30:00,123 ERROR password=x 4111 1111 1111 1111",
 ];
+const TEXTS: &[&[u8]] = &[
+    b"\x7f\x03{\"level\":\"info\",\"message\":\"order 1 accepted\"}{\"level\":\"info\",\"message\":\"order 2 accepted\"}",
+    b"\x01\xffxxxxxxxxxxxxxxxx yyyyyyyyyyyyyyyy xxxxxxxxxxxxxxxx",
+];
 const FIRELENS: &[&[u8]] = &[include_bytes!("../../../sidecar/tests/testdata/firelens/fluent-bit.conf")];
 
 fn forward(data: &[u8]) {
+    // What is read in one walk is what the general way makes of it.
+    if let Some(Driven { tag, time, fields, length }) = Driven::read(data) {
+        let wants = decode(&data[..length], |of, event| {
+            assert_eq!((of, event.time, event.log_fields()), (tag, time, fields));
+        });
+        assert!(wants.is_ok_and(|wants| wants.ack.is_none()));
+    }
     let _ = decode(data, |_, event| drop(event.to_json()));
 }
 
@@ -67,6 +81,23 @@ fn line(data: &[u8]) {
             assert!(json.get("_aws").is_some() || serde_json::from_value::<LogRecord>(json).is_ok(), "{text}");
         }
     }
+}
+
+/// Whatever is compressed is what others unpack: the text after two bytes, over and over, in pieces; so much of it that the
+/// window moves on.
+fn gzip(data: &[u8]) {
+    let Some(([piece, times], text)) = data.split_first_chunk::<2>() else { return };
+    let text = text.repeat(1 + usize::from(*times));
+    let text = &text[..text.len().min(300_000)];
+    let mut scratch = encoder::Scratch::default();
+    let mut gzip = encoder::Gzip::new(text.len(), &mut scratch);
+    for piece in text.chunks(1 + 100 * usize::from(*piece)) {
+        gzip.text().extend_from_slice(piece);
+        gzip.advance();
+    }
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&gzip.finish(&mut scratch)[..]).read_to_end(&mut unpacked).expect("gzip");
+    assert!(unpacked == text, "another text came out");
 }
 
 fn firelens(data: &[u8]) {
