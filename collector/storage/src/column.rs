@@ -204,7 +204,7 @@ fn encode_whole(numbers: &[i64], out: &mut Vec<u8>) {
     let least = differences.clone().min().unwrap_or(0);
     let above = |least: i64| differences.clone().map(move |difference| difference.wrapping_sub(least) as u64);
     let mut best = (least, Packing::of(above(least)));
-    let usual = usual(differences.clone());
+    let usual = usual(least, differences.clone());
     if usual != least {
         let candidate = Packing::of(above(usual));
         if candidate.len < best.1.len {
@@ -225,7 +225,10 @@ fn encode_whole(numbers: &[i64], out: &mut Vec<u8>) {
 }
 
 /// The least but for one in sixteen.
-fn usual(differences: impl ExactSizeIterator<Item = i64>) -> i64 {
+fn usual(least: i64, differences: impl ExactSizeIterator<Item = i64>) -> i64 {
+    if differences.len() < 16 {
+        return least;
+    }
     let mut all: SmallVec<[i64; 64]> = differences.collect();
     let left_out = all.len() / 16;
     *all.select_nth_unstable(left_out).1

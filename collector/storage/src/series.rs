@@ -56,6 +56,13 @@ pub(crate) struct OwnHot {
     values: Vec<f64>,
 }
 
+/// A block of a series, decoded.
+#[derive(Default)]
+pub(crate) struct Known {
+    block: Option<usize>,
+    samples: (Vec<i64>, Vec<f64>),
+}
+
 #[derive(Debug, PartialEq)]
 pub(crate) enum Insert {
     Added,
@@ -113,11 +120,7 @@ impl Series {
         columns: &mut TimeColumns,
         (sealed_times, sealed_values): &mut (Vec<i64>, Vec<f64>),
     ) -> usize {
-        let own_last = match &self.hot {
-            Hot::Own(own) => own.times.last().copied(),
-            _ => None,
-        };
-        let mut newest = own_last.or_else(|| self.blocks.last().map(Block::last)).unwrap_or(i64::MIN);
+        let mut newest = self.newest_own().unwrap_or(i64::MIN);
         let follows = |time: &&i64| **time > std::mem::replace(&mut newest, **time);
         let len = times.iter().take_while(follows).count();
         if len == 0 {
@@ -164,6 +167,26 @@ impl Series {
         own.add(at, time, value);
         self.seal_when_full(columns);
         Ok(Insert::Added)
+    }
+
+    /// Whether a block has the sample already; what is decoded for that serves the next.
+    pub(crate) fn knows(&self, time: i64, value: f64, segments: &Arc<Segments>, known: &mut Known) -> bool {
+        let Some(at) = self.block_for(time) else { return false };
+        if known.block != Some(at) {
+            known.block = Some(at);
+            known.samples = self.blocks[at].decode(&mut BlockReader::new(segments)).unwrap_or_default();
+        }
+        let (times, values) = &known.samples;
+        times.binary_search(&time).is_ok_and(|at| values[at].to_bits() == value.to_bits())
+    }
+
+    /// When the newest sample is; plain samples, if any, are its own.
+    pub(crate) fn newest_own(&self) -> Option<i64> {
+        let own = match &self.hot {
+            Hot::Own(own) => own.times.last().copied(),
+            _ => None,
+        };
+        own.or_else(|| self.blocks.last().map(Block::last))
     }
 
     /// The block that holds or follows the time.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::Refusal;
 use crate::block::TimeColumns;
 use crate::disk::segment::Segments;
-use crate::series::{Insert, Series};
+use crate::series::{Insert, Known, Series};
 
 /// Samples that wait, at 16 bytes each: twenty for each of a hundred thousand series.
 const WAITING_MAX: usize = if cfg!(test) { 300 } else { 2 << 20 };
@@ -156,13 +156,21 @@ impl Lane {
             *next += 1;
         }
         for (at, series) in series.iter_mut().enumerate() {
+            let mut known = Known::default();
             let mut from = starts[at];
             let to = starts[at + 1];
             while from < to {
                 let behind = series.push_many(&times[from..to], &values[from..to], columns, sealing);
                 brought.added += behind;
                 from += behind;
-                if from < to {
+                if behind > 0 {
+                    known = Known::default();
+                }
+                while from < to && series.knows(times[from], values[from], segments, &mut known) {
+                    from += 1;
+                }
+                if from < to && series.newest_own().is_none_or(|newest| times[from] <= newest) {
+                    known = Known::default();
                     match series.insert_late(times[from], values[from], true, (columns, segments)) {
                         Ok(Insert::Added) => brought.added += 1,
                         Ok(Insert::Repeated) => {}
