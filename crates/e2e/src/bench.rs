@@ -259,13 +259,15 @@ async fn restart(
 ) -> anyhow::Result<()> {
     eprintln!("killing each server");
     let (mut took, mut cpu, mut kept, mut resident) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for server in servers {
+    for server in &mut *servers {
         let before = questions::series(client, server, at).await?;
         took.push(server.restart(client, workplace).await?.as_secs_f64());
-        let usage = server.usage()?;
-        cpu.push(usage.cpu_seconds);
-        resident.push(usage.resident_bytes as f64 / options.all_series());
+        cpu.push(server.usage()?.cpu_seconds);
         kept.push(100.0 * questions::series(client, server, at).await? / before.max(1.0));
+    }
+    tokio::time::sleep(SETTLE).await;
+    for server in servers {
+        resident.push(server.usage()?.resident_bytes as f64 / options.all_series());
     }
     table.row(Measure::READY, took);
     table.row(Measure::plain("CPU of that start, s"), cpu);
