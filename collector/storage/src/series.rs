@@ -112,7 +112,8 @@ impl Series {
     }
 
     /// Samples from the front that are newer than all there are, each newer than the one before; plain samples, if any, are
-    /// its own. Returns how many those are. `sealing` is memory to use again.
+    /// its own. Many are sealed at once, none stay plain then. Returns how many those are. `sealing` is memory to use
+    /// again.
     pub(crate) fn push_many(
         &mut self,
         times: &[i64],
@@ -127,8 +128,7 @@ impl Series {
             return 0;
         }
         let own = self.own();
-        let all = own.times.len() + len;
-        if all < HOT_LEN_MAX {
+        if own.times.len() + len < BLOCK_LEN_MIN {
             times[..len].iter().zip(values).for_each(|(time, value)| own.add(own.times.len(), *time, *value));
             return len;
         }
@@ -138,12 +138,8 @@ impl Series {
         sealed_values.append(&mut own.values);
         sealed_times.extend_from_slice(&times[..len]);
         sealed_values.extend_from_slice(&values[..len]);
-        let plain = all - HOT_LEN_KEPT;
-        for (time, value) in sealed_times[plain..].iter().zip(&sealed_values[plain..]) {
-            own.add(own.times.len(), *time, *value);
-        }
-        let parts = sealed_times[..plain].chunks(BLOCK_LEN_SMALL).zip(sealed_values[..plain].chunks(BLOCK_LEN_SMALL));
-        for (times, values) in parts {
+        self.hot = Hot::Nowhere;
+        for (times, values) in sealed_times.chunks(BLOCK_LEN_SMALL).zip(sealed_values.chunks(BLOCK_LEN_SMALL)) {
             let block = Block::seal(times, values, columns);
             self.push_block(block, columns);
         }

@@ -11,8 +11,8 @@ use crate::block::TimeColumns;
 use crate::disk::segment::Segments;
 use crate::series::{Insert, Known, Series};
 
-/// Samples that wait, at 16 bytes each: twenty for each of a hundred thousand series.
-const WAITING_MAX: usize = if cfg!(test) { 300 } else { 2 << 20 };
+/// Samples that wait, at 16 bytes each: forty for each of a hundred thousand series.
+const WAITING_MAX: usize = if cfg!(test) { 300 } else { 4 << 20 };
 /// Series that lie side by side and get their samples after each other.
 const BUCKET_SERIES: usize = 1024;
 /// More would wait for memory and not for each other.
