@@ -56,6 +56,14 @@ log {{ source(s); parser(p); destination(d); flags(flow-control); }};
 """
 
 
+def cold(program):
+    """As in footprint.py: a program's file out of the page cache, as where an image has just been pulled."""
+    file = os.open(shutil.which(program), os.O_RDONLY)
+    os.fsync(file)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(file)
+
+
 def cpu_s(pid):
     """Of the threads that are there, to the nanosecond: the kernel's ticks of 10 ms are too coarse."""
     total = 0
@@ -208,6 +216,7 @@ class Cloud(soak.Case):
         self.proxy, self.metadata = type("Place", (), {"port": soak.free_port()}), soak.Metadata()
         self.processes.append(subprocess.Popen([sys.executable, __file__, "--tls", str(self.proxy.port), str(self.cloud), self.certificate, self.key]))
         soak.until("the TLS front is up", lambda: socket.socket().connect_ex(("127.0.0.1", self.proxy.port)) == 0)
+        cold(self.args.fluent_bit if isinstance(self, FluentBit) else os.path.join(self.args.bin_dir, "sidecar"))
         self.start_sidecar({"AWS_ENDPOINT_URL_LOGS": f"https://localhost:{self.proxy.port}", "SSL_CERT_FILE": authority})
 
     def make_certificates(self):
