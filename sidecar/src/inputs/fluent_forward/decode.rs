@@ -339,6 +339,9 @@ fn json(reader: &mut Reader<'_>, depth: usize) -> Option<Value> {
             for _ in 0..pairs {
                 let key = match json(reader, depth + 1)? {
                     Value::String(key) => key,
+                    // Written as text, a map within a map's key within a key would double with every level.
+                    Value::Object(_) => "map".to_owned(),
+                    Value::Array(_) => "array".to_owned(),
                     other => other.to_string(),
                 };
                 object.insert(key, json(reader, depth + 1)?);

@@ -235,3 +235,13 @@ proptest! {
         both_ways(&message);
     }
 }
+
+#[test]
+fn maps_as_keys_of_maps_do_not_grow_with_every_level() {
+    // {{{…{1: 2}: 2…}: 2}: 2}, thirty levels.
+    let record = [&[0x81; 30][..], &[1], &[2; 30]].concat();
+    let message = array(&[s(b"app"), event_time(), record]);
+    let mut lines = Vec::new();
+    decode(&message, |_, event| lines.extend(event.to_json())).expect("a message");
+    assert_eq!(lines, [r#"{"map":2}"#]);
+}
