@@ -135,6 +135,8 @@ fn arguments(name: &str, config: &Path, data: &Path, listen: &str) -> Vec<String
             // Answers about the last scrape, as those of the others; and no answer from a cache.
             "-search.latencyOffset=0s".to_owned(),
             "-search.disableCache".to_owned(),
+            // Its own limit is 300,000 for one query.
+            "-search.maxUniqueTimeseries=10000000".to_owned(),
         ],
     }
 }
