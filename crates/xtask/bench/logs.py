@@ -14,6 +14,8 @@ taken --rounds times, the peers by turns; printed are medians and the spread.
 """
 import argparse, asyncio, importlib.util, json, os, random, shutil, socket, ssl, statistics, subprocess, sys, tempfile, threading, time
 
+from footprint import cold, cpu_s, spread
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 spec = importlib.util.spec_from_file_location("soak", os.path.join(HERE, "../soak/logs.py"))
 soak = importlib.util.module_from_spec(spec)
@@ -56,32 +58,11 @@ log {{ source(s); parser(p); destination(d); flags(flow-control); }};
 """
 
 
-def cold(program):
-    """As in footprint.py: a program's file out of the page cache, as where an image has just been pulled."""
-    file = os.open(shutil.which(program), os.O_RDONLY)
-    os.fsync(file)
-    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(file)
-
-
-def cpu_s(pid):
-    """Of the threads that are there, to the nanosecond: the kernel's ticks of 10 ms are too coarse."""
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/schedstat") as f:
-            total += int(f.read().split()[0])
-    return total / 1e9
-
-
 def memory(pid):
     """VmRSS, RssAnon, VmHWM in MiB."""
     with open(f"/proc/{pid}/status") as f:
         said = {l.split(":")[0]: l.split()[1] for l in f if l.startswith(("VmRSS", "RssAnon", "VmHWM"))}
     return {key: int(value) / 1024 for key, value in said.items()}
-
-
-def spread(values):
-    return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
 
 
 # ---- tail --------------------------------------------------------------------------------------------------------

@@ -187,6 +187,8 @@ class Sidecar:
             "SIDECAR_APP_HEALTH_URL": "off",
             "SIDECAR_REMOTE_WRITE_URL": f"http://127.0.0.1:{destination_samples}/api/v1/write",
             "SIDECAR_METRICS_INTERVAL": f"{int(INTERVAL * 1000)}ms",
+            # The default of 8 MiB holds some 100 s of these spans, and what does not fit is dropped and counted.
+            "SIDECAR_TRACE_QUEUE": "16MiB",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{destination_traces}",
             "LOG_LEVEL": "error",
         }

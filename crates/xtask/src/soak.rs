@@ -36,9 +36,8 @@ pub(crate) struct Logs {
 
 #[derive(clap::Args)]
 pub(crate) struct Metrics {
-    /// How long the destinations are away; with 250 ms between two collections a minute is what an hour is at 15 s. The default
-    /// queue of traces holds some 100 s of this load.
-    #[arg(long, default_value_t = 60)]
+    /// How long the destinations are away; with 250 ms between two collections a minute is what an hour is at 15 s.
+    #[arg(long, default_value_t = 120)]
     seconds: u32,
 }
 

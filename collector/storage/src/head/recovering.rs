@@ -34,7 +34,7 @@ pub(crate) struct Recovering<'h> {
     pub(crate) oldest: i64,
     /// Read so far.
     pub(crate) samples: u64,
-    /// Late ones for blocks that cannot be read.
+    /// Late ones for blocks that cannot be read, and what contradicts what is there.
     samples_lost: u64,
     waiting: Lanes,
 }
@@ -48,7 +48,7 @@ impl<'h> Recovering<'h> {
     fn bring(&mut self) -> Option<()> {
         let brought = self.waiting.bring(&mut self.head.series, &self.head.segments);
         self.head.samples += brought.added;
-        self.samples_lost += brought.lost;
+        self.samples_lost += brought.lost + brought.contradictions as u64;
         (brought.contradictions == 0).then_some(())
     }
 
