@@ -51,15 +51,44 @@ pub(super) struct SeriesTable {
     placed: usize,
 }
 
+/// Small, for there is one for every series of every target.
 #[derive(Clone, Copy)]
 struct Entry {
     slot: u32,
-    /// The scrape that had it last.
-    seen: u32,
-    /// Its last sample was stored at the scrape's own time and was no marker.
-    alive: bool,
-    /// What the scrape under way says it will be.
-    alive_next: bool,
+    /// In its upper bits the scrape that had it last, in the lowest two whether it is alive and will be.
+    marks: u32,
+}
+
+/// Its last sample was stored at the scrape's own time and was no marker.
+const ALIVE: u32 = 1;
+/// What the scrape under way says it will be.
+const ALIVE_NEXT: u32 = 2;
+const SEEN_SHIFT: u32 = 2;
+
+impl Entry {
+    fn new(slot: u32, scrape: u32) -> Self {
+        Entry { slot, marks: scrape << SEEN_SHIFT }
+    }
+
+    fn is_seen(self, scrape: u32) -> bool {
+        self.marks >> SEEN_SHIFT == scrape << SEEN_SHIFT >> SEEN_SHIFT
+    }
+
+    fn see(&mut self, scrape: u32, alive_next: bool) {
+        self.marks = scrape << SEEN_SHIFT | u32::from(alive_next) * ALIVE_NEXT | self.marks & ALIVE;
+    }
+
+    fn is_alive(self) -> bool {
+        self.marks & ALIVE != 0
+    }
+
+    fn will_be_alive(self) -> bool {
+        self.marks & ALIVE_NEXT != 0
+    }
+
+    fn set_alive(&mut self, alive: bool) {
+        self.marks = self.marks & !ALIVE | u32::from(alive) * ALIVE;
+    }
 }
 
 impl SeriesTable {
@@ -75,8 +104,7 @@ impl SeriesTable {
     #[inline]
     pub(super) fn see(&mut self, number: u32, own_time: bool) -> bool {
         let Some(entry) = self.entries.get_mut(number as usize) else { return false };
-        entry.seen = self.scrape;
-        entry.alive_next = !own_time;
+        entry.see(self.scrape, !own_time);
         self.settled &= !own_time;
         entry.slot != DROPPED
     }
@@ -110,7 +138,7 @@ impl SeriesTable {
     /// Learns a line that was not known; without labels relabelling drops it.
     pub(super) fn learn(&mut self, labels: Option<Labels>) -> u32 {
         let slot = if labels.is_some() { NO_SLOT } else { DROPPED };
-        let entry = Entry { slot, seen: self.scrape, alive: false, alive_next: false };
+        let entry = Entry::new(slot, self.scrape);
         let number = match self.free.pop() {
             Some(free) => {
                 self.entries[free as usize] = entry;
@@ -138,13 +166,13 @@ impl SeriesTable {
         let (scrape, mut gone, mut marked) = (self.scrape, Vec::new(), Vec::new());
         self.settled = true;
         for (number, entry) in self.entries.iter_mut().enumerate().filter(|(_, entry)| entry.slot != FREE) {
-            let seen = entry.seen == scrape;
-            let alive = seen && entry.alive_next && entry.slot != DROPPED;
-            if entry.alive && !alive && is_slot(&entry.slot) {
+            let seen = entry.is_seen(scrape);
+            let alive = seen && entry.will_be_alive() && entry.slot != DROPPED;
+            if entry.is_alive() && !alive && is_slot(&entry.slot) {
                 marked.push(entry.slot);
             }
             self.settled &= alive || entry.slot == DROPPED;
-            entry.alive = alive;
+            entry.set_alive(alive);
             if !seen {
                 gone.push(number as u32);
             }
@@ -153,9 +181,9 @@ impl SeriesTable {
             return;
         }
         // Another line may still name the same series: `a{x="1",y="2"}` and `a{y="2",x="1"}`.
-        let is_used = |entry: &&Entry| entry.seen == scrape;
+        let is_used = |entry: &&Entry| entry.is_seen(scrape);
         let used: HashSet<u32> = self.entries.iter().filter(is_used).map(|entry| entry.slot).collect();
-        let alive: HashSet<u32> = self.entries.iter().filter(|entry| entry.alive).map(|entry| entry.slot).collect();
+        let alive: HashSet<u32> = self.entries.iter().filter(|entry| entry.is_alive()).map(|entry| entry.slot).collect();
         row.ended.extend(marked.into_iter().filter(|slot| !alive.contains(slot)));
         for number in gone {
             if let Some(slot) = self.drop_number(number).filter(|slot| !used.contains(slot)) {
@@ -168,7 +196,7 @@ impl SeriesTable {
     fn drop_number(&mut self, number: u32) -> Option<u32> {
         let entry = &mut self.entries[number as usize];
         let slot = std::mem::replace(&mut entry.slot, FREE);
-        entry.alive = false;
+        entry.set_alive(false);
         self.unplaced.remove(&number);
         self.free.push(number);
         self.placed -= usize::from(is_slot(&slot));
@@ -181,8 +209,8 @@ impl SeriesTable {
             self.drop_number(number);
         }
         self.pending.clear();
-        for entry in self.entries.iter_mut().filter(|entry| entry.alive) {
-            entry.alive = false;
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_alive()) {
+            entry.set_alive(false);
             row.ended.extend(Some(entry.slot).filter(is_slot));
         }
         row.ended.extend(&self.carried);

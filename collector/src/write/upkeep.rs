@@ -24,6 +24,7 @@ pub(super) struct Upkeep {
     /// The last complaint; a disk that stays full is reported once.
     failure: Option<String>,
     checkpoint_failed: bool,
+    spill_failed: bool,
     memory: Option<Watermark>,
     /// What was counted so far.
     expired: Expired,
@@ -32,7 +33,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn new(storage: Arc<Storage>, clock: Clock, metrics: WriteMetrics, memory: Option<Watermark>) -> Self {
         let expired = Expired::default();
-        Upkeep { storage, clock, metrics, failure: None, checkpoint_failed: false, memory, expired }
+        Upkeep { storage, clock, metrics, failure: None, checkpoint_failed: false, spill_failed: false, memory, expired }
     }
 
     /// Runs until the writer has ended, then syncs what it wrote last.
@@ -51,6 +52,8 @@ impl Upkeep {
                     }
                     if (cleans || !self.checkpoint_failed) && self.storage.checkpoint_due() {
                         self.checkpoint().await;
+                    } else if (cleans || !self.spill_failed) && self.storage.spill_due() {
+                        self.spill().await;
                     }
                     tick += 1;
                 }
@@ -113,6 +116,17 @@ impl Upkeep {
             }
             Ok(None) => {}
             Err(error) => self.note(Some(format!("failed to write a checkpoint: {error}"))),
+        }
+    }
+
+    /// Memory is what it is for; samples are as safe without it.
+    async fn spill(&mut self) {
+        let storage = self.storage.clone();
+        let spilled = service::task::beside(move || storage.spill()).await;
+        self.spill_failed = spilled.is_err();
+        match spilled {
+            Ok(blocks) => tracing::debug!(blocks, "sealed blocks moved to disk"),
+            Err(error) => tracing::warn!(%error, "sealed blocks cannot be moved to disk and stay in memory"),
         }
     }
 

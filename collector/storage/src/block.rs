@@ -59,6 +59,16 @@ impl Block {
         matches!(self.values, Values::Memory(_))
     }
 
+    /// Whether this is the same block, and not only one of the same samples.
+    pub(crate) fn is(&self, other: &Block) -> bool {
+        Arc::ptr_eq(&self.times, &other.times)
+            && match (&self.values, &other.values) {
+                (Values::Memory(here), Values::Memory(there)) => Arc::ptr_eq(here, there),
+                (Values::Stored(here), Values::Stored(there)) => here == there,
+                _ => false,
+            }
+    }
+
     /// The segment that it is in.
     pub(crate) fn slot(&self) -> Option<u16> {
         match self.values {

@@ -17,6 +17,8 @@ pub(crate) const ROWS_SEALED: usize = crate::series::BLOCK_LEN_MIN;
 /// Rows that stay plain, at most and at least.
 const ROWS_KEPT_MAX: usize = 32;
 const ROWS_KEPT_MIN: usize = 8;
+/// Room for rows is made in steps of this.
+const ROWS_MORE: usize = 16;
 
 /// A place for rows of samples that share their times; see [`crate::Storage::group`]. Dropping it gives the place up,
 /// not the samples.
@@ -38,7 +40,7 @@ pub(crate) struct Rows {
     /// Ascending, never more than `rows_max`.
     times: Vec<i64>,
     rows_max: usize,
-    /// `rows_max` values for each place.
+    /// As many values for each place as there is room for rows: at first little, for many targets do not live long.
     short: Pages<i16>,
     narrow: Pages<i32>,
     wide: Pages<f64>,
@@ -47,13 +49,30 @@ pub(crate) struct Rows {
     holder: Weak<()>,
 }
 
-/// A slot, and where its values are.
+/// A slot, and where its values are; packed, for there is one for every series that is scraped.
 struct Held {
-    slot: Slot,
-    lies: Lies,
+    series: SeriesKey,
     place: u32,
-    /// Of those that are not wide.
-    code: Code,
+    from: u8,
+    to: u8,
+    lies: Lies,
+    /// Of the code of those that are not wide, as its base.
+    scale: u8,
+    base: f64,
+}
+
+impl Held {
+    fn code(&self) -> Code {
+        Code { base: self.base, scale: self.scale }
+    }
+
+    fn set_code(&mut self, code: Code) {
+        (self.base, self.scale) = (code.base, code.scale);
+    }
+
+    fn rows(&self) -> Range<usize> {
+        usize::from(self.from)..usize::from(self.to)
+    }
 }
 
 /// In which pages values are.
@@ -79,9 +98,10 @@ pub(crate) struct SeriesKey {
     pub(crate) generation: u32,
 }
 
-impl Slot {
-    const FREE: Slot = Slot { series: SeriesKey { id: u32::MAX, generation: u32::MAX }, from: 0, to: 0 };
+/// Stands where a slot has no series.
+const FREE: SeriesKey = SeriesKey { id: u32::MAX, generation: u32::MAX };
 
+impl Slot {
     pub(crate) fn is_empty(self) -> bool {
         self.from == self.to
     }
@@ -99,11 +119,11 @@ impl Rows {
     pub(crate) fn new(rows_kept: usize, holder: Weak<()>) -> Self {
         let rows_max = rows_kept.clamp(ROWS_KEPT_MIN, ROWS_KEPT_MAX) + ROWS_SEALED;
         Rows {
-            times: Vec::with_capacity(rows_max),
+            times: Vec::new(),
             rows_max,
-            short: Pages::new(rows_max),
-            narrow: Pages::new(rows_max),
-            wide: Pages::new(rows_max),
+            short: Pages::new(ROWS_MORE),
+            narrow: Pages::new(ROWS_MORE),
+            wide: Pages::new(ROWS_MORE),
             slots: Vec::new(),
             free: Vec::new(),
             holder,
@@ -124,6 +144,12 @@ impl Rows {
 
     /// Opens a row; there is room for it and its time is newer than all. Returns its number.
     pub(crate) fn open(&mut self, time: i64) -> u8 {
+        if self.times.len() == self.short.place_len() {
+            let room = (self.times.len() + ROWS_MORE).min(self.rows_max);
+            self.short.widen(room);
+            self.narrow.widen(room);
+            self.wide.widen(room);
+        }
         self.times.push(time);
         (self.times.len() - 1) as u8
     }
@@ -132,15 +158,14 @@ impl Rows {
     pub(crate) fn push(&mut self, slot: u32, row: u8, value: f64) -> Pushed {
         let Rows { slots, short, narrow, wide, .. } = self;
         let Some(held) = slots.get_mut(slot as usize) else { return Pushed::NotYet };
-        let at = &mut held.slot;
-        if at.to != row || at.from == row {
+        if held.to != row || held.from == row {
             return Pushed::NotYet;
         }
-        at.to = row + 1;
-        let (id, row) = (at.series.id, usize::from(row));
+        held.to = row + 1;
+        let (id, row) = (held.series.id, usize::from(row));
         let previous = match held.lies {
-            Lies::Short => follow(short.at_mut(held.place), row, held.code, value),
-            Lies::Narrow => follow(narrow.at_mut(held.place), row, held.code, value),
+            Lies::Short => follow(short.at_mut(held.place), row, held.code(), value),
+            Lies::Narrow => follow(narrow.at_mut(held.place), row, held.code(), value),
             Lies::Wide => {
                 let values = wide.at_mut(held.place);
                 values[row] = value;
@@ -157,7 +182,7 @@ impl Rows {
     /// A slot without plain values begins at this row.
     pub(crate) fn begin(&mut self, slot: u32, row: u8, value: f64) {
         let held = &mut self.slots[slot as usize];
-        (held.slot.from, held.slot.to) = (row, row + 1);
+        (held.from, held.to) = (row, row + 1);
         match held.lies {
             Lies::Wide => self.wide.at_mut(held.place)[usize::from(row)] = value,
             Lies::Short | Lies::Narrow => self.recode(slot, value),
@@ -171,17 +196,17 @@ impl Rows {
             *last = newest;
         }
         let held = &mut self.slots[slot as usize];
-        let rows = usize::from(held.slot.from)..usize::from(held.slot.to);
+        let rows = held.rows();
         if held.lies == Lies::Short {
             if let Some(code) = Code::of(&values, &mut self.short.at_mut(held.place)[rows.clone()]) {
-                held.code = code;
+                held.set_code(code);
                 return;
             }
             self.short.give_back(held.place);
             (held.place, held.lies) = (self.narrow.take(), Lies::Narrow);
         }
         if let Some(code) = Code::of(&values, &mut self.narrow.at_mut(held.place)[rows.clone()]) {
-            held.code = code;
+            held.set_code(code);
             return;
         }
         self.narrow.give_back(held.place);
@@ -193,14 +218,14 @@ impl Rows {
     fn narrow_down(&mut self, slot: usize, values: &mut Vec<f64>) {
         let Rows { slots, short, narrow, wide, .. } = self;
         let held = &mut slots[slot];
-        let rows = usize::from(held.slot.from)..usize::from(held.slot.to);
+        let rows = held.rows();
         if rows.is_empty() || held.lies == Lies::Short {
             return;
         }
         values.clear();
         match held.lies {
             Lies::Wide => values.extend_from_slice(&wide.at(held.place)[rows.clone()]),
-            _ => Plain::Narrow(&narrow.at(held.place)[rows.clone()], held.code).append_to(values),
+            _ => Plain::Narrow(&narrow.at(held.place)[rows.clone()], held.code()).append_to(values),
         }
         if !Code::is_likely(values) {
             return;
@@ -213,29 +238,29 @@ impl Rows {
                 Lies::Wide => wide.give_back(held.place),
                 _ => narrow.give_back(held.place),
             }
-            (held.place, held.code, held.lies) = (place, code, lies);
+            (held.place, held.lies) = (place, lies);
+            held.set_code(code);
         }
     }
 
     /// A slot for a series; it has no plain values yet.
     pub(crate) fn take_slot(&mut self, series: SeriesKey) -> u32 {
-        let slot = Slot { series, from: 0, to: 0 };
         if let Some(free) = self.free.pop() {
             let held = &mut self.slots[free as usize];
-            held.slot = slot;
+            (held.series, held.from, held.to) = (series, 0, 0);
             return free;
         }
         if self.slots.len() == self.slots.capacity() {
             self.slots.reserve_exact(SLOTS_MORE);
         }
         let place = self.short.take();
-        self.slots.push(Held { slot, lies: Lies::Short, place, code: Code::default() });
+        self.slots.push(Held { series, place, from: 0, to: 0, lies: Lies::Short, scale: 0, base: 0.0 });
         (self.slots.len() - 1) as u32
     }
 
     pub(crate) fn slot(&self, slot: u32) -> Option<Slot> {
-        let held = self.slots.get(slot as usize)?;
-        Some(held.slot).filter(|slot| slot.series != Slot::FREE.series)
+        let Held { series, from, to, .. } = *self.slots.get(slot as usize)?;
+        (series != FREE).then_some(Slot { series, from, to })
     }
 
     pub(crate) fn slots_len(&self) -> u32 {
@@ -244,23 +269,24 @@ impl Rows {
 
     /// The slot has no plain values any more.
     pub(crate) fn clear(&mut self, slot: u32) {
-        let at = &mut self.slots[slot as usize].slot;
-        (at.from, at.to) = (0, 0);
+        let held = &mut self.slots[slot as usize];
+        (held.from, held.to) = (0, 0);
     }
 
     pub(crate) fn give_back(&mut self, slot: u32) {
-        self.slots[slot as usize].slot = Slot::FREE;
+        let held = &mut self.slots[slot as usize];
+        (held.series, held.from, held.to) = (FREE, 0, 0);
         self.free.push(slot);
     }
 
     /// A series' plain samples.
     pub(crate) fn samples(&self, slot: u32) -> (&[i64], Plain<'_>) {
         let held = &self.slots[slot as usize];
-        let rows = usize::from(held.slot.from)..usize::from(held.slot.to);
+        let rows = held.rows();
         let within = rows.clone();
         let values = match held.lies {
-            Lies::Short => Plain::Short(&self.short.at(held.place)[within], held.code),
-            Lies::Narrow => Plain::Narrow(&self.narrow.at(held.place)[within], held.code),
+            Lies::Short => Plain::Short(&self.short.at(held.place)[within], held.code()),
+            Lies::Narrow => Plain::Narrow(&self.narrow.at(held.place)[within], held.code()),
             Lies::Wide => Plain::Wide(&self.wide.at(held.place)[within]),
         };
         (&self.times[rows], values)
@@ -269,14 +295,14 @@ impl Rows {
     /// The samples of a slot among the rows that are to be sealed.
     pub(crate) fn oldest(&self, slot: u32) -> (&[i64], Plain<'_>) {
         let (times, values) = self.samples(slot);
-        let from = usize::from(self.slots[slot as usize].slot.from);
+        let from = usize::from(self.slots[slot as usize].from);
         let sealed = ROWS_SEALED.saturating_sub(from).min(times.len());
         (&times[..sealed], values.first(sealed))
     }
 
     /// Whether a slot's samples fill all the rows that are to be sealed.
     pub(crate) fn fills_oldest(&self, slot: u32) -> bool {
-        let Slot { from, to, .. } = self.slots[slot as usize].slot;
+        let Held { from, to, .. } = self.slots[slot as usize];
         from == 0 && usize::from(to) >= ROWS_SEALED
     }
 
@@ -293,8 +319,8 @@ impl Rows {
         self.times.drain(..ROWS_SEALED);
         let mut values = Vec::new();
         for index in 0..self.slots.len() {
-            let slot = &mut self.slots[index].slot;
-            (slot.from, slot.to) = (slot.from.saturating_sub(sealed), slot.to.saturating_sub(sealed));
+            let held = &mut self.slots[index];
+            (held.from, held.to) = (held.from.saturating_sub(sealed), held.to.saturating_sub(sealed));
             self.narrow_down(index, &mut values);
         }
     }
@@ -303,10 +329,10 @@ impl Rows {
     pub(crate) fn expire(&mut self, slot: u32, oldest: i64) -> usize {
         let (times, _) = self.samples(slot);
         let old = times.partition_point(|time| *time < oldest);
-        let at = &mut self.slots[slot as usize].slot;
-        at.from += old as u8;
-        if at.is_empty() {
-            (at.from, at.to) = (0, 0);
+        let held = &mut self.slots[slot as usize];
+        held.from += old as u8;
+        if held.from == held.to {
+            (held.from, held.to) = (0, 0);
         }
         old
     }

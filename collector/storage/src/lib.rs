@@ -36,6 +36,7 @@ mod retention;
 mod rows;
 mod scan;
 mod series;
+mod spill;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -110,6 +111,8 @@ pub struct Storage {
     /// None for a store in memory; the lock lets one checkpoint be written at a time.
     disk: Option<Mutex<Disk>>,
     checkpoint_len: AtomicU64,
+    /// Samples that were appended when blocks were moved to disk last.
+    spilled_at: AtomicU64,
     /// Where the files are.
     path: Option<PathBuf>,
     memory_is_short: AtomicBool,
@@ -159,6 +162,7 @@ impl Storage {
             oldest: AtomicI64::new(oldest),
             disk: disk.map(Mutex::new),
             checkpoint_len: AtomicU64::new(0),
+            spilled_at: AtomicU64::new(spill::NEVER),
             path: None,
             memory_is_short: AtomicBool::new(false),
             expired_by_time: AtomicU64::new(0),

@@ -26,8 +26,8 @@ const PAGE_PLACES: usize = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Code {
     /// A whole number.
-    base: f64,
-    scale: u8,
+    pub(crate) base: f64,
+    pub(crate) scale: u8,
 }
 
 impl Code {
@@ -162,6 +162,21 @@ pub(crate) struct Pages<T> {
 impl<T: Copy + Default> Pages<T> {
     pub(crate) fn new(place_len: usize) -> Self {
         Pages { place_len, pages: Vec::new(), taken: 0, free: Vec::new() }
+    }
+
+    pub(crate) fn place_len(&self) -> usize {
+        self.place_len
+    }
+
+    /// Room for more values at the end of every place.
+    pub(crate) fn widen(&mut self, place_len: usize) {
+        for page in &mut self.pages {
+            let mut wider = vec![T::default(); PAGE_PLACES * place_len];
+            let places = wider.chunks_exact_mut(place_len).zip(page.chunks_exact(self.place_len));
+            places.for_each(|(wide, place)| wide[..place.len()].copy_from_slice(place));
+            *page = wider.into();
+        }
+        self.place_len = place_len;
     }
 
     pub(crate) fn take(&mut self) -> u32 {

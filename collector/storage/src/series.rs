@@ -26,7 +26,7 @@ const BLOCK_LEN_SMALL: usize = 64;
 /// So many of those are then joined to one, …
 const JOINED: usize = 4;
 /// … of about this many samples.
-const BLOCK_LEN_FULL: usize = 256;
+pub(crate) const BLOCK_LEN_FULL: usize = 256;
 
 /// Sorted by time, one value per time.
 #[derive(Default)]
@@ -264,21 +264,41 @@ impl Series {
         }
     }
 
-    /// The blocks that do not grow any more and are still in memory; what comes after the last large block may be joined.
-    pub(crate) fn settled(blocks: &[Block]) -> impl Iterator<Item = usize> + use<'_> {
-        let grown = blocks.len().saturating_sub(1);
-        let end = blocks[..grown].iter().rposition(|block| !may_grow(block)).map_or(0, |last| last + 1);
-        (0..end).filter(|at| blocks[*at].is_in_memory())
+    /// The runs of blocks that are to lie on disk as one block each: large ones with the small ones before them, small ones
+    /// that make a large one together, and other small ones as they are. Of the newest so little that it is not worth its
+    /// place stays.
+    pub(crate) fn spillable(&self) -> SmallVec<[Range<usize>; 2]> {
+        let (blocks, len) = (&self.blocks, self.blocks.len());
+        let (mut runs, mut from) = (SmallVec::new(), 0);
+        let alone = |range: Range<usize>| range.filter(|at| blocks[*at].is_in_memory()).map(|at| at..at + 1);
+        for (at, block) in blocks.iter().enumerate().filter(|(_, block)| block.count() >= BLOCK_LEN_FULL) {
+            match block.is_in_memory() {
+                true => runs.push(from..at + 1),
+                false => runs.extend(alone(from..at)),
+            }
+            from = at + 1;
+        }
+        if blocks[from..].iter().map(Block::count).sum::<usize>() >= BLOCK_LEN_FULL {
+            runs.push(from..len);
+        } else {
+            runs.extend(alone(from..len).filter(|run| run.end < len || blocks[run.start].count() >= BLOCK_LEN_MIN));
+        }
+        runs
     }
 
-    /// Puts a stored block in the place of those in memory that have the same samples, if they are still there: samples
-    /// are only added to blocks, or go with them, so from when to when and how many says which they are.
-    pub(crate) fn give_up(&mut self, stored: Block) {
+    /// Puts a stored block in the place of those that have the same samples, if they are still there.
+    pub(crate) fn replace(&mut self, parts: &[Block], stored: &Block) -> bool {
         let at = self.blocks.partition_point(|block| block.first() < stored.first());
-        let same = |block: &&mut Block| Arc::ptr_eq(&block.times, &stored.times) && block.is_in_memory();
-        if let Some(block) = self.blocks.get_mut(at).filter(same) {
-            *block = stored;
+        let here = self.blocks.get(at..at + parts.len());
+        if !here.is_some_and(|here| here.iter().zip(parts).all(|(block, part)| block.is(part))) {
+            return false;
         }
+        self.blocks[at] = stored.clone();
+        if parts.len() > 1 {
+            self.blocks.drain(at + 1..at + parts.len());
+            self.blocks.shrink_to_fit();
+        }
+        true
     }
 
     fn join(&mut self, parts: Range<usize>, columns: &mut TimeColumns) {

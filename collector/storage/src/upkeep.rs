@@ -9,7 +9,7 @@ use telemetry::Timestamp;
 
 use crate::Storage;
 use crate::block::Block;
-use crate::disk::checkpoint::{Entry, Moved, State, write};
+use crate::disk::checkpoint::{Entry, State, write};
 use crate::disk::log::Log;
 use crate::disk::segment::Segments;
 use crate::disk::{Checkpoint, Directory};
@@ -84,6 +84,7 @@ impl Storage {
         let Some(disk) = &self.disk else { return Ok(None) };
         let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(number) = self.read().log.as_ref().map(|log| log.number + 1) else { return Ok(None) };
+        let blocks_moved = self.spill_to(&mut disk)?;
         // The name first: what is synced into the new log must not be lost with it.
         let file = Log::prepare(&disk.directory.log_path(number))?;
         disk.directory.sync()?;
@@ -95,8 +96,7 @@ impl Storage {
             head.ids_pinned = true;
             head.segments.clone()
         };
-        let written = write(&mut disk, number, &segments, self);
-        let written = written.map(|(checkpoint, moved)| (checkpoint, self.give_up(moved)));
+        let written = write(&disk.directory, number, &segments, self);
         self.write().ids_pinned = false;
         let (checkpoint, used) = written?;
         self.checkpoint_len.store(checkpoint.bytes, Ordering::Relaxed);
@@ -105,21 +105,7 @@ impl Storage {
         }
         disk.directory.remove_before(number)?;
         self.remove_segments(&disk.directory, used)?;
-        Ok(Some(checkpoint))
-    }
-
-    /// Puts the places of blocks that are on disk now where the blocks were. Returns what segments the checkpoint has.
-    fn give_up(&self, moved: Moved) -> HashSet<u16> {
-        self.write().segments = Arc::new(moved.segments);
-        for part in moved.blocks.chunks(CHECKPOINT_PART as usize) {
-            let mut head = self.write();
-            for (id, block) in part {
-                if let Some(series) = head.series.get_mut(*id as usize) {
-                    series.give_up(block.clone());
-                }
-            }
-        }
-        moved.used
+        Ok(Some(Checkpoint { blocks_moved, ..checkpoint }))
     }
 
     /// Removes the segments of which neither the checkpoint nor a series has a block any more.

@@ -1,5 +1,5 @@
-//! Writing a checkpoint: every series with its samples, at least as of the beginning of a log. Blocks that do not grow
-//! any more go to a segment on the way, and the checkpoint says where they are.
+//! Writing a checkpoint: every series with its samples, at least as of the beginning of a log; of those in segments it says
+//! where they are.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -11,12 +11,11 @@ use std::sync::Arc;
 use telemetry::{Histogram, Labels};
 
 use super::frame::{Header, RecordWriter};
-use super::segment::{Place, SegmentWriter, Segments};
-use super::{Checkpoint, Directory, Disk};
+use super::segment::{Place, Segments};
+use super::{Checkpoint, Directory};
 use crate::block::{Block, TimeColumn, Values};
 use crate::column::{encode_times, encode_values, push_varint, zigzag};
 use crate::histograms;
-use crate::series::Series;
 
 pub(super) const CHECKPOINT_MAGIC: [u8; 8] = *b"picketcp";
 
@@ -49,42 +48,28 @@ pub(crate) trait State {
     fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)>;
 }
 
-/// What a checkpoint has put into segments.
-pub(crate) struct Moved {
-    /// All segments there are now.
-    pub(crate) segments: Segments,
-    /// Those that the checkpoint needs.
-    pub(crate) used: HashSet<u16>,
-    /// What may stand in the place of a series' own blocks from now on, by series id.
-    pub(crate) blocks: Vec<(u32, Block)>,
-}
-
-/// Writes the checkpoint beside its place, makes it durable, and moves it there.
+/// Writes the checkpoint beside its place, makes it durable, and moves it there. Returns the segments that it names too.
 pub(crate) fn write(
-    disk: &mut Disk,
+    directory: &Directory,
     number: u64,
     segments: &Segments,
     state: &impl State,
-) -> io::Result<(Checkpoint, Moved)> {
-    let Disk { directory, segments: writer } = disk;
+) -> io::Result<(Checkpoint, HashSet<u16>)> {
     let path = directory.checkpoint_path(number);
     let unfinished = path.with_extension("unfinished");
-    writer.begin(segments);
-    let moving = Moving { directory, writer, used: HashSet::new(), blocks: Vec::new() };
-    let written = write_file(&unfinished, state, moving).and_then(|written| {
+    let written = write_file(&unfinished, state, segments).and_then(|written| {
         fs::rename(&unfinished, &path)?;
         directory.sync()?;
         Ok(written)
     });
     if written.is_err() {
         // On a full disk this is room for the next attempt.
-        writer.abandon();
         let _ = fs::remove_file(&unfinished);
     }
     written
 }
 
-fn write_file(path: &Path, state: &impl State, mut moving: Moving<'_>) -> io::Result<(Checkpoint, Moved)> {
+fn write_file(path: &Path, state: &impl State, segments: &Segments) -> io::Result<(Checkpoint, HashSet<u16>)> {
     let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
     let mut writer = RecordWriter::new(file, Header::new(CHECKPOINT_MAGIC, 0))?;
     let mut payload = vec![BEGIN];
@@ -92,16 +77,17 @@ fn write_file(path: &Path, state: &impl State, mut moving: Moving<'_>) -> io::Re
     writer.record(&payload)?;
 
     let (mut columns, mut ends) = (ColumnNumbers::default(), PlaceEnds::<u16>::default());
+    let mut used = HashSet::new();
     payload.clear();
     let (mut series, mut next) = (0, 0);
-    while let Some((mut entries, after)) = state.part(next) {
-        for entry in &mut entries {
-            moving.settle(entry)?;
+    while let Some((entries, after)) = state.part(next) {
+        for entry in &entries {
             if payload.is_empty() {
                 payload.push(SERIES_AND_PLACES);
             }
             push_series(&mut payload, entry, &mut columns, |place| {
-                (moving.number(place), ends.skipped(place.slot, place))
+                used.insert(place.slot);
+                (segments.number(place.slot), ends.skipped(place.slot, place))
             });
             if payload.len() >= RECORD_LEN_TARGET {
                 writer.record(&payload)?;
@@ -120,44 +106,8 @@ fn write_file(path: &Path, state: &impl State, mut moving: Moving<'_>) -> io::Re
     push_varint(&mut payload, u64::from(next));
     writer.record(&payload)?;
     let bytes = writer.written;
-    let moved = moving.finish()?;
     writer.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    Ok((Checkpoint { series, bytes, blocks_moved: moved.blocks.len() }, moved))
-}
-
-/// Moves blocks to segments.
-struct Moving<'d> {
-    directory: &'d Directory,
-    writer: &'d mut SegmentWriter,
-    used: HashSet<u16>,
-    blocks: Vec<(u32, Block)>,
-}
-
-impl Moving<'_> {
-    fn settle(&mut self, entry: &mut Entry) -> io::Result<()> {
-        let settled: Vec<usize> = Series::settled(&entry.blocks).collect();
-        for at in settled {
-            let block = &mut entry.blocks[at];
-            let Values::Memory(values) = &block.values else { continue };
-            if let Some(place) = self.writer.push(self.directory, &block.times, values)? {
-                block.values = Values::Stored(place);
-                self.blocks.push((entry.id, block.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// The number of the segment, which the checkpoint needs from now on.
-    fn number(&mut self, place: Place) -> u64 {
-        self.used.insert(place.slot);
-        self.writer.number(place.slot)
-    }
-
-    /// The segments are on disk.
-    fn finish(self) -> io::Result<Moved> {
-        let Moving { directory, writer, used, blocks } = self;
-        Ok(Moved { segments: writer.sync(directory)?, used, blocks })
-    }
+    Ok((Checkpoint { series, bytes, blocks_moved: 0 }, used))
 }
 
 /// Where the last block of each segment ended, by segment: most begin where another ended.

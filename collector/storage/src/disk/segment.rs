@@ -73,6 +73,11 @@ impl Segments {
         self.slots.get(usize::from(slot))?.as_ref()
     }
 
+    /// The number in its file's name.
+    pub(crate) fn number(&self, slot: u16) -> u64 {
+        self.get(slot).map_or(u64::MAX, |segment| segment.number)
+    }
+
     /// How many there are, and their bytes.
     pub(crate) fn usage(&self) -> (usize, u64) {
         let all = self.slots.iter().flatten();
@@ -212,11 +217,20 @@ fn checksum(times: &TimeColumn, values: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Appends blocks to the newest segment; starts others as they fill up.
+/// What lies in a segment. Small blocks are joined to large ones within the hour, and their segments go then; among large
+/// ones they would stay as long as those do.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Small,
+    Full,
+}
+
+/// Appends blocks to the newest segment of their kind; starts others as they fill up.
 pub(crate) struct SegmentWriter {
     /// The segments, those being written included.
     segments: Segments,
-    open: Option<Open>,
+    /// By kind.
+    open: [Option<Open>; 2],
     /// Written since the last [`SegmentWriter::sync`]: slot, path, and the length before.
     touched: Vec<(u16, PathBuf, u64)>,
     next_number: u64,
@@ -227,7 +241,7 @@ impl Default for SegmentWriter {
     fn default() -> Self {
         SegmentWriter {
             segments: Segments::default(),
-            open: None,
+            open: [None, None],
             touched: Vec::new(),
             next_number: 0,
             len_max: SEGMENT_LEN_MAX,
@@ -255,38 +269,35 @@ impl SegmentWriter {
         self.len_max = len_max as u32;
     }
 
-    /// Begins a checkpoint.
+    /// Begins to write what [`SegmentWriter::sync`] or [`SegmentWriter::abandon`] ends.
     pub(crate) fn begin(&mut self, segments: &Segments) {
         self.segments = segments.clone();
         self.touched.clear();
-        // It went with the last of its blocks.
-        self.open = self.open.take().filter(|open| segments.get(open.slot).is_some());
-        if let Some(open) = &self.open {
-            self.touched.push((open.slot, open.path.clone(), u64::from(open.len)));
+        for open in &mut self.open {
+            // It went with the last of its blocks.
+            *open = open.take().filter(|open| segments.get(open.slot).is_some());
+            self.touched.extend(open.iter().map(|open| (open.slot, open.path.clone(), u64::from(open.len))));
         }
-    }
-
-    /// The number of a segment; those in use are known.
-    pub(crate) fn number(&self, slot: u16) -> u64 {
-        self.segments.get(slot).map_or(u64::MAX, |segment| segment.number)
     }
 
     /// Adds a block; None where it cannot be named, and has to stay where it is.
     pub(crate) fn push(
         &mut self,
         directory: &Directory,
+        kind: Kind,
         times: &TimeColumn,
         values: &[u8],
     ) -> io::Result<Option<Place>> {
         let Ok(len) = u16::try_from(values.len()) else { return Ok(None) };
-        if self.open.as_ref().is_some_and(|open| open.len >= self.len_max) {
+        let len_max = self.len_max;
+        if self.open[kind as usize].as_ref().is_some_and(|open| open.len >= len_max) {
             self.flush()?;
-            self.open = None;
+            self.open[kind as usize] = None;
         }
-        if self.open.is_none() {
-            self.start(directory)?;
+        if self.open[kind as usize].is_none() {
+            self.open[kind as usize] = self.start(directory)?;
         }
-        let Some(open) = &mut self.open else { return Ok(None) };
+        let Some(open) = &mut self.open[kind as usize] else { return Ok(None) };
         let place = Place { slot: open.slot, len, offset: open.len };
         open.buffer.extend_from_slice(&checksum(times, values).to_le_bytes());
         open.buffer.extend_from_slice(values);
@@ -297,25 +308,27 @@ impl SegmentWriter {
         Ok(Some(place))
     }
 
-    fn start(&mut self, directory: &Directory) -> io::Result<()> {
+    /// None where there are as many segments as can be named.
+    fn start(&mut self, directory: &Directory) -> io::Result<Option<Open>> {
         let path = directory.segment_path(self.next_number);
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
         let Some(slot) = self.segments.add(Segment { number: self.next_number, file }) else {
-            return fs::remove_file(&path);
+            fs::remove_file(&path)?;
+            return Ok(None);
         };
         self.next_number += 1;
         self.touched.push((slot, path.clone(), 0));
         let buffer = Header::new(SEGMENT_MAGIC, 0).to_bytes().to_vec();
-        self.open = Some(Open { slot, path, len: HEADER_LEN as u32, buffer });
-        Ok(())
+        Ok(Some(Open { slot, path, len: HEADER_LEN as u32, buffer }))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        if let Some(segment) = self.segments.get(open.slot) {
-            segment.file.write_all_at(&open.buffer, u64::from(open.len) - open.buffer.len() as u64)?;
+        for open in self.open.iter_mut().flatten() {
+            if let Some(segment) = self.segments.get(open.slot) {
+                segment.file.write_all_at(&open.buffer, u64::from(open.len) - open.buffer.len() as u64)?;
+            }
+            open.buffer.clear();
         }
-        open.buffer.clear();
         Ok(())
     }
 
@@ -333,7 +346,7 @@ impl SegmentWriter {
         Ok(std::mem::take(&mut self.segments))
     }
 
-    /// The checkpoint has failed: what it added goes, as well as that can be done.
+    /// Something failed: what was added goes, as well as that can be done.
     pub(crate) fn abandon(&mut self) {
         for (slot, path, before) in self.touched.drain(..) {
             match before {
@@ -341,7 +354,7 @@ impl SegmentWriter {
                 before => drop(self.segments.get(slot).map(|segment| segment.file.set_len(before))),
             }
         }
-        (self.open, self.segments) = (None, Segments::default());
+        (self.open, self.segments) = ([None, None], Segments::default());
     }
 }
 

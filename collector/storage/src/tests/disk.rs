@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use telemetry::stale_nan;
 
+use super::segments::segment_paths;
 use super::*;
 use crate::disk::log::Log;
 
@@ -224,7 +225,8 @@ fn a_checkpoint_holds_everything_and_replaces_the_logs_before_it() {
     let mut files: Vec<_> =
         fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    assert_eq!(files, ["LOCK", "checkpoint-00000002", "log-00000002", "segment-00000000"]);
+    let segments = ["segment-00000000", "segment-00000001"];
+    assert_eq!(files, [&["LOCK", "checkpoint-00000002", "log-00000002"], &segments[..]].concat());
     let (storage, recovery) = open(directory.path());
     assert!(everything(&storage) == before);
     assert_eq!((recovery.series, recovery.log_records, recovery.cut_bytes), (checkpoint.series, 0, 0));
@@ -317,6 +319,9 @@ fn many_series_come_back_from_a_log_with_what_was_late_and_what_a_checkpoint_kno
     drop(storage);
     let newer = directory.path().join("checkpoint-00000002");
     fs::copy(newer, old.path().join("checkpoint-00000001")).unwrap();
+    for segment in segment_paths(directory.path()) {
+        fs::copy(&segment, old.path().join(segment.file_name().unwrap())).unwrap();
+    }
     for directory in [directory.path(), old.path()] {
         let storage = Storage::open(directory, config.clone()).unwrap().0;
         assert_eq!(storage.stats().samples, samples);

@@ -33,7 +33,7 @@ fn append(storage: &Storage, series: usize, rounds: std::ops::Range<i64>) {
     }
 }
 
-fn segment_paths(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn segment_paths(directory: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<_> = all.filter(|path| path.to_str().unwrap().contains("segment-")).collect();
     paths.sort();
@@ -76,9 +76,11 @@ fn what_does_not_grow_any_more_lies_on_disk_and_is_read_from_there() {
     let stats = storage.stats();
     assert_eq!((stats.segments, stats.samples, stats.unreadable_total), (1, memory.stats().samples, 0));
     assert!(stats.segment_bytes > 0 && stats.sample_bytes < memory.stats().sample_bytes);
-    // The next checkpoint finds nothing new to move, and keeps what there is.
+    // What was plain came back as a block of each series. The checkpoint behind that finds nothing new to move, and keeps
+    // what there is.
+    assert_eq!(storage.checkpoint().unwrap().unwrap().blocks_moved, 3);
     assert_eq!(storage.checkpoint().unwrap().unwrap().blocks_moved, 0);
-    assert!(everything(&storage) == all && segment_paths(directory.path()).len() == 1);
+    assert!(everything(&storage) == all && segment_paths(directory.path()).len() == 2);
 }
 
 #[test]
@@ -88,10 +90,53 @@ fn moving_frees_the_memory_of_what_was_moved() {
     append(&storage, 2, 0..1000);
     let (before, all) = (blocks_in_memory(&storage), everything(&storage));
     let moved = storage.checkpoint().unwrap().unwrap().blocks_moved;
-    assert!(moved > 0 && blocks_in_memory(&storage) == before - moved);
+    assert!(moved > 0 && before > 0 && blocks_in_memory(&storage) == 0);
     assert!(everything(&storage) == all);
-    // Of each series at most what may yet be joined to a large block.
-    assert!(blocks_in_memory(&storage) <= 2 * 5);
+}
+
+#[test]
+fn what_is_sealed_goes_to_disk_before_a_checkpoint_and_is_joined_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    let memory = Storage::new(config());
+    for round in (0..1280).step_by(32) {
+        append(&storage, 3, round..round + 32);
+        append(&memory, 3, round..round + 32);
+        assert!(storage.spill().unwrap() > 0 && blocks_in_memory(&storage) == 0, "after {round} rounds");
+        assert!(everything(&storage) == everything(&memory), "after {round} rounds");
+    }
+    // Five large blocks of each, and at most as many small ones as make no large one.
+    let blocks = storage.extent().unwrap().blocks;
+    assert!((3 * 4..=3 * (5 + 8)).contains(&blocks), "{blocks}");
+    assert_eq!(segment_paths(directory.path()).len(), 2);
+    // Without any checkpoint the log has it all, and a start removes the segments that nobody names.
+    let copy = copy_directory(directory.path());
+    let (reopened, recovery) = open(copy.path());
+    assert!(everything(&reopened) == everything(&memory) && recovery.samples_lost == 0);
+    assert_eq!(segment_paths(copy.path()), [] as [PathBuf; 0]);
+    // With one, it names what went to disk before it; what was joined is gone.
+    storage.checkpoint().unwrap().unwrap();
+    drop(storage);
+    let (storage, recovery) = open(directory.path());
+    assert!(everything(&storage) == everything(&memory) && recovery.samples_lost == 0);
+}
+
+#[test]
+fn a_store_moves_blocks_when_32_samples_of_each_series_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let (storage, _) = open(directory.path());
+    append(&storage, 500, 0..999);
+    assert!(!storage.spill_due() && !Storage::new(config()).spill_due());
+    append(&storage, 500, 999..1000);
+    assert!(storage.spill_due());
+    storage.spill().unwrap();
+    assert!(!storage.spill_due());
+    drop(storage);
+    // After a start all that was not moved is in memory, however little came since.
+    let (storage, _) = open(directory.path());
+    assert!(storage.spill_due());
+    storage.checkpoint().unwrap().unwrap();
+    assert!(!storage.spill_due());
 }
 
 #[test]
@@ -151,7 +196,8 @@ fn a_segment_that_is_none_is_set_aside_by_name() {
     append(&storage, 3, 1310..2000);
     storage.checkpoint().unwrap().unwrap();
     let paths = segment_paths(directory.path());
-    assert!(paths.len() == 2 && paths[1].ends_with("segment-00000001"), "{paths:?}");
+    let names: Vec<_> = paths.iter().map(|path| path.file_name().unwrap()).collect();
+    assert_eq!(names, ["segment-00000000.unreadable", "segment-00000001", "segment-00000002"]);
 }
 
 #[test]
@@ -190,6 +236,7 @@ fn a_late_sample_goes_into_a_block_on_disk_or_is_refused_where_that_cannot_be_re
     let now = Timestamp(1310 * STEP_MS);
     let copy = copy_directory(directory.path());
     let (storage, _) = Storage::open(copy.path(), config.clone()).unwrap();
+    storage.checkpoint().unwrap().unwrap();
     assert_eq!(storage.append(&[late.clone(), late.clone()], now).appended, 2);
     all[0].1.insert(6, (late.timestamp.0, late.value.to_bits()));
     assert!(everything(&storage) == all);
@@ -218,6 +265,7 @@ fn a_checkpoint_cut_short_leaves_nothing_behind_and_loses_nothing() {
     storage.checkpoint().unwrap().unwrap();
     append(&storage, 3, 700..1300);
     let (all, before) = (everything(&storage), copy_directory(directory.path()));
+    let before_len = segment_paths(before.path()).len();
     storage.checkpoint().unwrap().unwrap();
     drop(storage);
     // The process ended after any part of the segment was written, before the checkpoint had its name: there is more in
@@ -232,7 +280,7 @@ fn a_checkpoint_cut_short_leaves_nothing_behind_and_loses_nothing() {
         fs::write(copy.path().join("checkpoint-00000002.unfinished"), b"some").unwrap();
         let (storage, recovery) = open(copy.path());
         assert!(everything(&storage) == all && recovery.samples_lost == 0, "{len} bytes");
-        assert_eq!(segment_paths(copy.path()).len(), 1, "{len} bytes");
+        assert_eq!(segment_paths(copy.path()).len(), before_len, "{len} bytes");
         storage.checkpoint().unwrap().unwrap();
         drop(storage);
         assert!(everything(&open(copy.path()).0) == all, "{len} bytes");
@@ -270,16 +318,21 @@ fn a_segment_goes_when_all_of_it_has_expired() {
     append(&storage, 2, 0..800);
     storage.checkpoint().unwrap().unwrap();
     drop(storage);
+    let first = segment_paths(directory.path());
     let (storage, _) = open(directory.path());
     append(&storage, 2, 800..1600);
     storage.checkpoint().unwrap().unwrap();
-    assert_eq!(segment_paths(directory.path()).len(), 2);
+    // Large blocks, and small ones that made a large one since.
+    let (kept, of_small): (Vec<_>, Vec<_>) = first.into_iter().partition(|path| path.exists());
+    assert_eq!((kept.len(), of_small.len()), (1, 1));
     let now = Timestamp(1000 * STEP_MS) + config().retention;
     storage.expire(now);
     let all = everything(&storage);
-    assert!(all[0].1[0].0 == 1000 * STEP_MS && storage.stats().segments == 2);
+    let before = storage.stats().segments;
+    assert!(all[0].1[0].0 == 1000 * STEP_MS && before == segment_paths(directory.path()).len());
     storage.checkpoint().unwrap().unwrap();
-    assert!(segment_paths(directory.path()).len() == 1 && storage.stats().segments == 1);
+    assert!(!kept[0].exists() && storage.stats().segments == before - 1);
+    assert_eq!(segment_paths(directory.path()).len(), before - 1);
     assert!(everything(&storage) == all);
     drop(storage);
     assert!(everything(&open(directory.path()).0) == all);
@@ -328,6 +381,7 @@ enum Step {
     Append(u8),
     Late(usize, i64, u8),
     Expire,
+    Spill,
     Checkpoint,
     Reopen,
 }
@@ -337,7 +391,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (1..120u8).prop_map(Step::Append),
         2 => (0..2usize, 1..900i64, any::<u8>()).prop_map(|(i, lag, v)| Step::Late(i, lag, v)),
         1 => Just(Step::Expire),
-        3 => Just(Step::Checkpoint),
+        5 => Just(Step::Spill),
+        2 => Just(Step::Checkpoint),
         2 => Just(Step::Reopen),
     ];
     prop::collection::vec(step, 1..60)
@@ -371,6 +426,7 @@ proptest! {
                     prop_assert_eq!(storage.append(&late, now), memory.append(&late, now));
                 }
                 Step::Expire => [&storage, &memory].into_iter().for_each(|store| store.expire(now)),
+                Step::Spill => drop(storage.spill().unwrap()),
                 Step::Checkpoint => drop(storage.checkpoint().unwrap()),
                 Step::Reopen => {
                     drop(storage);

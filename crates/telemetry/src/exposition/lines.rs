@@ -54,19 +54,21 @@ pub struct Lines {
     /// the series' text shares with the series before.
     text: Box<[u8]>,
     lines: Box<[Known]>,
+    /// Lines that stand behind comments, and the length of those; ascending.
+    comments: Box<[(u32, u32)]>,
 }
 
+/// Small, for there is one for every series of every target.
 #[derive(Clone, Copy)]
 struct Known {
     /// Where in the text what stands before the value ends.
     end: u32,
-    /// Length of what stands before the series.
-    comments_len: u32,
-    /// Length of the series' text; blanks may follow it.
-    series_len: u32,
     number: u32,
     /// How much of the series' text is that of the series before.
     shared: u16,
+    /// Between the series' text and its value.
+    blanks: u8,
+    has_comments: bool,
 }
 
 /// What a body was like, compared with the last one.
@@ -94,16 +96,14 @@ impl Lines {
             None if reading.next == self.lines.len() => Ok(Order::Same),
             new => {
                 // A body that ends earlier has all lines so far in their places.
-                let (text, lines) = new.map_or_else(
-                    || (self.text[..self.start(reading.next)].to_vec(), self.lines[..reading.next].to_vec()),
-                    |new| (new.text, new.lines),
-                );
+                let new = new.unwrap_or_else(|| New::from(self, reading.next, reading.last_series));
                 // Places are 32 bits wide. A body that exceeds them is read as if it were new each time.
-                if u32::try_from(text.len()).is_err() {
+                if new.is_too_long || u32::try_from(new.text.len()).is_err() {
                     self.forget();
                     return Ok(Order::Other);
                 }
-                (self.text, self.lines) = (text.into(), lines.into());
+                let New { text, lines, comments, .. } = new;
+                *self = Lines { text: text.into(), lines: lines.into(), comments: comments.into() };
                 Ok(Order::Other)
             }
         }
@@ -116,7 +116,7 @@ impl Lines {
 
     /// Memory of what is remembered.
     pub fn bytes(&self) -> usize {
-        self.text.len() + self.lines.len() * size_of::<Known>()
+        self.text.len() + self.lines.len() * size_of::<Known>() + size_of_val(&*self.comments)
     }
 
     fn start(&self, line: usize) -> usize {
@@ -126,7 +126,19 @@ impl Lines {
     /// The comments of a line, and what follows the shared beginning of its series up to the value.
     fn parts(&self, line: usize) -> (&[u8], &[u8]) {
         let known = &self.lines[line];
-        self.text[self.start(line)..known.end as usize].split_at(known.comments_len as usize)
+        let comments_len = if known.has_comments { self.comments_len(line) } else { 0 };
+        self.text[self.start(line)..known.end as usize].split_at(comments_len)
+    }
+
+    fn comments_len(&self, line: usize) -> usize {
+        let at = self.comments.binary_search_by_key(&(line as u32), |(line, _)| *line);
+        at.map_or(0, |at| self.comments[at].1 as usize)
+    }
+
+    /// The text of a series without what it shares with the one before.
+    fn own_text(&self, line: usize) -> &[u8] {
+        let rest = self.parts(line).1;
+        &rest[..rest.len() - usize::from(self.lines[line].blanks)]
     }
 }
 
@@ -141,11 +153,11 @@ impl Series {
     fn of(lines: &Lines) -> Series {
         let mut series = Series { text: Vec::new(), starts: Vec::with_capacity(lines.lines.len()) };
         for (line, known) in lines.lines.iter().enumerate() {
-            let (shared, len) = (usize::from(known.shared), known.series_len as usize);
+            let shared = usize::from(known.shared);
             let before = series.starts.last().copied().unwrap_or(0);
             series.starts.push(series.text.len());
             series.text.extend_from_within(before..before + shared);
-            series.text.extend_from_slice(&lines.parts(line).1[..len - shared]);
+            series.text.extend_from_slice(lines.own_text(line));
         }
         series
     }
@@ -175,6 +187,9 @@ struct Reading<'l, 'b> {
 struct New {
     text: Vec<u8>,
     lines: Vec<Known>,
+    comments: Vec<(u32, u32)>,
+    /// Something does not fit into the numbers above.
+    is_too_long: bool,
     /// Where in the body the series of the last of these lines is.
     last_series: Range<usize>,
     old: Series,
@@ -191,8 +206,11 @@ impl New {
             by_series.insert_unique(xxh3_64(series.get(index)), index as u32, hash);
         }
         let (text, lines) = (old.text[..old.start(line)].to_vec(), old.lines[..line].to_vec());
-        let last_len = lines.last().map_or(0, |known| known.series_len as usize);
-        New { text, lines, last_series: last_series..last_series + last_len, old: series, by_series }
+        let commented = old.comments.partition_point(|(commented, _)| (*commented as usize) < line);
+        let comments = old.comments[..commented].to_vec();
+        let last_len = line.checked_sub(1).map_or(0, |last| series.get(last).len());
+        let last_series = last_series..last_series + last_len;
+        New { text, lines, comments, is_too_long: false, last_series, old: series, by_series }
     }
 
     fn find(&self, series: &str) -> Option<usize> {
@@ -209,13 +227,15 @@ impl New {
         self.text.extend_from_slice(&body[series.start + usize::from(shared)..value_at]);
         // A body for which this is too little is not remembered.
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        self.lines.push(Known {
-            end: place(self.text.len()),
-            comments_len: place(series.start - start),
-            series_len: place(series.len()),
-            number,
-            shared,
+        let comments_len = series.start - start;
+        if comments_len > 0 {
+            self.comments.push((place(self.lines.len()), place(comments_len)));
+        }
+        let blanks = u8::try_from(value_at - series.end).unwrap_or_else(|_| {
+            self.is_too_long = true;
+            0
         });
+        self.lines.push(Known { end: place(self.text.len()), number, shared, blanks, has_comments: comments_len > 0 });
         self.last_series = series;
     }
 }
@@ -230,7 +250,7 @@ impl<'b> Reading<'_, 'b> {
             if value_at > self.body.len() || !self.is_next(known.shared, comments, rest) {
                 return Ok(());
             }
-            let series = series_at..series_at + known.series_len as usize;
+            let series = series_at..value_at - usize::from(known.blanks);
             let line_at = self.at;
             // A name that its value follows without a blank was here; a longer name may begin alike.
             if value_at == series.end && !self.body[series.clone()].ends_with(b"}") {
