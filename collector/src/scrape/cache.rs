@@ -183,7 +183,8 @@ impl SeriesTable {
         // Another line may still name the same series: `a{x="1",y="2"}` and `a{y="2",x="1"}`.
         let is_used = |entry: &&Entry| entry.is_seen(scrape);
         let used: HashSet<u32> = self.entries.iter().filter(is_used).map(|entry| entry.slot).collect();
-        let alive: HashSet<u32> = self.entries.iter().filter(|entry| entry.is_alive()).map(|entry| entry.slot).collect();
+        let alive: HashSet<u32> =
+            self.entries.iter().filter(|entry| entry.is_alive()).map(|entry| entry.slot).collect();
         row.ended.extend(marked.into_iter().filter(|slot| !alive.contains(slot)));
         for number in gone {
             if let Some(slot) = self.drop_number(number).filter(|slot| !used.contains(slot)) {

@@ -33,7 +33,16 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn new(storage: Arc<Storage>, clock: Clock, metrics: WriteMetrics, memory: Option<Watermark>) -> Self {
         let expired = Expired::default();
-        Upkeep { storage, clock, metrics, failure: None, checkpoint_failed: false, spill_failed: false, memory, expired }
+        Upkeep {
+            storage,
+            clock,
+            metrics,
+            failure: None,
+            checkpoint_failed: false,
+            spill_failed: false,
+            memory,
+            expired,
+        }
     }
 
     /// Runs until the writer has ended, then syncs what it wrote last.

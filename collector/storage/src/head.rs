@@ -17,7 +17,7 @@ use crate::group::Rows;
 use crate::histograms::{self, Histograms};
 use crate::index::Index;
 use crate::plain::Plain;
-use crate::series::{Hot, Insert, OwnHot, Series, place};
+use crate::series::{Hot, Insert, Series, place};
 use crate::{AppendReport, Config, Refusal, RefusedCounts};
 
 pub(crate) use recovering::Recovering;
@@ -139,10 +139,11 @@ impl Head {
     /// A series that is in a group keeps its plain samples for itself from here on.
     fn detach(&mut self, id: u32) {
         let Hot::Slot { group, slot } = self.series[id as usize].hot else { return };
-        let (times, values) = self.rows(group).samples(slot);
-        let own = OwnHot::of(times, values);
-        self.rows_mut(group).clear(slot);
-        self.series[id as usize].hot = Hot::Own(Box::new(own));
+        let Head { groups, series, columns, .. } = &mut *self;
+        let rows = groups[group as usize].as_mut().expect("series leave a group before it goes");
+        let (times, values) = rows.samples(slot);
+        series[id as usize].take_over(times, values, columns);
+        rows.clear(slot);
     }
 
     fn rows(&self, group: u32) -> &Rows {

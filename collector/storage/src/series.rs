@@ -49,11 +49,13 @@ pub(crate) enum Hot {
     },
 }
 
-/// Plain samples with times of their own.
+/// Plain samples with times of their own. In one piece: of pieces of usual sizes some few are left when a fleet that was
+/// pushed is scraped, and each of those keeps its page.
 #[derive(Default)]
 pub(crate) struct OwnHot {
-    times: Vec<i64>,
-    values: Vec<f64>,
+    times: [i64; HOT_LEN_MAX],
+    values: [f64; HOT_LEN_MAX],
+    len: usize,
 }
 
 /// A block of a series, decoded.
@@ -71,23 +73,30 @@ pub(crate) enum Insert {
 }
 
 impl OwnHot {
-    pub(crate) fn of(times: &[i64], values: Plain<'_>) -> Self {
-        OwnHot { times: times.to_vec(), values: values.to_vec() }
+    fn times(&self) -> &[i64] {
+        &self.times[..self.len]
+    }
+
+    fn values(&self) -> &[f64] {
+        &self.values[..self.len]
     }
 
     pub(crate) fn samples(&self) -> (&[i64], Plain<'_>) {
-        (&self.times, Plain::Wide(&self.values))
+        (self.times(), Plain::Wide(self.values()))
     }
 
+    /// Whoever adds seals what is full.
     fn add(&mut self, at: usize, time: i64, value: f64) {
-        if self.times.capacity() == self.times.len() {
-            // Growing by doubling would leave a third of a million series' memory unused.
-            let more = if self.times.len() < HOT_LEN_KEPT { HOT_LEN_KEPT } else { BLOCK_LEN_MIN };
-            self.times.reserve_exact(more);
-            self.values.reserve_exact(more);
-        }
-        self.times.insert(at, time);
-        self.values.insert(at, value);
+        self.times.copy_within(at..self.len, at + 1);
+        self.values.copy_within(at..self.len, at + 1);
+        (self.times[at], self.values[at]) = (time, value);
+        self.len += 1;
+    }
+
+    fn drop_oldest(&mut self, count: usize) {
+        self.times.copy_within(count..self.len, 0);
+        self.values.copy_within(count..self.len, 0);
+        self.len -= count;
     }
 }
 
@@ -107,8 +116,21 @@ impl Series {
     /// A sample newer than all there are, among plain samples of its own.
     pub(crate) fn push_own(&mut self, time: i64, value: f64, columns: &mut TimeColumns) {
         let own = self.own();
-        own.add(own.times.len(), time, value);
+        own.add(own.len, time, value);
         self.seal_when_full(columns);
+    }
+
+    /// Plain samples that were in a group are the series' own from here on.
+    pub(crate) fn take_over(&mut self, times: &[i64], values: Plain<'_>, columns: &mut TimeColumns) {
+        self.hot = Hot::Nowhere;
+        let values = values.to_vec();
+        let sealed = if times.len() < HOT_LEN_MAX { 0 } else { times.len() - HOT_LEN_KEPT };
+        if sealed > 0 {
+            let block = Block::seal(&times[..sealed], &values[..sealed], columns);
+            self.push_block(block, columns);
+        }
+        let own = self.own();
+        times[sealed..].iter().zip(&values[sealed..]).for_each(|(time, value)| own.add(own.len, *time, *value));
     }
 
     /// Samples from the front that are newer than all there are, each newer than the one before; plain samples, if any, are
@@ -128,14 +150,14 @@ impl Series {
             return 0;
         }
         let own = self.own();
-        if own.times.len() + len < BLOCK_LEN_MIN {
-            times[..len].iter().zip(values).for_each(|(time, value)| own.add(own.times.len(), *time, *value));
+        if own.len + len < BLOCK_LEN_MIN {
+            times[..len].iter().zip(values).for_each(|(time, value)| own.add(own.len, *time, *value));
             return len;
         }
         sealed_times.clear();
         sealed_values.clear();
-        sealed_times.append(&mut own.times);
-        sealed_values.append(&mut own.values);
+        sealed_times.extend_from_slice(own.times());
+        sealed_values.extend_from_slice(own.values());
         sealed_times.extend_from_slice(&times[..len]);
         sealed_values.extend_from_slice(&values[..len]);
         self.hot = Hot::Nowhere;
@@ -179,7 +201,7 @@ impl Series {
     /// When the newest sample is; plain samples, if any, are its own.
     pub(crate) fn newest_own(&self) -> Option<i64> {
         let own = match &self.hot {
-            Hot::Own(own) => own.times.last().copied(),
+            Hot::Own(own) => own.times().last().copied(),
             _ => None,
         };
         own.or_else(|| self.blocks.last().map(Block::last))
@@ -224,22 +246,21 @@ impl Series {
 
     fn seal_when_full(&mut self, columns: &mut TimeColumns) {
         let Hot::Own(own) = &mut self.hot else { return };
-        if own.times.len() < HOT_LEN_MAX {
+        if own.len < HOT_LEN_MAX {
             return;
         }
-        let sealed = own.times.len() - HOT_LEN_KEPT;
+        let sealed = own.len - HOT_LEN_KEPT;
         let block = Block::seal(&own.times[..sealed], &own.values[..sealed], columns);
-        own.times.drain(..sealed);
-        own.values.drain(..sealed);
+        own.drop_oldest(sealed);
         self.push_block(block, columns);
     }
 
     /// Seals plain samples of its own, which then are nowhere.
     pub(crate) fn seal_own(&mut self, columns: &mut TimeColumns) {
         if let Hot::Own(own) = std::mem::take(&mut self.hot)
-            && !own.times.is_empty()
+            && own.len > 0
         {
-            let block = Block::seal(&own.times, &own.values, columns);
+            let block = Block::seal(own.times(), own.values(), columns);
             self.push_block(block, columns);
         }
     }
@@ -350,10 +371,9 @@ impl Series {
     /// Drops the oldest plain samples of its own; returns how many.
     pub(crate) fn expire_own(&mut self, oldest: i64) -> usize {
         let Hot::Own(own) = &mut self.hot else { return 0 };
-        let old = own.times.partition_point(|time| *time < oldest);
-        own.times.drain(..old);
-        own.values.drain(..old);
-        if own.times.is_empty() {
+        let old = own.times().partition_point(|time| *time < oldest);
+        own.drop_oldest(old);
+        if own.len == 0 {
             self.hot = Hot::Nowhere;
         }
         old
@@ -362,7 +382,7 @@ impl Series {
     /// Bytes but for plain samples in a group.
     pub(crate) fn bytes(&self) -> usize {
         let own = match &self.hot {
-            Hot::Own(own) => size_of::<OwnHot>() + (own.times.capacity() + own.values.capacity()) * size_of::<i64>(),
+            Hot::Own(_) => size_of::<OwnHot>(),
             _ => 0,
         };
         let slots = (self.blocks.capacity() - self.blocks.len()) * size_of::<Block>();

@@ -16,9 +16,9 @@ use crate::disk::segment::{BlockReader, Kind, SegmentWriter};
 use crate::disk::{Directory, Disk};
 use crate::series::BLOCK_LEN_FULL;
 
-/// So many samples of each series are sealed in memory at most, and as many plain beside them: more would take memory, fewer
-/// would make so many small blocks that these take it.
-const SAMPLES_PER_SERIES: u64 = 32;
+/// So many samples of each series come before what is sealed goes: more would take memory, fewer would make so many small
+/// blocks that their places take it.
+const SAMPLES_PER_SERIES: u64 = 64;
 /// Fewer are not worth the writing.
 const SAMPLES_MIN: u64 = 500_000;
 /// In place of a count: nothing was moved since the store was opened.
