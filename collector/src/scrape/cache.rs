@@ -71,11 +71,11 @@ impl Entry {
     }
 
     fn is_seen(self, scrape: u32) -> bool {
-        self.marks >> SEEN_SHIFT == scrape << SEEN_SHIFT >> SEEN_SHIFT
+        self.marks >> SEEN_SHIFT == (scrape << SEEN_SHIFT) >> SEEN_SHIFT
     }
 
     fn see(&mut self, scrape: u32, alive_next: bool) {
-        self.marks = scrape << SEEN_SHIFT | u32::from(alive_next) * ALIVE_NEXT | self.marks & ALIVE;
+        self.marks = (scrape << SEEN_SHIFT) | (u32::from(alive_next) * ALIVE_NEXT) | (self.marks & ALIVE);
     }
 
     fn is_alive(self) -> bool {
@@ -87,7 +87,7 @@ impl Entry {
     }
 
     fn set_alive(&mut self, alive: bool) {
-        self.marks = self.marks & !ALIVE | u32::from(alive) * ALIVE;
+        self.marks = (self.marks & !ALIVE) | (u32::from(alive) * ALIVE);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sealed samples: a column of times and a column of values, compressed and never changed.
 //!
-//! Series of one target are scraped at the same times, so their blocks share one column of times. The values of blocks
-//! that do not grow any more lie in a segment on disk, if there is a disk.
+//! Series of one target are scraped at the same times, so their blocks share one column of times. The values of all but
+//! the newest lie in a segment on disk, if there is a disk.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! LOCK                  held by the one process that uses the directory
 //! checkpoint-00000007   everything up to log 7
 //! log-00000007          batches since; log-00000008 … while the next checkpoint is being written
-//! segment-00000003      blocks that do not grow any more; the checkpoint says where each is
+//! segment-00000003      blocks, small or large; the checkpoint says where each is
 //! ```
 //!
 //! Promised: what [`crate::Storage::append`] has acknowledged survives the end of the process, and, once
@@ -13,9 +13,10 @@
 //! no other file to be read, and reading again what a checkpoint has already changes nothing: that is why samples can
 //! be appended while a checkpoint is written.
 //!
-//! Blocks go to segments while a checkpoint is written. A segment is synced before the checkpoint that names its blocks
-//! gets its name, the log and what the old checkpoint alone needed are removed after that: whenever the process ends, one
-//! checkpoint is whole and has what it names. Only then does the store in memory give its own blocks up.
+//! Blocks go to segments between checkpoints ([`crate::Storage::spill`]) and leave memory when they are synced; until a
+//! checkpoint names them, the log has their samples. Segments have their sync before the checkpoint that names their blocks
+//! gets its name, and the log and what the old checkpoint alone needed are removed after that: whenever the process ends, one
+//! checkpoint is whole and has what it names, and the log has the rest.
 
 pub(crate) mod checkpoint;
 pub(crate) mod frame;

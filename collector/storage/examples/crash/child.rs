@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use storage::{Group, NewSeries, Row, Storage};
 use telemetry::{Timestamp, stale_nan};
 
 use crate::batches::{Batch, GROUPS, batch, config, random, row_labels, time_of};
-use crate::files::newest;
+use crate::files::{newest, numbered};
 
 /// The places of a group's series.
 #[derive(Clone, Default)]
@@ -48,15 +48,29 @@ fn upkeep(storage: &Storage, directory: &Path, done: &AtomicU64, seed: u64) {
         let (log, len) = newest(directory, "log-").expect("an open store has a log");
         storage.sync().expect("there is room");
         say(&format!("S {synced} {len} {}", log.display()));
-        if random(seed ^ synced, turn).is_multiple_of(5) {
-            let shown = |path: Option<PathBuf>| path.map_or("-".to_owned(), |path| path.display().to_string());
-            let (segment, len) = newest(directory, "segment-").unwrap_or_default();
-            let checkpoint = shown(newest(directory, "checkpoint-").map(|(path, _)| path));
-            say(&format!("C {len} {} {checkpoint}", segment.display()));
-            storage.checkpoint().expect("there is room");
+        match random(seed ^ synced, turn) % 6 {
+            0 => {
+                say(&writing(directory));
+                storage.checkpoint().expect("there is room");
+            }
+            1 | 2 => {
+                say(&writing(directory));
+                storage.spill().expect("there is room");
+            }
+            _ => {}
         }
         std::thread::sleep(Duration::from_millis(random(seed, synced) % 12));
     }
+}
+
+/// `C CHECKPOINT LENGTH SEGMENT …`: what is durable when the store begins to write to segments; `-` for no checkpoint.
+fn writing(directory: &Path) -> String {
+    let checkpoint = newest(directory, "checkpoint-").map_or("-".to_owned(), |(path, _)| path.display().to_string());
+    let segments = numbered(directory, "segment-").into_iter().map(|path| {
+        let len = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        format!(" {len} {}", path.display())
+    });
+    format!("C {checkpoint}{}", segments.collect::<String>())
 }
 
 fn append(storage: &Storage, groups: &[Group], slots: &mut [Slots], seed: u64, number: u64) {

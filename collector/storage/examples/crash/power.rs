@@ -16,11 +16,15 @@ pub(crate) fn lose_power(directory: &Path, heard: &Heard, chance: u64) -> io::Re
     if let Some(synced) = &heard.synced_log {
         lose_behind(numbered(directory, "log-"), synced, chance)?;
     }
-    // A checkpoint that has its name has synced the segments that it needs; of one that has not they may be lost.
-    if let Some((checkpoint, segment)) = &heard.checkpoint_begun
-        && newest(directory, "checkpoint-").map(|(path, _)| path) == *checkpoint
+    // A checkpoint that has its name has synced the segments that it needs; of one that has not, and of what is written to
+    // segments between checkpoints, everything may be lost that was not there before.
+    if let Some(durable) = &heard.writing
+        && newest(directory, "checkpoint-").map(|(path, _)| path) == durable.checkpoint
     {
-        lose_behind(numbered(directory, "segment-"), segment, chance)?;
+        for segment in numbered(directory, "segment-") {
+            let len = durable.segments.get(&segment).copied().unwrap_or(0);
+            lose(&segment, len, chance)?;
+        }
     }
     Ok(())
 }

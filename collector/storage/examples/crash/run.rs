@@ -1,5 +1,6 @@
 //! Round after round: a child is killed, and what it left behind is compared.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,14 @@ pub(crate) struct Heard {
     pub(crate) acknowledged: u64,
     pub(crate) synced: u64,
     pub(crate) synced_log: Option<(PathBuf, u64)>,
-    /// The checkpoint before it, and the segment that it may go on with.
-    pub(crate) checkpoint_begun: Option<(Option<PathBuf>, (PathBuf, u64))>,
+    /// What was durable when segments were written to last.
+    pub(crate) writing: Option<Durable>,
+}
+
+/// The newest checkpoint, and the lengths of the segments.
+pub(crate) struct Durable {
+    pub(crate) checkpoint: Option<PathBuf>,
+    pub(crate) segments: HashMap<PathBuf, u64>,
 }
 
 pub(crate) fn run(rounds: u64, seed: u64) -> Result<String, String> {
@@ -84,7 +91,7 @@ fn kill_child(directory: &Path, seed: u64, from: u64, chance: u64) -> Result<Hea
     command.arg("child").arg(directory).arg(seed.to_string()).arg(from.to_string()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     let out = child.stdout.take().ok_or("no standard output")?;
-    let mut heard = Heard { acknowledged: from, synced: from, synced_log: None, checkpoint_begun: None };
+    let mut heard = Heard { acknowledged: from, synced: from, synced_log: None, writing: None };
     let mut lines = BufReader::new(out).lines().map_while(Result::ok);
     // Counted from the first batch on, so that a slow start is not all that is killed.
     let first = lines.next();
@@ -107,7 +114,7 @@ fn kill_child(directory: &Path, seed: u64, from: u64, chance: u64) -> Result<Hea
 
 fn hear(heard: &mut Heard, line: &str) {
     if let Some(begun) = line.strip_prefix("C ") {
-        heard.checkpoint_begun = checkpoint_begun(begun);
+        heard.writing = durable(begun);
         return;
     }
     let mut words = line.splitn(4, ' ');
@@ -127,11 +134,13 @@ fn hear(heard: &mut Heard, line: &str) {
     }
 }
 
-/// `LENGTH SEGMENT CHECKPOINT`, either of the files `-` where there is none.
-fn checkpoint_begun(text: &str) -> Option<(Option<PathBuf>, (PathBuf, u64))> {
-    let mut words = text.splitn(3, ' ');
-    let len = words.next()?.parse().ok()?;
-    let segment = words.next()?;
+/// `CHECKPOINT LENGTH SEGMENT …`.
+fn durable(text: &str) -> Option<Durable> {
+    let mut words = text.split(' ');
     let checkpoint = Some(words.next()?).filter(|path| *path != "-").map(PathBuf::from);
-    Some((checkpoint, (PathBuf::from(segment), len)))
+    let mut segments = HashMap::new();
+    while let Some(len) = words.next() {
+        segments.insert(PathBuf::from(words.next()?), len.parse().ok()?);
+    }
+    Some(Durable { checkpoint, segments })
 }

@@ -6,9 +6,9 @@
 //! block …
 //! ```
 //!
-//! In: blocks that do not grow any more. Out: their bytes, by place: a checkpoint says where a block is, how long, and of
-//! which times. A checkpoint names a block here only when the
-//! segment is synced, so what lies behind the last block that it names was never acknowledged by it and is of no use.
+//! In: sealed blocks. Out: their bytes, by place: a checkpoint says where a block is, how long, and of which times. A
+//! checkpoint names a block here only when the segment is synced, so a start has no use for what lies behind the last
+//! block that it names: the log has those samples.
 //! Promised: a block that cannot be read, or has not its checksum, is counted and left out; nothing panics.
 
 use std::collections::HashMap;
