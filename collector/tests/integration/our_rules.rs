@@ -108,10 +108,11 @@ async fn every_alert_fires_in_one_test_and_keeps_quiet_in_another() {
     }
 }
 
-/// Names from our own sources: constants of `telemetry::names` and what the collector registers.
+/// Names from our own sources: constants of `telemetry::names`, what the collector registers and what every binary does.
 fn our_metrics() -> BTreeSet<String> {
     let mut sources = String::new();
-    let mut folders = vec![repository().join("crates/telemetry/src"), repository().join("collector/src")];
+    let sources_of = ["crates/telemetry/src", "crates/service/src", "collector/src"];
+    let mut folders: Vec<_> = sources_of.map(|folder| repository().join(folder)).into();
     while let Some(folder) = folders.pop() {
         for path in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
             match path.extension().and_then(|e| e.to_str()) {
