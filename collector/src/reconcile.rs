@@ -181,10 +181,8 @@ impl<J: Job> Driver<J> {
             tokio::select! {
                 () = self.shutdown.requested() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
-                nudged = self.nudges.recv() => if nudged.is_none() {
-                    // Nobody can nudge any more; the timer goes on.
-                    tokio::time::sleep(pause).await;
-                },
+                // When nobody can nudge any more, as at the stop, the timer and the order to stop are still heard.
+                Some(()) = self.nudges.recv() => {}
             }
         }
     }
@@ -281,5 +279,22 @@ mod tests {
         assert!(metrics.expose().contains("collector_reconcile_runs_total{job=\"flaky\",result=\"error\"} 2"));
         shutdown.request();
         tasks.run(shutdown, Duration::from_secs(1)).await.expect("stops");
+    }
+
+    /// Whoever can nudge it, the API above all, ends before it at the stop.
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_nobody_can_nudge_any_more_ends_at_the_stop_and_runs_until_then() {
+        let (clock, shutdown, mut tasks) = (Clock::starting_at(Timestamp(0)), Shutdown::new(), Tasks::new());
+        let jobs = JobMetrics::new(&Metrics::new());
+        let handle = spawn(Flaky { failures: 0 }, clock, jobs, &mut tasks, shutdown.clone());
+        let mut status = handle.watch();
+        runs(&mut status, 1).await;
+        drop(handle);
+        runs(&mut status, 3).await;
+        assert_eq!(clock.now(), Timestamp(60_000), "by its timer");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        shutdown.request();
+        tasks.run(shutdown, Duration::from_secs(10)).await.expect("stops");
+        assert_eq!(clock.now(), Timestamp(61_000), "at once");
     }
 }
