@@ -49,9 +49,23 @@ pub fn parse_yaml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, Con
         let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
         let message = error.to_string();
         // The parser appends its own "at line L, column C", which stands in front already.
-        let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        let message = match key_before(text, line, column) {
+            Some(key) => format!("{key}: {message}"),
+            None => message.to_owned(),
+        };
         ConfigError::Parse { path: path.to_owned(), line, column, message }
     })
+}
+
+/// The key whose value stands or begins at this place; None where it is a further key's, a list's or on another line.
+fn key_before(text: &str, line: u64, column: u64) -> Option<&str> {
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    let place = line.char_indices().nth(usize::try_from(column).ok()?.checked_sub(1)?)?.0;
+    // What is missing in `{…}` is missed at its first key.
+    let key = line[..place].trim_end_matches([' ', '{']).strip_suffix(':')?;
+    let key = key.rsplit([' ', '{', ',']).next()?.trim_matches(['"', '\'']);
+    Some(key).filter(|key| !key.is_empty())
 }
 
 /// Where settings come from besides files; a map stands in for it in tests.
@@ -154,26 +168,54 @@ pub mod duration_option {
     }
 }
 
-/// `64MiB`, `1GB`, `512B`, `1024`; `KB`, `MB`, `GB` are powers of 1024 as in Prometheus' size options.
+/// `64MiB`, `1GB`, `512B`, `1.5GiB`, `1GiB512MiB`, `0`: Prometheus' notation, to the letter. `KB`, `MB`, `GB` are powers
+/// of 1024; a number without a unit is refused, for nobody can see what was meant.
 pub mod byte_size {
     use super::*;
 
+    /// As powers of 1024.
+    const PREFIXES: &str = "KMGTPE";
+
     pub fn parse(text: &str) -> Result<u64, String> {
-        let text = text.trim();
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = text[..digits].parse().map_err(|_| bad(text))?;
-        let shift = match text[digits..].trim() {
-            "" | "B" => 0,
-            "KB" | "KiB" => 10,
-            "MB" | "MiB" => 20,
-            "GB" | "GiB" => 30,
-            "TB" | "TiB" => 40,
-            _ => return Err(bad(text)),
-        };
-        number.checked_mul(1 << shift).ok_or_else(|| format!("size out of range: {text:?}"))
+        let digits = text.strip_prefix('+').unwrap_or(text);
+        if digits == "0" {
+            return Ok(0);
+        }
+        // `KiB` and `KB` are the same, but not in one text.
+        let bytes = sum(digits, "iB").or_else(|| sum(digits, "B")).ok_or_else(|| bad(text))?;
+        // As many as Prometheus can count.
+        if bytes >= i64::MAX as f64 {
+            return Err(format!("size out of range: {text:?}"));
+        }
+        Ok(bytes as u64)
+    }
+
+    /// `1.5GiB512MiB`, where multiples of a byte end in `suffix`.
+    fn sum(mut text: &str, suffix: &str) -> Option<f64> {
+        let in_number = |c: char| c.is_ascii_digit() || c == '.';
+        let mut bytes = None;
+        while !text.is_empty() {
+            let (number, rest) = text.split_at(text.find(|c| !in_number(c))?);
+            let (unit, rest) = rest.split_at(rest.find(in_number).unwrap_or(rest.len()));
+            *bytes.get_or_insert(0.0) += number.parse::<f64>().ok()? * scale(unit, suffix)?;
+            text = rest;
+        }
+        bytes
+    }
+
+    fn scale(unit: &str, suffix: &str) -> Option<f64> {
+        if unit == "B" {
+            return Some(1.0);
+        }
+        let prefix = unit.strip_suffix(suffix).filter(|prefix| prefix.len() == 1)?;
+        let power = PREFIXES.find(prefix)? + 1;
+        Some((1u64 << (10 * power)) as f64)
     }
 
     fn bad(text: &str) -> String {
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return format!("{text:?} has no unit: write {text}B, {text}KiB, {text}MiB or {text}GiB");
+        }
         format!("not a valid size: {text:?}; write for example 512KiB, 64MiB or 10GiB")
     }
 
@@ -221,13 +263,52 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_read_as_prometheus_reads_them() {
+        let table = [
+            ("0", 0),
+            ("+0", 0),
+            ("0B", 0),
+            ("10B", 10),
+            ("1.B", 1),
+            ("1.5B", 1),
+            ("1KB", 1 << 10),
+            ("1KiB", 1 << 10),
+            (".5KiB", 512),
+            ("1.5MiB", 3 << 19),
+            ("1MiB512KiB", 3 << 19),
+            ("1MB512KB", 3 << 19),
+            ("10GB", 10 << 30),
+            ("2TiB", 2 << 40),
+            ("1PiB", 1 << 50),
+            ("1EiB", 1 << 60),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(byte_size::parse(text), Ok(bytes), "{text}");
+        }
+        let refused = [
+            "", "00", "0.0", ".", "1kB", "1 KiB", " 10B", "10b", "-1MB", "1e3B", "1_000B", "5Mi", "iB", "1iB", "MiB",
+            "1MiB1KB", "1.2.3KiB", "1..2KiB", "0x10", "10mb", "1KiB5",
+        ];
+        for text in refused {
+            let error = byte_size::parse(text).expect_err(text);
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+        assert_eq!(byte_size::parse("10EiB").expect_err("more than there is"), r#"size out of range: "10EiB""#);
+        let error = byte_size::parse("10").expect_err("ten of what");
+        assert_eq!(error, r#""10" has no unit: write 10B, 10KiB, 10MiB or 10GiB"#);
+    }
+
+    #[test]
     fn an_error_names_file_line_column_and_key() {
         let unknown = parse("interval: 15s\nlimit: 1MiB\nintervall: 3s\n").expect_err("unknown key").to_string();
         assert!(unknown.starts_with("picket.yml:3:1: "), "{unknown}");
         assert!(unknown.contains("intervall"), "{unknown}");
         let value = parse("interval: soon\nlimit: 1MiB\n").expect_err("bad duration").to_string();
-        assert!(value.starts_with("picket.yml:1:"), "{value}");
-        assert!(value.contains("soon"), "{value}");
+        assert!(value.starts_with("picket.yml:1:11: interval: ") && value.contains("soon"), "{value}");
+        let size = parse("interval: 15s\nlimit: 10\n").expect_err("ten of what").to_string();
+        assert_eq!(size, r#"picket.yml:2:8: limit: "10" has no unit: write 10B, 10KiB, 10MiB or 10GiB"#);
+        let flow = parse("{interval: 15s, 'limit': '1 MiB'}").expect_err("a space").to_string();
+        assert!(flow.starts_with("picket.yml:1:26: limit: not a valid size"), "{flow}");
     }
 
     #[test]
