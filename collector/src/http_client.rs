@@ -4,6 +4,7 @@
 //! Files with secrets are read at every request, so that they can be rotated; certificates when the client is made.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -17,13 +18,18 @@ use service::sigv4::{self, SignError, Signer};
 use crate::scrape::{Authorization, BasicAuth};
 use crate::tls::TlsConfig;
 
-const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"));
+pub mod headers;
+pub mod oauth2;
+pub mod proxy;
+
+pub(crate) const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"));
 
 /// What proves who asks; at most one of them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Auth {
     Basic(BasicAuth),
     Header(Authorization),
+    OAuth2(Arc<oauth2::Tokens>),
 }
 
 impl Auth {
@@ -46,16 +52,30 @@ impl Auth {
                 let credentials = secret(header.credentials.as_ref(), header.credentials_file.as_deref()).await?;
                 Ok(format!("{} {credentials}", header.kind))
             }
+            Auth::OAuth2(tokens) => tokens.header().await,
         }
     }
 }
 
 async fn secret(value: Option<&Secret>, file: Option<&Path>) -> Result<String, String> {
-    let Some(file) = file else { return Ok(value.map(Secret::expose).unwrap_or_default().to_owned()) };
+    match file {
+        Some(file) => secret_file(file).await,
+        None => Ok(value.map(Secret::expose).unwrap_or_default().to_owned()),
+    }
+}
+
+async fn secret_file(file: &Path) -> Result<String, String> {
     match tokio::fs::read_to_string(file).await {
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) => Err(format!("failed to read credentials file `{}`: {error}", file.display())),
     }
+}
+
+/// A header's value that is printed nowhere.
+pub fn sensitive(text: String) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| "the credentials cannot be sent in a header".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Makes `password_file` and `credentials_file` relative to the configuration's directory.
@@ -115,7 +135,7 @@ impl RequestError {
 }
 
 /// reqwest's own text says only that the request failed; the cause says why.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -194,10 +214,7 @@ impl HttpClient {
         }
         if let Some(auth) = &self.auth {
             let text = auth.header().await.map_err(RequestError::Credentials)?;
-            let mut value = HeaderValue::try_from(text)
-                .map_err(|_| RequestError::Credentials("the credentials cannot be sent in a header".to_owned()))?;
-            value.set_sensitive(true);
-            sent.insert(AUTHORIZATION, value);
+            sent.insert(AUTHORIZATION, sensitive(text).map_err(RequestError::Credentials)?);
         }
         if let Some(signer) = &self.signer {
             let (method, url) = (request.method().clone(), request.url().to_string());

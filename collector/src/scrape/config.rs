@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,10 @@ use service::config::Secret;
 
 use super::protocol::{self, ScrapeProtocol};
 use crate::discovery::{dns, ecs, file, fixed, http, relabel};
+use crate::http_client::Auth;
+use crate::http_client::headers::Headers;
+use crate::http_client::oauth2::{OAuth2, Tokens};
+use crate::http_client::proxy::{Proxies, ProxyUrl};
 use crate::tls::TlsConfig;
 
 /// One entry of `scrape_configs`, as written. What is absent here comes from `global`.
@@ -47,10 +52,30 @@ pub struct Config {
     pub enable_compression: bool,
     #[serde(default = "yes")]
     pub follow_redirects: bool,
+    /// Offered to servers with TLS.
+    #[serde(default = "yes")]
+    pub enable_http2: bool,
+    /// A proxy for all targets but those of `no_proxy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<ProxyUrl>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_proxy: Option<String>,
+    /// The proxies of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_from_environment: bool,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub http_headers: Headers,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
+    /// Older files' way to write `authorization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_token: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_token_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2>,
     #[serde(default, skip_serializing_if = "TlsConfig::is_default")]
     pub tls_config: TlsConfig,
     /// In which formats metrics are asked for, the most wanted first; absent, as `global` says.
@@ -179,8 +204,16 @@ impl Config {
             extra_scrape_metrics: None,
             enable_compression: true,
             follow_redirects: true,
+            enable_http2: true,
+            proxy_url: None,
+            no_proxy: None,
+            proxy_from_environment: false,
+            http_headers: Headers::default(),
             basic_auth: None,
             authorization: None,
+            bearer_token: None,
+            bearer_token_file: None,
+            oauth2: None,
             tls_config: TlsConfig::default(),
             scrape_protocols: None,
             scrape_native_histograms: None,
@@ -217,10 +250,22 @@ impl Config {
         {
             return Err(format!("scrape timeout greater than scrape interval for scrape config with job name {job:?}"));
         }
-        if self.basic_auth.is_some() && self.authorization.is_some() {
-            return Err(format!("job {job:?}: at most one of basic_auth and authorization must be configured"));
+        let auths = [
+            self.basic_auth.is_some(),
+            self.authorization.is_some(),
+            self.bearer_token.is_some(),
+            self.bearer_token_file.is_some(),
+            self.oauth2.is_some(),
+        ];
+        if auths.into_iter().filter(|given| *given).count() > 1 {
+            return Err(format!(
+                "job {job:?}: at most one of basic_auth, authorization, oauth2, bearer_token and bearer_token_file must be \
+                 configured"
+            ));
         }
         let named = |why: String| format!("job {job:?}: {why}");
+        self.oauth2.as_ref().map_or(Ok(()), OAuth2::check).map_err(named)?;
+        self.proxies().check().map_err(named)?;
         protocol::check(self.scrape_protocols.as_deref()).map_err(named)?;
         self.tls_config.check().map_err(named)?;
         // Rules may make an address of it, as they do for a prober.
@@ -242,8 +287,33 @@ impl Config {
         let secrets = [
             self.basic_auth.as_mut().and_then(|a| a.password_file.as_mut()),
             self.authorization.as_mut().and_then(|a| a.credentials_file.as_mut()),
+            self.bearer_token_file.as_mut(),
         ];
         secrets.into_iter().flatten().for_each(|f| *f = base.join(&*f));
         self.tls_config.resolve_paths(base);
+        self.http_headers.resolve_paths(base);
+        self.oauth2.iter_mut().for_each(|o| o.resolve_paths(base));
+    }
+
+    pub(super) fn proxies(&self) -> Proxies {
+        Proxies {
+            url: self.proxy_url.clone(),
+            not_for: self.no_proxy.clone(),
+            from_environment: self.proxy_from_environment,
+        }
+    }
+
+    pub(super) fn auth(&self) -> Option<Auth> {
+        if let Some(oauth2) = &self.oauth2 {
+            return Some(Auth::OAuth2(Arc::new(Tokens::new(oauth2.clone()))));
+        }
+        if self.bearer_token.is_some() || self.bearer_token_file.is_some() {
+            return Some(Auth::Header(Authorization {
+                kind: bearer(),
+                credentials: self.bearer_token.clone(),
+                credentials_file: self.bearer_token_file.clone(),
+            }));
+        }
+        Auth::of(self.basic_auth.as_ref(), self.authorization.as_ref())
     }
 }

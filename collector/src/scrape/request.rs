@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, redirect};
+use service::config::ProcessEnv;
 
 use super::protocol::BodyFormat;
-use super::{FailureReason, ScrapeError, Settings};
+use super::settings::{ClientSettings, Redirects};
+use super::{FailureReason, ScrapeError};
 use crate::discovery::Target;
-use crate::tls::TlsConfig;
+use crate::http_client::{self, USER_AGENT};
 
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
-const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"));
+const REDIRECTS_MAX: usize = 10;
 
 /// The body of a good answer and how to read it.
 #[derive(Debug)]
@@ -47,71 +49,76 @@ impl Bodies {
 /// One client per combination of what a client fixes; connections are kept per target.
 #[derive(Clone)]
 pub(super) struct Clients {
-    plain: Pair,
-    /// By `tls_config`, where it says anything.
-    secured: Arc<Mutex<HashMap<TlsConfig, Secured>>>,
-}
-
-/// A client for jobs that do not follow redirects, and one for those that do.
-#[derive(Clone)]
-struct Pair {
     direct: Client,
     following: Client,
+    /// Where a job says anything else.
+    others: Arc<Mutex<HashMap<ClientSettings, Other>>>,
 }
 
-/// Clients with certificates, and when the files that those came from were written.
-struct Secured {
+/// A client, and when the files that its certificates came from were written.
+struct Other {
     written: Vec<Option<SystemTime>>,
-    pair: Pair,
+    client: Client,
 }
 
 impl Clients {
     pub(super) fn new() -> anyhow::Result<Self> {
-        Ok(Clients { plain: Pair::new(&TlsConfig::default())?, secured: Arc::default() })
+        let plain = |redirects| build(&ClientSettings::plain(redirects));
+        let (direct, following) = (plain(Redirects::None)?, plain(Redirects::Followed)?);
+        Ok(Clients { direct, following, others: Arc::default() })
     }
 
-    async fn of(&self, settings: &Settings) -> Result<Client, ScrapeError> {
-        let pair = if settings.tls.is_default() {
-            self.plain.clone()
-        } else {
-            let pair = self.secured(&settings.tls).await;
-            pair.map_err(|error| ScrapeError::new(FailureReason::Credentials, format!("{error:#}")))?
-        };
-        Ok(if settings.follow_redirects { pair.following } else { pair.direct })
+    async fn of(&self, settings: &ClientSettings) -> Result<Client, ScrapeError> {
+        let plain = settings.tls.is_default() && settings.http2 && settings.proxies.is_default();
+        match settings.redirects {
+            Redirects::None if plain => Ok(self.direct.clone()),
+            Redirects::Followed if plain => Ok(self.following.clone()),
+            _ => {
+                let client = self.other(settings).await;
+                client.map_err(|error| ScrapeError::new(FailureReason::Credentials, format!("{error:#}")))
+            }
+        }
     }
 
     /// Certificates that were replaced are read anew, as in Prometheus.
-    async fn secured(&self, tls: &TlsConfig) -> anyhow::Result<Pair> {
+    async fn other(&self, settings: &ClientSettings) -> anyhow::Result<Client> {
         let mut written = Vec::new();
-        for file in tls.files() {
+        for file in settings.tls.files() {
             written.push(tokio::fs::metadata(file).await.and_then(|metadata| metadata.modified()).ok());
         }
-        let mut secured = self.secured.lock().expect("no one panics holding it");
-        if let Some(known) = secured.get(tls).filter(|known| known.written == written) {
-            return Ok(known.pair.clone());
+        let mut others = self.others.lock().expect("no one panics holding it");
+        if let Some(known) = others.get(settings).filter(|known| known.written == written) {
+            return Ok(known.client.clone());
         }
-        let pair = Pair::new(tls)?;
-        secured.insert(tls.clone(), Secured { written, pair: pair.clone() });
-        Ok(pair)
+        let client = build(settings)?;
+        others.insert(settings.clone(), Other { written, client: client.clone() });
+        Ok(client)
     }
 }
 
-impl Pair {
-    fn new(tls: &TlsConfig) -> anyhow::Result<Self> {
-        let client = |redirects| {
-            let client = Client::builder()
-                .user_agent(USER_AGENT)
-                .redirect(redirects)
-                // Targets are reached directly whatever the environment says, as in Prometheus.
-                .no_proxy()
-                .pool_max_idle_per_host(1);
-            anyhow::Ok(tls.apply(client)?.build()?)
-        };
-        Ok(Pair {
-            direct: client(reqwest::redirect::Policy::none())?,
-            following: client(reqwest::redirect::Policy::limited(10))?,
-        })
+fn build(settings: &ClientSettings) -> anyhow::Result<Client> {
+    let redirects = match settings.redirects {
+        Redirects::None => redirect::Policy::none(),
+        Redirects::Followed => redirect::Policy::limited(REDIRECTS_MAX),
+        Redirects::WithinHost => redirect::Policy::custom(within_host),
+    };
+    let client = Client::builder().user_agent(USER_AGENT).redirect(redirects).pool_max_idle_per_host(1);
+    let client = if settings.http2 { client } else { client.http1_only() };
+    let client = settings.proxies.apply(client, &ProcessEnv)?;
+    Ok(settings.tls.apply(client)?.build()?)
+}
+
+fn within_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let place =
+        |url: &url::Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+    let first = attempt.previous().first().map(place);
+    if attempt.previous().len() > REDIRECTS_MAX {
+        return attempt.error("too many redirects");
     }
+    if first.is_some_and(|first| first != place(attempt.url())) {
+        return attempt.error("a redirect to another host, which the job's http_headers are not for");
+    }
+    attempt.follow()
 }
 
 /// Fetches the target's metrics within its timeout, into an empty buffer.
@@ -128,7 +135,7 @@ async fn exchange(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result
     if let Some(why) = &target.refused {
         return Err(ScrapeError::new(FailureReason::TargetLimit, &**why));
     }
-    let client = clients.of(settings).await?;
+    let client = clients.of(&settings.client).await?;
     let mut request = client
         .get(target.scrape_url.clone())
         .header(ACCEPT, &settings.accept)
@@ -136,11 +143,14 @@ async fn exchange(clients: &Clients, target: &Target, buffer: Vec<u8>) -> Result
     if !settings.enable_compression {
         request = request.header(ACCEPT_ENCODING, "identity");
     }
+    let refused = |why| ScrapeError::new(FailureReason::Credentials, why);
     if let Some(auth) = &settings.auth {
-        let header = auth.header().await.map_err(|e| ScrapeError::new(FailureReason::Credentials, e))?;
+        let header = auth.header().await.and_then(http_client::sensitive).map_err(refused)?;
         request = request.header(AUTHORIZATION, header);
     }
-    let response = request.send().await.map_err(|e| ScrapeError::new(connect_or_body(&e), chain(&e)))?;
+    let mut request = request.build().map_err(|e| ScrapeError::new(FailureReason::Connect, chain(&e)))?;
+    settings.headers.add_to(request.headers_mut()).await.map_err(refused)?;
+    let response = client.execute(request).await.map_err(|e| ScrapeError::new(connect_or_body(&e), chain(&e)))?;
     if response.status() != StatusCode::OK {
         let message = format!("server returned HTTP status {}", response.status());
         return Err(ScrapeError::new(FailureReason::HttpStatus, message));

@@ -13,6 +13,8 @@ use super::{Config, Scheme};
 use crate::config::Global;
 use crate::discovery::{Target, relabel};
 use crate::http_client::Auth;
+use crate::http_client::headers::Headers;
+use crate::http_client::proxy::Proxies;
 use crate::phase;
 use crate::tls::TlsConfig;
 
@@ -30,9 +32,9 @@ pub struct Settings {
     pub track_timestamps_staleness: bool,
     pub extra_scrape_metrics: bool,
     pub enable_compression: bool,
-    pub follow_redirects: bool,
     pub auth: Option<Auth>,
-    pub tls: TlsConfig,
+    pub headers: Headers,
+    pub client: ClientSettings,
     /// The `Accept` header.
     pub accept: String,
     pub fallback_format: Option<BodyFormat>,
@@ -40,6 +42,30 @@ pub struct Settings {
     pub limits: Limits,
     pub relabel: Vec<relabel::Rule>,
     pub metric_relabel: Vec<relabel::Rule>,
+}
+
+/// What a client is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientSettings {
+    pub tls: TlsConfig,
+    pub redirects: Redirects,
+    pub http2: bool,
+    pub proxies: Proxies,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Redirects {
+    None,
+    Followed,
+    /// Headers of one's own may be secret, and the client would show them to any host that it is sent to.
+    WithinHost,
+}
+
+impl ClientSettings {
+    /// What jobs mostly say.
+    pub(super) fn plain(redirects: Redirects) -> Self {
+        ClientSettings { tls: TlsConfig::default(), redirects, http2: true, proxies: Proxies::default() }
+    }
 }
 
 /// A scrape over any of them fails as a whole, but for the last. `u64::MAX` is no limit.
@@ -79,9 +105,18 @@ impl Settings {
             track_timestamps_staleness: job.track_timestamps_staleness,
             extra_scrape_metrics: job.extra_scrape_metrics.unwrap_or(global.extra_scrape_metrics),
             enable_compression: job.enable_compression,
-            follow_redirects: job.follow_redirects,
-            auth: Auth::of(job.basic_auth.as_ref(), job.authorization.as_ref()),
-            tls: job.tls_config.clone(),
+            auth: job.auth(),
+            headers: job.http_headers.clone(),
+            client: ClientSettings {
+                tls: job.tls_config.clone(),
+                redirects: match (job.follow_redirects, job.http_headers.is_empty()) {
+                    (false, _) => Redirects::None,
+                    (true, true) => Redirects::Followed,
+                    (true, false) => Redirects::WithinHost,
+                },
+                http2: job.enable_http2,
+                proxies: job.proxies(),
+            },
             accept: protocol::accept(
                 [job.scrape_protocols.as_deref(), global.scrape_protocols.as_deref()],
                 histograms.wanted.native,

@@ -16,6 +16,7 @@ use crate::config::Config as File;
 use crate::discovery;
 use crate::write::Writer;
 
+mod client;
 mod limits;
 mod protobuf;
 mod tls;

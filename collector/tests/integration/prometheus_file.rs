@@ -77,6 +77,11 @@ scrape_configs:
     basic_auth:
       username: admin
       password: secret
+    follow_redirects: true
+    enable_http2: false
+    tls_config:
+      server_name: app.example.com
+      min_version: TLS12
     sample_limit: 1000
     label_limit: 30
     static_configs:
@@ -286,11 +291,14 @@ fn what_is_not_supported_is_refused_by_name_line_and_column() {
         ("tracing:\n  endpoint: x\n", 1, 1, "tracing"),
         ("global:\n  query_log_file: x\n", 2, 3, "query_log_file"),
         ("scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: []\n", 3, 3, "kubernetes_sd_configs"),
-        ("scrape_configs:\n- job_name: a\n  proxy_url: http://x\n", 3, 3, "proxy_url"),
-        ("scrape_configs:\n- job_name: a\n  oauth2: {client_id: x}\n", 3, 3, "oauth2"),
+        ("scrape_configs:\n- job_name: a\n  proxy_url: socks5://x\n", 3, 14, "proxy_url"),
+        ("scrape_configs:\n- job_name: a\n  proxy_connect_header: {}\n", 3, 3, "proxy_connect_header"),
+        ("scrape_configs:\n- job_name: a\n  http_headers: {Host: {values: [x]}}\n", 3, 17, "http_headers"),
+        ("scrape_configs:\n- job_name: a\n  oauth2: {client_id: x}\n", 3, 12, "oauth2: missing field `token_url`"),
+        ("scrape_configs:\n- job_name: a\n  oauth2: {grant_type: x}\n", 3, 12, "grant_type"),
         ("scrape_configs:\n- job_name: a\n  convert_classic_histograms_to_nhcb: true\n", 3, 3, "convert_classic"),
         ("scrape_configs:\n- job_name: a\n  scrape_protocols: [PrometheusProto, Morse]\n", 3, 39, "Morse"),
-        ("scrape_configs:\n- job_name: a\n  tls_config: {server_name: x}\n", 3, 16, "server_name"),
+        ("scrape_configs:\n- job_name: a\n  tls_config: {max_version: TLS12}\n", 3, 16, "max_version"),
         ("remote_write:\n- url: http://x/\n  azuread: {}\n", 3, 3, "azuread"),
         ("remote_write:\n- url: http://x/\n  queue_config: {shards: 3}\n", 3, 18, "shards"),
         ("alerting:\n  alertmanagers:\n  - consul_sd_configs: []\n", 3, 5, "consul_sd_configs"),

@@ -1,5 +1,7 @@
 //! Scrapes of a target that wants to see a certificate.
 
+use std::path::Path;
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -14,14 +16,14 @@ use super::*;
 use crate::tls::TlsConfig;
 
 /// Who signs certificates.
-struct Authority {
-    pem: String,
+pub(super) struct Authority {
+    pub(super) pem: String,
     der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +39,7 @@ impl Authority {
 }
 
 /// Answers whoever shows a certificate of the authority.
-async fn serve(authority: &Authority) -> u16 {
+pub(super) async fn serve(authority: &Authority) -> u16 {
     let (certificate, key) = authority.sign();
     let mut roots = RootCertStore::empty();
     roots.add(authority.der.clone()).unwrap();
@@ -65,19 +67,19 @@ async fn serve(authority: &Authority) -> u16 {
     port
 }
 
+/// A `tls_config` with a certificate of the authority, and its files.
+pub(super) fn files(authority: &Authority, directory: &Path) -> String {
+    let (certificate, key) = authority.sign();
+    for (name, pem) in [("ca", authority.pem.clone()), ("cert", certificate.pem()), ("key", key.serialize_pem())] {
+        std::fs::write(directory.join(format!("{name}.pem")), pem).unwrap();
+    }
+    "tls_config: {ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem}\n".to_owned()
+}
+
 fn target(port: u16, tls: TlsConfig) -> Target {
     let job = Config { tls_config: tls, ..Config::new("secured") };
     let settings = Settings::new(&job, &crate::config::Global::default());
-    Target {
-        labels: Labels::empty(),
-        discovered: Labels::empty(),
-        pool: "secured".into(),
-        scrape_url: url::Url::parse(&format!("https://localhost:{port}/metrics")).unwrap(),
-        scrape_interval: Duration::from_secs(15),
-        scrape_timeout: Duration::from_secs(10),
-        settings: Arc::new(settings),
-        refused: None,
-    }
+    super::client::target(&format!("https://localhost:{port}/metrics"), settings)
 }
 
 #[tokio::test]
@@ -94,7 +96,7 @@ async fn a_target_that_wants_certificates_is_scraped_with_the_ones_that_are_conf
     let ca_file = file("ca.pem", &ours.pem);
     let cert_file = file("cert.pem", &certificate.pem());
     let key_file = file("key.pem", &key.serialize_pem());
-    let whole = TlsConfig { ca_file, cert_file, key_file, insecure_skip_verify: false };
+    let whole = TlsConfig { ca_file, cert_file, key_file, ..TlsConfig::default() };
     let (clients, buffer) = (Clients::new().unwrap(), Vec::new);
 
     let scraped = fetch(&clients, &target(port, whole.clone()), buffer()).await.unwrap();
