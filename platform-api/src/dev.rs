@@ -152,4 +152,10 @@ impl Env for DevEnv {
     fn get(&self, key: &str) -> Option<String> {
         ProcessEnv.get(key).filter(|v| !v.is_empty()).or_else(|| self.0.get(key).cloned())
     }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = ProcessEnv.names();
+        names.extend(self.0.keys().map(|name| (*name).to_owned()));
+        names
+    }
 }

@@ -7,6 +7,7 @@ mod found;
 mod logs;
 mod metrics_out;
 mod settings;
+mod variables;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ pub struct Config {
     pub stuck_after: Duration,
     /// What was written and cannot be used.
     pub problems: Vec<String>,
+    /// What was written and is not read: a misspelt variable for one.
+    pub warnings: Vec<String>,
 }
 
 /// How log records reach their destinations.
@@ -116,7 +119,8 @@ impl Config {
         let mut settings = Settings::new(env, problems);
         let firelens = settings.firelens(firelens);
         let config = build(&mut settings, &file, firelens);
-        (Config { problems: settings.problems, ..config }, settings.found)
+        let warnings = variables::unknown(env);
+        (Config { problems: settings.problems, warnings, ..config }, settings.found)
     }
 
     /// Where our own server answers from inside the task.
@@ -197,6 +201,7 @@ fn build(s: &mut Settings<'_>, file: &File, firelens: Option<FireLens>) -> Confi
         stop_timeout: s.duration("SIDECAR_STOP_TIMEOUT", &file.stop_timeout, "25s"),
         stuck_after: s.duration("SIDECAR_STUCK_AFTER", &file.stuck_after, "45s"),
         problems: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

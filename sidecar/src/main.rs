@@ -143,6 +143,9 @@ fn main() -> ExitCode {
 fn run(files: RunFiles) -> Result<(), Exit> {
     Logging::from_env("sidecar", &ProcessEnv).start();
     let config = files.load();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     block_on(async {
         let shutdown = Shutdown::on_signals()?;
         // Beats to the very end: stopping may get stuck too.
@@ -167,6 +170,7 @@ fn check_config(files: RunFiles) -> Result<(), Exit> {
     let firelens = files.firelens_config.as_deref();
     let (config, found) = Config::explain(files.config.file.as_deref(), firelens, &ProcessEnv);
     print!("{found}");
+    config.warnings.iter().for_each(|warning| eprintln!("sidecar: {warning}"));
     match &config.problems[..] {
         [] => Ok(()),
         problems => Err(Exit::Config(anyhow!("{}", problems.join("\nsidecar: ")))),

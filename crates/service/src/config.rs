@@ -72,6 +72,9 @@ fn key_before(text: &str, line: u64, column: u64) -> Option<&str> {
 pub trait Env {
     fn get(&self, key: &str) -> Option<String>;
 
+    /// The names of all variables that are set.
+    fn names(&self) -> Vec<String>;
+
     /// The variable parsed, or None when it is unset or empty.
     ///
     /// # Errors
@@ -104,11 +107,19 @@ impl Env for ProcessEnv {
     fn get(&self, key: &str) -> Option<String> {
         std::env::var(key).ok()
     }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
 }
 
 impl Env for HashMap<&str, &str> {
     fn get(&self, key: &str) -> Option<String> {
         HashMap::get(self, key).map(|v| (*v).to_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().map(|name| (*name).to_owned()).collect()
     }
 }
 

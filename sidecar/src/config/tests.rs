@@ -86,6 +86,27 @@ fn an_unknown_key_is_named_by_file_and_line() {
 }
 
 #[test]
+fn a_variable_that_nobody_reads_is_named_with_the_one_that_was_meant() {
+    let config = load(&[
+        ("SIDECAR_LOG_FILE", "hunter2"),
+        ("SIDECAR_LOGS_OUPTUT", "stdout"),
+        ("SIDECAR_FLAVOUR_OF_THE_DAY", "x"),
+        // Read only when another is set, or by the command line.
+        ("SIDECAR_TRACE_SLOW", "1s"),
+        ("SIDECAR_CONFIG", "x.yml"),
+        ("SIDECARD", "x"),
+        ("LOG_GROUPS", "x"),
+    ]);
+    assert_eq!(config.problems, [""; 0]);
+    let expected = [
+        "SIDECAR_FLAVOUR_OF_THE_DAY is set but is no setting, and none has a name like it",
+        "SIDECAR_LOGS_OUPTUT is set but is no setting: is SIDECAR_LOGS_OUTPUT meant?",
+        "SIDECAR_LOG_FILE is set but is no setting: is SIDECAR_LOGS_FILE or SIDECAR_LOG_FILES meant?",
+    ];
+    assert_eq!(config.warnings, expected);
+}
+
+#[test]
 fn traces_are_not_sent_round_in_circles() {
     let config =
         load(&[("SIDECAR_OTLP_LISTEN", "127.0.0.1:4318"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]);

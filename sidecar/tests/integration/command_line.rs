@@ -23,6 +23,18 @@ fn check_config_names_every_fault_and_exits_64() {
 }
 
 #[test]
+fn a_misspelt_variable_is_told_and_keeps_nothing_from_running() {
+    const SAYS: &str = "SIDECAR_STATE_DIRS is set but is no setting: is SIDECAR_STATE_DIR meant?";
+    let checked = run(&["check-config"], &[("SIDECAR_STATE_DIRS", "/x")]);
+    assert_eq!((checked.status.code(), text(&checked.stderr)), (Some(0), format!("sidecar: {SAYS}\n")));
+    // It ends by the port, after it has told.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("port 0");
+    let addr = taken.local_addr().expect("bound").to_string();
+    let told = text(&run(&["run"], &[("SIDECAR_STATE_DIRS", "/x"), ("SIDECAR_LISTEN", &addr)]).stdout);
+    assert!(told.lines().any(|line| line.contains(SAYS) && line.contains("\"level\":\"warn\"")), "{told}");
+}
+
+#[test]
 fn a_port_in_use_is_one_clear_message() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("port 0");
     let addr = taken.local_addr().expect("bound").to_string();

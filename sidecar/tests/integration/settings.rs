@@ -32,6 +32,7 @@ fn sources(folder: &Path) -> String {
     for path in entries {
         match path.is_dir() {
             true => text += &sources(&path),
+            false if path.to_string_lossy().ends_with("tests.rs") => {}
             false if path.extension().is_some_and(|e| e == "rs") => {
                 let source = std::fs::read_to_string(&path).expect("a source");
                 text += source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -195,6 +196,18 @@ fn settings_on_the_page_are_those_of_the_code() {
     let (before, rest) = text.split_once(BEGIN).expect("the page says where the table begins");
     let (_, after) = rest.split_once(END).expect("the page says where the table ends");
     is_as_kept(&page, &format!("{before}{BEGIN}\n{}\n{END}{after}", table.text));
+}
+
+/// A variable that is not listed would be told as misspelt, and one that is gone be kept from it.
+#[test]
+fn the_listed_variables_are_those_that_the_code_reads() {
+    let source = root().join("sidecar/src");
+    let listed = std::fs::read_to_string(source.join("config/variables.rs")).expect("variables.rs");
+    let name = regex::Regex::new(r#""(SIDECAR_[A-Z0-9_]+)["\s]"#).expect("a pattern");
+    let names =
+        |text: &str| -> BTreeSet<String> { name.captures_iter(text).map(|found| found[1].to_owned()).collect() };
+    let elsewhere = sources(&source).replace(&listed, "");
+    assert_eq!(names(&listed), names(&elsewhere));
 }
 
 #[test]
