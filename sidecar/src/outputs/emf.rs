@@ -45,6 +45,9 @@ const VALUES_MAX: usize = 100;
 /// Of one combination.
 pub const DIMENSIONS_MAX: usize = 30;
 const DIMENSION_VALUE_CHARS_MAX: usize = 1024;
+/// CloudWatch's words.
+const COUNT: &str = "Count";
+const NO_UNIT: &str = "None";
 const PATIENCE: Duration = Duration::from_secs(10);
 const SECONDS_PER_MONTH: f64 = 30.4375 * 86_400.0;
 
@@ -139,7 +142,14 @@ struct Round {
 
 struct Group {
     dimensions: Labels,
-    values: BTreeMap<String, (Vec<f64>, bool)>,
+    values: BTreeMap<String, Values>,
+}
+
+/// What is said of one metric.
+struct Values {
+    unit: &'static str,
+    /// Of what grows one, the sum over all series.
+    values: Vec<f64>,
 }
 
 impl Round {
@@ -170,32 +180,34 @@ impl Round {
                 sample.value
             };
             let dimensions = sample.labels.retain(|name| config.dimensions.iter().any(|wanted| wanted == name));
-            self.add(&sample.name, dimensions, value, grows, config, state);
+            let Some(metric) = self.metric(&sample.name, dimensions, config, state) else { continue };
+            metric.unit = unit(family, &sample.name);
+            match &mut metric.values[..] {
+                [sum, ..] if grows => *sum += value,
+                values if values.len() < VALUES_MAX => metric.values.push(value),
+                _ => {}
+            }
         }
     }
 
-    fn add(&mut self, name: &str, dimensions: Labels, value: f64, sums: bool, config: &Config, state: &mut State) {
+    /// The place of a metric; None where CloudWatch would bill one more than is allowed.
+    fn metric(&mut self, name: &str, dimensions: Labels, config: &Config, state: &mut State) -> Option<&mut Values> {
         let billed = (name.to_owned(), dimensions.clone());
         if !state.billed.contains(&billed) {
             if state.billed.len() >= config.metrics_max {
-                return;
+                return None;
             }
             state.billed.insert(billed);
         }
         let group = self.groups.entry(dimensions.encoded().to_owned());
         let group = group.or_insert_with(|| Group { dimensions, values: BTreeMap::new() });
-        let (values, _) = group.values.entry(name.to_owned()).or_insert_with(|| (Vec::new(), sums));
-        if sums && !values.is_empty() {
-            values[0] += value;
-        } else if values.len() < VALUES_MAX {
-            values.push(value);
-        }
+        Some(group.values.entry(name.to_owned()).or_insert_with(|| Values { unit: NO_UNIT, values: Vec::new() }))
     }
 
     fn lines(self, config: &Config, now: Timestamp) -> Vec<String> {
         let mut lines = Vec::new();
         for Group { dimensions, values } in self.groups.into_values() {
-            let values: Vec<(String, (Vec<f64>, bool))> = values.into_iter().collect();
+            let values: Vec<(String, Values)> = values.into_iter().collect();
             for chunk in values.chunks(METRICS_PER_LINE_MAX) {
                 lines.push(line(config, &dimensions, chunk, now));
             }
@@ -204,11 +216,10 @@ impl Round {
     }
 }
 
-fn line(config: &Config, dimensions: &Labels, values: &[(String, (Vec<f64>, bool))], now: Timestamp) -> String {
+fn line(config: &Config, dimensions: &Labels, values: &[(String, Values)], now: Timestamp) -> String {
     let mut root = Map::new();
     let names: Vec<&str> = dimensions.iter().map(|(name, _)| name).collect();
-    let metrics: Vec<Value> =
-        values.iter().map(|(name, (_, sums))| json!({"Name": name, "Unit": unit(name, *sums)})).collect();
+    let metrics: Vec<Value> = values.iter().map(|(name, metric)| json!({"Name": name, "Unit": metric.unit})).collect();
     root.insert(
         "_aws".to_owned(),
         json!({
@@ -220,24 +231,32 @@ fn line(config: &Config, dimensions: &Labels, values: &[(String, (Vec<f64>, bool
         let end = value.char_indices().nth(DIMENSION_VALUE_CHARS_MAX).map_or(value.len(), |(end, _)| end);
         root.insert(name.to_owned(), value[..end].into());
     }
-    for (name, (values, _)) in values {
+    for (name, Values { values, .. }) in values {
         let value = if let [one] = values[..] { json!(one) } else { json!(values) };
         root.insert(name.clone(), value);
     }
     Value::Object(root).to_string()
 }
 
-/// CloudWatch's word for the unit that the name says.
-fn unit(name: &str, is_sum: bool) -> &'static str {
-    let base = name.strip_suffix("_total").or(name.strip_suffix("_sum")).unwrap_or(name);
-    if base.ends_with("_seconds") {
-        "Seconds"
-    } else if base.ends_with("_bytes") {
-        "Bytes"
-    } else if is_sum {
-        "Count"
-    } else {
-        "None"
+/// CloudWatch's word for what a sample counts or measures.
+fn unit(family: &Family, sample: &str) -> &'static str {
+    // How often something was measured has not the unit of what was measured.
+    let is_count = match family.kind {
+        MetricKind::Histogram | MetricKind::Summary => sample.ends_with("_count"),
+        MetricKind::GaugeHistogram => sample.ends_with("_gcount"),
+        _ => false,
+    };
+    if is_count {
+        return COUNT;
+    }
+    let name = sample.strip_suffix("_total").unwrap_or(sample);
+    let base = name.strip_suffix("_gsum").or(name.strip_suffix("_sum")).unwrap_or(name);
+    let says = |unit: &str| family.unit == unit || base.strip_suffix(unit).is_some_and(|before| before.ends_with('_'));
+    match () {
+        () if says("seconds") => "Seconds",
+        () if says("bytes") => "Bytes",
+        () if family.kind == MetricKind::Counter => COUNT,
+        () => NO_UNIT,
     }
 }
 
@@ -314,6 +333,47 @@ mod tests {
         // Four metrics at 0.30 and 3 GB at 0.50.
         assert_eq!(state.billed.len(), 4);
         assert!((cost(&config(), state.billed.len(), 3e9) - 2.7).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_unit_is_that_of_what_is_measured() {
+        let body = "# TYPE a_total counter\na_total 1\n# TYPE b_seconds_total counter\nb_seconds_total 1\n\
+            # TYPE c_total counter\nc_total 1\n# TYPE order_value histogram\norder_value_sum 1\norder_value_count 1\n\
+            # TYPE body_bytes summary\nbody_bytes{quantile=\"0.5\"} 1\nbody_bytes_sum 1\nbody_bytes_count 1\n\
+            # TYPE wait_seconds histogram\nwait_seconds_sum 1\nwait_seconds_count 1\n\
+            # TYPE load gauge\nload 1\n# TYPE age_seconds gauge\nage_seconds 1\n# TYPE milliseconds gauge\nmilliseconds 1\n\
+            # TYPE unit_sum gauge\nunit_sum 1\n";
+        let units: Vec<(String, &str)> = parse(body, Format::Prometheus)
+            .expect("parses")
+            .iter()
+            .flat_map(|family| family.samples.iter().map(|sample| (sample.name.clone(), unit(family, &sample.name))))
+            .collect();
+        let units: Vec<(&str, &str)> = units.iter().map(|(name, unit)| (name.as_str(), *unit)).collect();
+        let expected = [
+            ("a_total", "Count"),
+            ("b_seconds_total", "Seconds"),
+            ("c_total", "Count"),
+            ("order_value_sum", "None"),
+            ("order_value_count", "Count"),
+            ("body_bytes", "Bytes"),
+            ("body_bytes_sum", "Bytes"),
+            ("body_bytes_count", "Count"),
+            ("wait_seconds_sum", "Seconds"),
+            ("wait_seconds_count", "Count"),
+            ("load", "None"),
+            ("age_seconds", "Seconds"),
+            ("milliseconds", "None"),
+            ("unit_sum", "None"),
+        ];
+        assert_eq!(units, expected);
+        // Whose name does not say it may say it by `# UNIT`.
+        let family = Family {
+            unit: "seconds".to_owned(),
+            name: "wait".to_owned(),
+            kind: MetricKind::Histogram,
+            ..Family::default()
+        };
+        assert_eq!((unit(&family, "wait_sum"), unit(&family, "wait_count")), ("Seconds", "Count"));
     }
 
     #[test]
