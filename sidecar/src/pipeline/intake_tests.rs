@@ -62,6 +62,28 @@ async fn a_trace_is_one_record_and_counts_as_its_lines() {
 }
 
 #[tokio::test]
+async fn a_trace_below_logfmt_keeps_the_line_s_fields() {
+    let config = Config { multiline: vec![(None, Rule::Any)], ..testing::config() };
+    let lines = [
+        "level=error msg=\"order failed\" trace_id=0af7651916cd43dd8448eb211c80319c password=hunter2",
+        "Traceback (most recent call last):",
+        "  File \"x\"",
+        "ValueError: y",
+        "level=info msg=next",
+    ];
+    let taken = take(config, &lines);
+    let [failed, next] = &taken.lines[..] else { panic!("{:?}", taken.lines) };
+    assert_eq!((&failed["level"], &failed["message"]), (&"error".into(), &"order failed".into()));
+    assert_eq!(failed["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(failed["data"]["stack_trace"], lines[1..4].join("\n"));
+    assert_ne!(failed["data"]["password"], "hunter2");
+    assert_eq!((&next["message"], next.get("data")), (&"next".into(), None));
+    assert_eq!(taken.intake.balance().received, 5);
+    let signature = "sidecar_log_error_signatures_total{signature=\"order failed\"} 1";
+    assert!(taken.metrics.expose().contains(signature));
+}
+
+#[tokio::test]
 async fn a_long_line_is_cut_and_says_so() {
     let taken = take(testing::config(), &[&"x".repeat(1001)]);
     assert_eq!(taken.lines[0]["message"].as_str().map(str::len), Some(1000));

@@ -145,6 +145,12 @@ impl Multiline {
     }
 }
 
+/// Whether what stands below a line is a stack trace that belongs to it, whoever joined them.
+pub fn is_trace(line: &str, below: &str) -> bool {
+    let first = below.lines().next().unwrap_or_default();
+    continues(Rule::Any, Within::Line, line.as_bytes(), first).is_some()
+}
+
 /// Loggers that write JSON put the trace into it.
 fn is_json(line: &[u8]) -> bool {
     let line = line.trim_ascii();

@@ -19,6 +19,7 @@ use telemetry::trace::TraceId;
 use self::map::map;
 use self::roles::Roles;
 use self::scan::Kind;
+use super::multiline;
 
 /// Who wrote the lines; fills what a foreign line does not say.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub struct Scratch {
 /// member may spoil and another layout would.
 const EMF: &str = "_aws";
 const XRAY: &str = "xray_trace_id";
+/// Logback's name for it, and ours.
+const STACK_TRACE: &str = "stack_trace";
 /// A foreign id that is none of W3C's is kept under this name.
 const INVALID_TRACE_ID: &str = "invalid_trace_id";
 
@@ -96,17 +99,32 @@ pub fn parse(
         }
         return Some(finish(parsed, additions, out));
     }
-    if memchr::memchr(b'=', line).is_some() {
-        scratch.json.clear();
-        if logfmt::to_json(text, &mut scratch.json) {
-            let json = std::str::from_utf8(&scratch.json).expect("made of a string and ASCII");
-            if scan::object(json, &mut fields) {
-                let parsed = map(&fields, &Roles::of(&fields), author, now, out);
-                return Some(finish(parsed, additions, out));
-            }
-        }
+    if memchr::memchr(b'=', line).is_some()
+        && let Some(parsed) = of_logfmt(text, author, now, scratch, out)
+    {
+        return Some(finish(parsed, additions, out));
     }
     Some(finish(wrap(line, author, now, out), additions, out))
+}
+
+/// The record of a line in logfmt. A stack trace that was joined to it is data, as it is of loggers that write JSON.
+fn of_logfmt(text: &str, author: &Author, now: Timestamp, scratch: &mut Scratch, out: &mut Vec<u8>) -> Option<Parsed> {
+    let trace = text.split_once('\n').filter(|(line, below)| multiline::is_trace(line, below));
+    let (line, trace) = trace.map_or((text, None), |(line, below)| (line, Some(below)));
+    let json = &mut scratch.json;
+    json.clear();
+    if !logfmt::to_json(line, json) {
+        return None;
+    }
+    if let Some(trace) = trace {
+        json.pop();
+        write::name(STACK_TRACE, json);
+        write::quoted(trace.as_bytes(), json);
+        json.push(b'}');
+    }
+    let mut fields = Vec::with_capacity(16);
+    let object = std::str::from_utf8(json).expect("made of a string and ASCII");
+    scan::object(object, &mut fields).then(|| map(&fields, &Roles::of(&fields), author, now, out))
 }
 
 /// Adds what is added to every line before the closing bracket.

@@ -55,6 +55,25 @@ fn json_of_other_loggers_is_mapped_and_the_rest_kept_as_data() {
 }
 
 #[test]
+fn a_stack_trace_below_a_line_of_logfmt_is_its_data() {
+    let line = format!("time=2024-01-15T10:29:00Z level=warning msg=\"not paid\" order=7 trace_id={TRACE}");
+    for trace in [
+        "Traceback (most recent call last):\n  File \"/app/a.py\", line 3, in pay\nValueError: level=info a=\"b\"",
+        "java.lang.IllegalStateException: not paid\n\tat com.example.Order.pay(Order.java:42)",
+    ] {
+        let record = record(&format!("{line}\n{trace}"));
+        assert_eq!((record.level.as_str(), record.message.as_str()), ("warn", "not paid"));
+        assert_eq!((record.timestamp.as_str(), record.trace_id.as_deref()), ("2024-01-15T10:29:00.000Z", Some(TRACE)));
+        assert_eq!(Value::Object(record.data), json!({"order": 7, "stack_trace": trace}));
+    }
+    // What is no trace below it, or no logfmt above it, stays as it was written.
+    let prose = format!("{line}\nand more of it");
+    assert_eq!(record(&prose).message, prose);
+    let plain = "ERROR a=b not paid\nTraceback (most recent call last):\n  File \"x\"";
+    assert_eq!(record(plain).message, plain);
+}
+
+#[test]
 fn what_is_almost_the_platform_s_layout_is_completed_so_that_every_reader_can_read_it() {
     // No version and no environment; data that is no object.
     let line = r#"{"timestamp":"2024-01-15T10:29:00.000Z","level":"warn","service":"user","message":"m",
