@@ -226,7 +226,7 @@ impl WriteMetrics {
             let help = "1 while memory is over the mark and new series are refused";
             r.register("collector_storage_memory_short", help, own.memory_short.clone());
             r.register("collector_storage_log_bytes", "Length of the log on disk", own.log_bytes.clone());
-            let help = "1 while samples cannot be written to disk and live in memory only";
+            let help = "1 while the disk refuses samples, which then live in memory only, or a checkpoint of them";
             r.register("collector_storage_log_failing", help, own.log_failing.clone());
             r.register("collector_storage_segment_bytes", "Samples on disk alone", own.segment_bytes.clone());
             let help = "Reads of samples on disk that failed, so that an answer went without them, since the start";

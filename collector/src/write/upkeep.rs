@@ -1,5 +1,6 @@
 //! Keeps the storage small and safe: old samples go, what is logged reaches the disk, a long log becomes a checkpoint.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +22,9 @@ pub(super) struct Upkeep {
     storage: Arc<Storage>,
     clock: Clock,
     metrics: WriteMetrics,
-    /// The last complaint; a disk that stays full is reported once.
-    failure: Option<String>,
-    checkpoint_failed: bool,
+    /// What the disk refuses at the moment; each is reported once.
+    log_fails: bool,
+    checkpoint_fails: bool,
     spill_failed: bool,
     memory: Option<Watermark>,
     /// What was counted so far.
@@ -37,8 +38,8 @@ impl Upkeep {
             storage,
             clock,
             metrics,
-            failure: None,
-            checkpoint_failed: false,
+            log_fails: false,
+            checkpoint_fails: false,
             spill_failed: false,
             memory,
             expired,
@@ -59,7 +60,8 @@ impl Upkeep {
                     if cleans {
                         self.clean().await;
                     }
-                    if (cleans || !self.checkpoint_failed) && self.storage.checkpoint_due() {
+                    let checkpoint_wanted = self.checkpoint_fails || self.storage.checkpoint_due();
+                    if (cleans || !self.checkpoint_fails) && checkpoint_wanted {
                         self.checkpoint().await;
                     } else if (cleans || !self.spill_failed) && self.storage.spill_due() {
                         self.spill().await;
@@ -84,7 +86,7 @@ impl Upkeep {
                 tracing::info!(oldest, dropped, "the oldest samples went for want of room (storage.retention_size)");
             }
             Ok(None) => {}
-            Err(error) => self.note(Some(format!("failed to write a checkpoint: {error}"))),
+            Err(error) => self.note_checkpoint(Some(&error)),
         }
         self.show(&stats);
     }
@@ -117,14 +119,9 @@ impl Upkeep {
     async fn checkpoint(&mut self) {
         let storage = self.storage.clone();
         let checkpoint = service::task::beside(move || storage.checkpoint()).await;
-        self.checkpoint_failed = checkpoint.is_err();
-        match checkpoint {
-            Ok(Some(done)) => {
-                let storage::Checkpoint { series, bytes, blocks_moved } = done;
-                tracing::debug!(series, bytes, blocks_moved, "checkpoint written");
-            }
-            Ok(None) => {}
-            Err(error) => self.note(Some(format!("failed to write a checkpoint: {error}"))),
+        self.note_checkpoint(checkpoint.as_ref().err());
+        if let Ok(Some(storage::Checkpoint { series, bytes, blocks_moved })) = checkpoint {
+            tracing::debug!(series, bytes, blocks_moved, "checkpoint written");
         }
     }
 
@@ -142,18 +139,59 @@ impl Upkeep {
     async fn sync(&mut self) {
         let storage = self.storage.clone();
         let result = service::task::beside(move || storage.sync()).await;
-        self.note(result.err().map(|error| error.to_string()));
+        self.note_log(result.err().as_ref());
     }
 
-    fn note(&mut self, failure: Option<String>) {
-        self.metrics.log_failing.set(i64::from(failure.is_some()));
-        match &failure {
-            Some(error) if self.failure.is_none() => {
-                tracing::error!(error, "samples cannot be written to disk and live in memory only");
+    fn note_log(&mut self, failure: Option<&io::Error>) {
+        match failure {
+            Some(error) if !self.log_fails => {
+                tracing::error!(%error, "samples cannot be written to disk and live in memory only");
             }
-            None if self.failure.is_some() => tracing::info!("samples are written to disk again"),
+            None if self.log_fails => tracing::info!("samples are written to disk again"),
             _ => {}
         }
-        self.failure = failure;
+        self.log_fails = failure.is_some();
+        self.show_failing();
+    }
+
+    /// What is appended is in the log meanwhile, which grows until the disk has room for a checkpoint or for neither.
+    fn note_checkpoint(&mut self, failure: Option<&io::Error>) {
+        match failure {
+            Some(error) if !self.checkpoint_fails => {
+                tracing::error!(%error, "a checkpoint of the samples cannot be written, and the log grows until one can");
+            }
+            None if self.checkpoint_fails => tracing::info!("a checkpoint of the samples is written again"),
+            _ => {}
+        }
+        self.checkpoint_fails = failure.is_some();
+        self.show_failing();
+    }
+
+    fn show_failing(&self) {
+        self.metrics.log_failing.set(i64::from(self.log_fails || self.checkpoint_fails));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_checkpoint_that_cannot_be_written_is_told_until_one_is_however_well_the_log_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Arc::new(Storage::open(directory.path(), storage::Config::default()).unwrap().0);
+        let mut upkeep = Upkeep::new(storage, Clock::System, WriteMetrics::default(), None);
+        upkeep.sync().await;
+        assert_eq!(upkeep.metrics.log_failing.get(), 0);
+        // It takes no byte.
+        symlink("/dev/full", directory.path().join("checkpoint-00000001.unfinished")).unwrap();
+        upkeep.checkpoint().await;
+        upkeep.sync().await;
+        upkeep.clean().await;
+        assert_eq!(upkeep.metrics.log_failing.get(), 1);
+        upkeep.checkpoint().await;
+        assert_eq!(upkeep.metrics.log_failing.get(), 0);
     }
 }

@@ -3,6 +3,7 @@ use telemetry::MatchOp;
 use super::*;
 
 mod disk;
+mod full_disk;
 mod model;
 mod segments;
 

@@ -1,9 +1,9 @@
 //! What keeps the store small and safe beside appends and readers: expiry, syncing, checkpoints.
 
 use std::collections::HashSet;
-use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::{fs, io};
 
 use telemetry::Timestamp;
 
@@ -53,12 +53,18 @@ impl Storage {
         if let Some(failure) = failure {
             return Err(io::Error::other(failure));
         }
-        files.iter().try_for_each(|file| file.sync_data()).inspect_err(|error| {
-            // What the kernel could not write it may have forgotten: the log cannot be trusted any more.
-            if let Some(log) = &mut self.write().log {
-                log.fail(error);
+        let synced = files.iter().try_for_each(|file| file.sync_data());
+        // Mostly there is the one log, and appends need not wait.
+        if (synced.is_err() || files.len() > 1)
+            && let Some(log) = &mut self.write().log
+        {
+            match &synced {
+                Ok(()) => log.synced(&files),
+                // What the kernel could not write it may have forgotten: the log cannot be trusted any more.
+                Err(error) => log.fail(error),
             }
-        })
+        }
+        synced
     }
 
     /// Whether the log has become long enough, or has failed, so that [`Storage::checkpoint`] is worth its cost.
@@ -88,16 +94,20 @@ impl Storage {
         // The name first: what is synced into the new log must not be lost with it.
         let file = Log::prepare(&disk.directory.log_path(number))?;
         disk.directory.sync()?;
-        let segments = {
+        let (segments, behind_gap) = {
             let mut head = self.write();
             let Some(log) = &mut head.log else { return Ok(None) };
-            let continues_at = if log.failure().is_none() { log.len() } else { 0 };
+            let behind_gap = log.failure().is_some();
+            let continues_at = if behind_gap { 0 } else { log.len() };
             log.succeed(Log::begin(file, number, continues_at)?);
             head.ids_pinned = true;
-            head.segments.clone()
+            (head.segments.clone(), behind_gap)
         };
         let written = write(&disk.directory, number, &segments, self);
         self.write().ids_pinned = false;
+        if written.is_err() && behind_gap {
+            self.give_up_log(&disk.directory);
+        }
         let (checkpoint, used) = written?;
         self.checkpoint_len.store(checkpoint.bytes, Ordering::Relaxed);
         if let Some(log) = &mut self.write().log {
@@ -106,6 +116,15 @@ impl Storage {
         disk.directory.remove_before(number)?;
         self.remove_segments(&disk.directory, used)?;
         Ok(Some(Checkpoint { blocks_moved, ..checkpoint }))
+    }
+
+    /// Behind a gap that no checkpoint covers a log is never read: it would only take the room that the next one needs.
+    fn give_up_log(&self, directory: &Directory) {
+        if let Some(log) = &mut self.write().log {
+            log.stop();
+            // Failing that, the next checkpoint removes it.
+            let _ = fs::remove_file(directory.log_path(log.number));
+        }
     }
 
     /// Removes the segments of which neither the checkpoint nor a series has a block any more.

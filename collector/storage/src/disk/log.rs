@@ -27,7 +27,7 @@ pub(crate) struct Log {
     batch: BatchEncoder,
     packer: Packer,
     buffer: Vec<u8>,
-    /// The logs before, until a checkpoint has replaced them.
+    /// The logs before, until they are synced or a checkpoint has replaced them.
     predecessors: Vec<Arc<File>>,
     /// A write failed. Nothing may follow a gap; the next checkpoint starts a new log.
     gap: bool,
@@ -163,6 +163,12 @@ impl Log {
         self.failure = Some(error.to_string());
     }
 
+    /// Writes no more; what failed before stands.
+    pub(crate) fn stop(&mut self) {
+        self.gap = true;
+        self.len = 0;
+    }
+
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
@@ -170,6 +176,11 @@ impl Log {
     /// The files that have to be on disk for everything appended so far to be.
     pub(crate) fn unsynced(&self) -> impl Iterator<Item = Arc<File>> + use<> {
         self.predecessors.clone().into_iter().chain([self.file.clone()])
+    }
+
+    /// Nothing is written to logs before this one any more: those that are on disk stay there.
+    pub(crate) fn synced(&mut self, files: &[Arc<File>]) {
+        self.predecessors.retain(|log| !files.iter().any(|file| Arc::ptr_eq(file, log)));
     }
 
     pub(crate) fn len(&self) -> u64 {
