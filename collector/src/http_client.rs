@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Request, Response, Url};
-use service::config::Secret;
+use service::config::{ProcessEnv, Secret};
 use service::sigv4::{self, SignError, Signer};
 
 use crate::scrape::{Authorization, BasicAuth};
@@ -21,6 +21,8 @@ use crate::tls::TlsConfig;
 pub mod headers;
 pub mod oauth2;
 pub mod proxy;
+
+use oauth2::OAuth2;
 
 pub(crate) const USER_AGENT: &str = concat!("picket-collector/", env!("CARGO_PKG_VERSION"));
 
@@ -90,11 +92,13 @@ pub fn check_one_auth(
     basic: Option<&BasicAuth>,
     header: Option<&Authorization>,
     sigv4: Option<&sigv4::Config>,
+    oauth2: Option<&OAuth2>,
 ) -> Result<(), String> {
-    let given = usize::from(basic.is_some()) + usize::from(header.is_some()) + usize::from(sigv4.is_some());
-    if given > 1 {
-        return Err("at most one of basic_auth, authorization and sigv4 must be configured".to_owned());
+    let given = [basic.is_some(), header.is_some(), sigv4.is_some(), oauth2.is_some()];
+    if given.into_iter().filter(|given| *given).count() > 1 {
+        return Err("at most one of basic_auth, authorization, oauth2 and sigv4 must be configured".to_owned());
     }
+    oauth2.map_or(Ok(()), OAuth2::check)?;
     sigv4.map_or(Ok(()), sigv4::Config::check)
 }
 
@@ -151,8 +155,13 @@ pub struct Settings<'a> {
     /// With the name of the service that is signed for.
     pub sigv4: Option<(&'static str, &'a sigv4::Config)>,
     pub tls: Option<&'a TlsConfig>,
+    /// In the place of `basic_auth` and `authorization`.
+    pub oauth2: Option<Arc<oauth2::Tokens>>,
+    /// Without any the server is reached directly, whatever the environment says.
+    pub proxies: proxy::Proxies,
     /// Sent with every request; values are secret.
     pub headers: Option<&'a std::collections::BTreeMap<String, Secret>>,
+    pub http_headers: Option<&'a headers::Headers>,
     pub timeout: Duration,
 }
 
@@ -160,6 +169,7 @@ pub struct Settings<'a> {
 pub struct HttpClient {
     client: Client,
     headers: HeaderMap,
+    http_headers: headers::Headers,
     auth: Option<Auth>,
     signer: Option<Signer>,
 }
@@ -173,6 +183,7 @@ impl HttpClient {
             .timeout(settings.timeout)
             // A redirect would carry the body, and its signature, to somebody else.
             .redirect(reqwest::redirect::Policy::none());
+        let builder = settings.proxies.apply(builder, &ProcessEnv)?;
         let builder = match settings.tls {
             Some(tls) => tls.apply(builder)?,
             None => builder,
@@ -188,7 +199,11 @@ impl HttpClient {
         Ok(HttpClient {
             client: builder.build().context("failed to build an HTTP client")?,
             headers,
-            auth: Auth::of(settings.basic_auth, settings.authorization),
+            http_headers: settings.http_headers.cloned().unwrap_or_default(),
+            auth: match &settings.oauth2 {
+                Some(tokens) => Some(Auth::OAuth2(tokens.clone())),
+                None => Auth::of(settings.basic_auth, settings.authorization),
+            },
             signer: settings.sigv4.map(|(service, config)| Signer::new(service, config.clone())),
         })
     }
@@ -207,6 +222,7 @@ impl HttpClient {
         let mut request = Request::new(method, url.clone());
         let sent = request.headers_mut();
         sent.extend(self.headers.clone());
+        self.http_headers.add_to(sent).await.map_err(RequestError::Credentials)?;
         for (name, value) in headers {
             let value = HeaderValue::try_from(*value)
                 .map_err(|_| RequestError::Credentials(format!("the value of header {name} cannot be sent")))?;

@@ -177,7 +177,7 @@ impl Config {
             }
             None => {}
         }
-        check_one_auth(basic, header, self.sigv4.as_ref())?;
+        check_one_auth(basic, header, self.sigv4.as_ref(), None)?;
         self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)
     }
 

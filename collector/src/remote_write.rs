@@ -34,6 +34,7 @@ use telemetry::Labels;
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock::Clock;
+use crate::http_client::oauth2::Tokens;
 use crate::http_client::{self, HttpClient};
 use crate::state::lease::Lease;
 
@@ -90,8 +91,11 @@ pub fn spawn(tasks: &mut Tasks, inputs: Inputs<'_>, metrics: &Metrics, shutdown:
             basic_auth: config.basic_auth.as_ref(),
             authorization: config.authorization.as_ref(),
             sigv4: config.sigv4.as_ref().map(|sigv4| (SIGNED_SERVICE, sigv4)),
+            oauth2: config.oauth2.clone().map(|oauth2| Arc::new(Tokens::new(oauth2))),
             tls: config.tls_config.as_ref(),
+            proxies: config.proxies(),
             headers: Some(&config.headers),
+            http_headers: Some(&config.http_headers),
             timeout: config.remote_timeout,
         })
         .with_context(|| format!("remote_write {:?}", config.shown_name()))?;

@@ -3,19 +3,21 @@
 //! Promises what file discovery promises: a server that does not answer, or with something else, keeps the targets
 //! that it last had.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use service::Shutdown;
-use service::config::Secret;
 use url::Url;
 
 use super::source::Publisher;
 use super::{TargetGroup, fixed};
+use crate::http_client::headers::Headers;
+use crate::http_client::oauth2::{OAuth2, Tokens};
+use crate::http_client::proxy::{Proxies, ProxyUrl};
 use crate::http_client::{self, HttpClient};
 use crate::scrape::{Authorization, BasicAuth};
 use crate::tls::TlsConfig;
@@ -33,21 +35,22 @@ pub struct Config {
     pub url: String,
     #[serde(default = "default_refresh", with = "service::config::duration")]
     pub refresh_interval: Duration,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub http_headers: BTreeMap<String, Header>,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub http_headers: Headers,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_config: Option<TlsConfig>,
-}
-
-/// A header of Prometheus' `http_headers`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Header {
-    pub values: Vec<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<ProxyUrl>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_proxy: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_from_environment: bool,
 }
 
 /// Prometheus' default.
@@ -60,29 +63,37 @@ impl Config {
     /// A URL or credentials that cannot work.
     pub fn check(&self) -> Result<(), String> {
         http_client::parse_url(&self.url).map_err(|why| format!("http_sd_configs: {why}"))?;
-        http_client::check_one_auth(self.basic_auth.as_ref(), self.authorization.as_ref(), None)?;
+        let (basic, header) = (self.basic_auth.as_ref(), self.authorization.as_ref());
+        http_client::check_one_auth(basic, header, None, self.oauth2.as_ref())?;
         self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)?;
-        match self.http_headers.iter().find(|(_, header)| header.values.len() != 1) {
-            Some((name, _)) => Err(format!("http_sd_configs: header {name:?} needs exactly one value")),
-            None if self.refresh_interval.is_zero() => Err("http_sd_configs: refresh_interval cannot be 0".to_owned()),
-            None => Ok(()),
+        self.proxies().check().map_err(|why| format!("http_sd_configs: {why}"))?;
+        match self.refresh_interval.is_zero() {
+            true => Err("http_sd_configs: refresh_interval cannot be 0".to_owned()),
+            false => Ok(()),
         }
     }
 
     pub fn resolve_paths(&mut self, base: &Path) {
         http_client::resolve_secrets(self.basic_auth.as_mut(), self.authorization.as_mut(), base);
         self.tls_config.iter_mut().for_each(|tls| tls.resolve_paths(base));
+        self.http_headers.resolve_paths(base);
+        self.oauth2.iter_mut().for_each(|oauth2| oauth2.resolve_paths(base));
     }
 
-    fn client(&self) -> anyhow::Result<HttpClient> {
-        let values = self.http_headers.iter().filter_map(|(name, h)| Some((name.clone(), h.values.first()?.clone())));
+    fn proxies(&self) -> Proxies {
+        Proxies::new(self.proxy_url.as_ref(), self.no_proxy.as_deref(), self.proxy_from_environment)
+    }
+
+    fn client(&self, tokens: Option<&Arc<Tokens>>) -> anyhow::Result<HttpClient> {
         HttpClient::new(&http_client::Settings {
             basic_auth: self.basic_auth.as_ref(),
             authorization: self.authorization.as_ref(),
-            sigv4: None,
+            oauth2: tokens.cloned(),
             tls: self.tls_config.as_ref(),
-            headers: Some(&values.collect()),
+            proxies: self.proxies(),
+            http_headers: Some(&self.http_headers),
             timeout: TIMEOUT,
+            ..http_client::Settings::default()
         })
     }
 }
@@ -90,6 +101,8 @@ impl Config {
 /// Asks the server again and again.
 pub(super) struct HttpSource {
     config: Config,
+    /// Longer than for one list.
+    tokens: Option<Arc<Tokens>>,
     groups: Vec<TargetGroup>,
     complaint: Option<String>,
     publisher: Publisher,
@@ -97,7 +110,8 @@ pub(super) struct HttpSource {
 
 impl HttpSource {
     pub(super) fn new(config: Config, publisher: Publisher) -> Self {
-        HttpSource { config, groups: Vec::new(), complaint: None, publisher }
+        let tokens = config.oauth2.clone().map(|oauth2| Arc::new(Tokens::new(oauth2)));
+        HttpSource { config, tokens, groups: Vec::new(), complaint: None, publisher }
     }
 
     pub(super) async fn run(mut self, stop: Shutdown) {
@@ -114,7 +128,7 @@ impl HttpSource {
     }
 
     async fn refresh(&mut self) {
-        let error = match list(&self.config).await {
+        let error = match list(&self.config, self.tokens.as_ref()).await {
             Ok(groups) => {
                 self.groups = groups;
                 None
@@ -134,11 +148,11 @@ impl HttpSource {
 }
 
 /// The client is made anew each time, so that certificates can be rotated.
-async fn list(config: &Config) -> anyhow::Result<Vec<TargetGroup>> {
+async fn list(config: &Config, tokens: Option<&Arc<Tokens>>) -> anyhow::Result<Vec<TargetGroup>> {
     let url = Url::parse(&config.url)?;
     let interval = config.refresh_interval.as_secs_f64().to_string();
     let headers = [(ACCEPT, "application/json"), (REFRESH_HEADER, interval.as_str())];
-    let mut response = config.client()?.send(Method::GET, &url, &headers, bytes::Bytes::new()).await?;
+    let mut response = config.client(tokens)?.send(Method::GET, &url, &headers, bytes::Bytes::new()).await?;
     anyhow::ensure!(response.status() == StatusCode::OK, "server returned HTTP status {}", response.status());
     let content_type =
         response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();

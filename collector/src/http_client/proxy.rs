@@ -29,7 +29,7 @@ impl From<ProxyUrl> for String {
     fn from(ProxyUrl(mut url): ProxyUrl) -> Self {
         if url.password().is_some() {
             // Refused only for URLs without a host, which are none of ours.
-            let _ = url.set_password(Some("secret"));
+            let _ = url.set_password(Some("<secret>"));
         }
         url.into()
     }
@@ -60,6 +60,10 @@ struct Rules {
 }
 
 impl Proxies {
+    pub fn new(url: Option<&ProxyUrl>, not_for: Option<&str>, from_environment: bool) -> Self {
+        Proxies { url: url.cloned(), not_for: not_for.map(str::to_owned), from_environment }
+    }
+
     /// # Errors
     /// Keys that contradict each other.
     pub fn check(&self) -> Result<(), String> {

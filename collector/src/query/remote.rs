@@ -124,6 +124,7 @@ impl Remote {
             tls: config.tls_config.as_ref(),
             headers: Some(&config.headers),
             timeout: config.timeout + PATIENCE,
+            ..http_client::Settings::default()
         })?;
         Ok(Remote { client, base, timeout: config.timeout })
     }

@@ -12,6 +12,9 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::discovery::relabel;
+use crate::http_client::headers::Headers;
+use crate::http_client::oauth2::OAuth2;
+use crate::http_client::proxy::{Proxies, ProxyUrl};
 use crate::http_client::{check_one_auth, resolve_secrets};
 use crate::scrape::{Authorization, BasicAuth};
 use crate::tls::TlsConfig;
@@ -41,7 +44,17 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigv4: Option<sigv4::Config>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2>,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub http_headers: Headers,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_config: Option<TlsConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<ProxyUrl>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_proxy: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_from_environment: bool,
     /// Send exemplars, too.
     #[serde(default)]
     pub send_exemplars: bool,
@@ -184,7 +197,9 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         self.parsed_url()?;
-        check_one_auth(self.basic_auth.as_ref(), self.authorization.as_ref(), self.sigv4.as_ref())?;
+        let (basic, header) = (self.basic_auth.as_ref(), self.authorization.as_ref());
+        check_one_auth(basic, header, self.sigv4.as_ref(), self.oauth2.as_ref())?;
+        self.proxies().check()?;
         self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)?;
         let queue = &self.queue_config;
         match () {
@@ -210,6 +225,12 @@ impl Config {
     pub fn resolve_paths(&mut self, base: &Path) {
         resolve_secrets(self.basic_auth.as_mut(), self.authorization.as_mut(), base);
         self.tls_config.iter_mut().for_each(|tls| tls.resolve_paths(base));
+        self.http_headers.resolve_paths(base);
+        self.oauth2.iter_mut().for_each(|oauth2| oauth2.resolve_paths(base));
+    }
+
+    pub(super) fn proxies(&self) -> Proxies {
+        Proxies::new(self.proxy_url.as_ref(), self.no_proxy.as_deref(), self.proxy_from_environment)
     }
 
     pub(super) fn parsed_url(&self) -> Result<Url, String> {

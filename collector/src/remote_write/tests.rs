@@ -270,6 +270,33 @@ async fn requests_are_signed_for_amazon_managed_prometheus() {
     shutdown.request();
 }
 
+#[tokio::test]
+async fn a_server_is_reached_by_a_proxy_with_a_token_and_headers_of_one_s_own() {
+    let (fake, shutdown, data) = (Fake::default(), Shutdown::new(), tempfile::tempdir().unwrap());
+    let url = fake.serve(&shutdown).await;
+    let (proxy, path) = url.split_at(url.find("/workspaces").unwrap());
+    let listener = service::http::bind(([127, 0, 0, 1], 0).into(), "test").await.unwrap();
+    let issuer = listener.local_addr().unwrap();
+    let token = Router::new().route("/token", post(async || r#"{"access_token": "t1"}"#));
+    service::task::spawn("issuer", service::http::serve(listener, token, shutdown.clone()));
+    let more = format!(
+        "proxy_url: '{proxy}', http_headers: {{x-key: {{secrets: [hunter2]}}}}, \
+         oauth2: {{client_id: me, client_secret: s, token_url: 'http://{issuer}/token'}}"
+    );
+    // Nobody knows this name: the proxy alone is asked.
+    let config = config(&format!("http://far.invalid{path}"), &more);
+    let stage = start(&config, data.path(), &Labels::empty());
+    stage.taps.samples(samples(0..5));
+    fake.until_taken(5).await;
+    stage.stop().await;
+    let state = fake.state();
+    assert_eq!(
+        (&state.headers[0]["authorization"], &state.headers[0]["x-key"]),
+        (&"Bearer t1".parse().unwrap(), &"hunter2".parse().unwrap())
+    );
+    assert_eq!(state.headers[0]["host"], "far.invalid");
+}
+
 #[test]
 fn what_cannot_be_sent_to_is_refused_by_name() {
     for (yaml, part) in [

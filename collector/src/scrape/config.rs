@@ -296,11 +296,7 @@ impl Config {
     }
 
     pub(super) fn proxies(&self) -> Proxies {
-        Proxies {
-            url: self.proxy_url.clone(),
-            not_for: self.no_proxy.clone(),
-            from_environment: self.proxy_from_environment,
-        }
+        Proxies::new(self.proxy_url.as_ref(), self.no_proxy.as_deref(), self.proxy_from_environment)
     }
 
     pub(super) fn auth(&self) -> Option<Auth> {

@@ -20,8 +20,9 @@ async fn targets_come_from_a_servers_list_and_stay_while_it_fails() {
     let server = listener.local_addr().expect("bound");
     let (target, failing) = (other.target, fails.clone());
     let list = move |headers: HeaderMap| async move {
-        let asked =
-            headers["authorization"] == "Bearer s3cret" && headers["x-prometheus-refresh-interval-seconds"] == "0.1";
+        let asked = headers["authorization"] == "Bearer s3cret"
+            && headers["x-key"] == "hunter2"
+            && headers["x-prometheus-refresh-interval-seconds"] == "0.1";
         if failing.load(Ordering::Relaxed) || !asked {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
@@ -33,10 +34,12 @@ async fn targets_come_from_a_servers_list_and_stay_while_it_fails() {
         service::http::serve(listener, Router::new().route("/targets", get(list)), shutdown.clone()),
     );
 
+    // The list's name is known to nobody: the server is asked as its proxy.
     let rig = Rig::start("").await;
     rig.configure(&format!(
-        "- {{job_name: listed, http_sd_configs: [{{url: 'http://{server}/targets', refresh_interval: 100ms, \
-         authorization: {{credentials: s3cret}}}}]}}"
+        "- {{job_name: listed, http_sd_configs: [{{url: 'http://list.invalid/targets', refresh_interval: 100ms, \
+         authorization: {{credentials: s3cret}}, http_headers: {{x-key: {{secrets: [hunter2]}}}}, \
+         proxy_url: 'http://{server}'}}]}}"
     ));
     assert!(rig.post("/-/reload").send().await.expect("an answer").status().is_success());
     let path = "/api/v1/query?query=jobs_total{job=\"listed\",env=\"listed\"}";
