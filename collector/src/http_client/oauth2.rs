@@ -1,7 +1,8 @@
 //! `oauth2`: a token for each request, by client credentials (RFC 6749, section 4.4). Prometheus' keys.
 //!
 //! A token is asked for when it is first needed and kept until shortly before it ends; the secret is read at every
-//! request, and another one means another token.
+//! request, and another one means another token. A server that gives none is left alone for a while, however many
+//! targets there are.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,8 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A token that ends on the way is no good.
 const EARLY: Duration = Duration::from_secs(10);
+/// Some servers lock out who fails too often.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The `oauth2` block.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -90,7 +93,8 @@ pub struct Tokens {
 
 struct Kept {
     secret: String,
-    header: String,
+    /// Or why there is none.
+    header: Result<String, String>,
     /// None: it does not end.
     until: Option<Instant>,
 }
@@ -132,14 +136,16 @@ impl Tokens {
         let mut kept = self.kept.lock().await;
         let is_good = |kept: &&Kept| kept.secret == secret && kept.until.is_none_or(|until| Instant::now() < until);
         if let Some(kept) = kept.as_ref().filter(is_good) {
-            return Ok(kept.header.clone());
+            return kept.header.clone();
         }
         let at = self.config.token_url.split(['?', '#']).next().unwrap_or_default();
-        let (header, lasts) =
-            self.ask(&secret).await.map_err(|why| format!("oauth2: failed to get a token from {at}: {why}"))?;
-        let until = lasts.map(|lasts| Instant::now() + lasts.saturating_sub(EARLY));
+        let (header, lasts) = match self.ask(&secret).await {
+            Ok((header, lasts)) => (Ok(header), lasts.map(|lasts| lasts.saturating_sub(EARLY))),
+            Err(why) => (Err(format!("oauth2: failed to get a token from {at}: {why}")), Some(RETRY_AFTER)),
+        };
+        let until = lasts.map(|lasts| Instant::now() + lasts);
         *kept = Some(Kept { secret, header: header.clone(), until });
-        Ok(header)
+        header
     }
 
     /// A new token's header, and how long it lasts.
@@ -213,7 +219,9 @@ async fn read(mut response: Response) -> Result<(String, Option<Duration>), Stri
     };
     let seconds = answer.expires_in.and_then(|n| n.as_u64().or_else(|| n.as_str()?.parse().ok()));
     let lasts = seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.min(1 << 32)));
-    Ok((format!("{kind} {token}"), lasts))
+    let header = format!("{kind} {token}");
+    super::sensitive(header.clone())?;
+    Ok((header, lasts))
 }
 
 /// `invalid_client` and its like.

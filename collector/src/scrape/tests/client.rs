@@ -287,7 +287,6 @@ async fn a_server_that_gives_no_token_is_named_and_no_secret_is() {
     let token_url = format!("http://{}/token?key=hunter2", issuer.start().await);
     let keys = format!("oauth2: {{client_id: me, client_secret: hunter2, token_url: '{token_url}'}}");
     let (addr, seen) = metrics().await;
-    let target = target(&format!("http://{addr}/metrics"), settings(Path::new(""), &keys));
     for (status, body, why) in [
         (StatusCode::UNAUTHORIZED, json!({"error": "invalid_client"}), "401 Unauthorized: invalid_client"),
         (StatusCode::BAD_REQUEST, json!({"error": "You sent hunter2"}), "400 Bad Request"),
@@ -298,11 +297,16 @@ async fn a_server_that_gives_no_token_is_named_and_no_secret_is() {
         (StatusCode::OK, json!({"access_token": "a\nb"}), "the credentials cannot be sent in a header"),
     ] {
         issuer.answer(status, body);
+        let target = target(&format!("http://{addr}/metrics"), settings(Path::new(""), &keys));
         let error = scrape(&target).await.unwrap_err();
         assert_eq!(error.reason, FailureReason::Credentials);
         assert!(error.message.ends_with(why) && !error.message.contains("hunter2"), "{error}");
+        assert!(!format!("{target:?}").contains("client_secret: \"hunter2\""));
+        // The next is told the same, and the server is not asked.
+        let asked = issuer.asked();
+        assert_eq!(scrape(&target).await.unwrap_err().message, error.message);
+        assert_eq!(issuer.asked(), asked);
     }
-    assert!(!format!("{target:?}").contains("client_secret: \"hunter2\""));
     assert_eq!(seen.lock().unwrap().len(), 0);
     // The second request of each pair had the credentials as parameters.
     let asked = issuer.asked.lock().unwrap();
