@@ -25,7 +25,7 @@ pub(super) struct Upkeep {
     /// What the disk refuses at the moment; each is reported once.
     log_fails: bool,
     checkpoint_fails: bool,
-    spill_failed: bool,
+    spill_fails: bool,
     memory: Option<Watermark>,
     /// What was counted so far.
     expired: Expired,
@@ -40,7 +40,7 @@ impl Upkeep {
             metrics,
             log_fails: false,
             checkpoint_fails: false,
-            spill_failed: false,
+            spill_fails: false,
             memory,
             expired,
         }
@@ -63,7 +63,7 @@ impl Upkeep {
                     let checkpoint_wanted = self.checkpoint_fails || self.storage.checkpoint_due();
                     if (cleans || !self.checkpoint_fails) && checkpoint_wanted {
                         self.checkpoint().await;
-                    } else if (cleans || !self.spill_failed) && self.storage.spill_due() {
+                    } else if (cleans || !self.spill_fails) && self.storage.spill_due() {
                         self.spill().await;
                     }
                     tick += 1;
@@ -129,11 +129,14 @@ impl Upkeep {
     async fn spill(&mut self) {
         let storage = self.storage.clone();
         let spilled = service::task::beside(move || storage.spill()).await;
-        self.spill_failed = spilled.is_err();
-        match spilled {
+        match &spilled {
             Ok(blocks) => tracing::debug!(blocks, "sealed blocks moved to disk"),
-            Err(error) => tracing::warn!(%error, "sealed blocks cannot be moved to disk and stay in memory"),
+            Err(error) if !self.spill_fails => {
+                tracing::warn!(%error, "sealed blocks cannot be moved to disk and stay in memory");
+            }
+            Err(_) => {}
         }
+        self.spill_fails = spilled.is_err();
     }
 
     async fn sync(&mut self) {
