@@ -11,11 +11,10 @@ use self::bits::{Bits, Counts, Packed, Table, Tokens};
 
 /// How far back a repetition may lie.
 const WINDOW_BYTES: usize = 32 * 1024;
-/// What is gathered before it is compressed; two to the sixteenth, so that a place keeps its number in 16 bits when the
-/// text before it goes.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// What is gathered before it is compressed: the window is moved to the front as often.
+const CHUNK_BYTES: usize = 128 * 1024;
 /// So much text has its codes from the sample at its beginning.
-const TABLE_BYTES: usize = 8 * CHUNK_BYTES;
+const TABLE_BYTES: usize = 4 * CHUNK_BYTES;
 /// Of a line that begins in one chunk and ends behind it.
 const SLACK_BYTES: usize = 8 * 1024;
 const SAMPLE_BYTES: usize = 16 * 1024;
@@ -58,14 +57,14 @@ impl Gzip {
         places.clear();
         places.resize(1 << PLACES_BITS, 0);
         if expected > CHUNK_BYTES {
-            text.reserve_exact(WINDOW_BYTES + 2 * CHUNK_BYTES + SLACK_BYTES);
+            text.reserve_exact(WINDOW_BYTES + CHUNK_BYTES + SLACK_BYTES);
         }
         let mut out = Vec::with_capacity((packed + packed / 16).clamp(expected / 8, expected / 2) + 512);
         out.extend_from_slice(&HEADER);
         Gzip {
             text,
             at: 0,
-            places: Places { last: places },
+            places: Places { last: places, gone: 0 },
             table: None,
             table_left: 0,
             bits: Bits::new(out),
@@ -115,9 +114,9 @@ impl Gzip {
             self.places.walk(&self.text, self.at, &mut Packed { table, bits: &mut self.bits });
         }
         self.table_left = self.table_left.saturating_sub(self.text.len() - self.at);
-        // Whole chunks go, and at least the window stays.
-        let gone = self.text.len().saturating_sub(WINDOW_BYTES) / CHUNK_BYTES * CHUNK_BYTES;
+        let gone = self.text.len().saturating_sub(WINDOW_BYTES);
         self.text.drain(..gone);
+        self.places.gone = self.places.gone.wrapping_add(gone as u16);
         self.at = self.text.len();
     }
 
@@ -133,7 +132,7 @@ impl Gzip {
         out.extend_from_slice(&self.checksum.finalize().to_le_bytes());
         out.extend_from_slice(&self.length.to_le_bytes());
         self.text.clear();
-        self.text.shrink_to(WINDOW_BYTES + 2 * CHUNK_BYTES + SLACK_BYTES);
+        self.text.shrink_to(WINDOW_BYTES + CHUNK_BYTES + SLACK_BYTES);
         *scratch = Scratch { text: self.text, places: self.places.last, packed: out.len() };
         // Asking for other memory every time costs more than a little that is not used.
         if out.capacity() > out.len() + out.len() / 8 {
@@ -146,6 +145,8 @@ impl Gzip {
 /// Where the text was last that begins with some eight bytes, by a hash of them; the lowest 16 bits of the place.
 struct Places {
     last: Vec<u16>,
+    /// Of the places, how many are gone from the front of the text: the same bits.
+    gone: u16,
 }
 
 impl Places {
@@ -156,8 +157,9 @@ impl Places {
         let mut written = at;
         while let Some(word) = word_at(text, at) {
             let hash = (word.wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - PLACES_BITS)) as usize;
-            let distance = usize::from((at as u16).wrapping_sub(last[hash]));
-            last[hash] = at as u16;
+            let place = self.gone.wrapping_add(at as u16);
+            let distance = usize::from(place.wrapping_sub(last[hash]));
+            last[hash] = place;
             let near = (1..=WINDOW_BYTES).contains(&distance) && distance <= at;
             if near && word_at(text, at - distance) == Some(word) {
                 tokens.letters(&text[written..at]);

@@ -275,11 +275,8 @@ impl Intake {
     }
 
     fn count_signature(&self, line: &[u8]) {
-        let mut fields = Vec::new();
         let line = std::str::from_utf8(line).expect("the parser writes UTF-8");
-        if parse::scan::object(line, &mut fields)
-            && let Some(message) = fields.iter().find(|f| f.key == "message")
-        {
+        if let Some(message) = parse::scan::member(line, "message") {
             let text = serde_json::from_str::<String>(message.value);
             self.0.signatures.count(text.as_deref().unwrap_or(message.value));
         }

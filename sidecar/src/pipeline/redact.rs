@@ -4,28 +4,46 @@
 //!
 //! Works on the text itself, so that everything else stays byte for byte.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
-
-use super::bits::{self, BLOCK};
+use super::bits;
 
 /// What stands in place of a value.
 pub const REDACTED: &str = "[redacted]";
 
 /// A key is secret when, without `-` and `_` and in lower case, it ends with one of these:
 /// `access_token`, `Set-Cookie`, `X-Api-Key` are, `token_count` is not.
-fn secret_endings(key: &[u8]) -> &'static [&'static [u8]] {
-    // By their last two letters: most keys are none by those already.
-    let [.., before, last] = key else { return &[] };
-    match (before.to_ascii_lowercase(), last.to_ascii_lowercase()) {
-        (b'o' | b'e' | b'-' | b'_', b'n') => &[b"authorization", b"token"],
-        (b'r' | b'w' | b'-' | b'_', b'd') => &[b"password", b"passwd"],
-        (b's' | b'i' | b'-' | b'_', b'e') => &[b"passphrase", b"cookie"],
-        (b'e' | b'-' | b'_', b't') => &[b"secret"],
-        (b'e' | b'-' | b'_', b'y') => &[b"apikey", b"privatekey", b"accesskey"],
-        _ => &[],
+const SECRET_ENDINGS: [&[u8]; 10] = [
+    b"authorization",
+    b"token",
+    b"password",
+    b"passwd",
+    b"passphrase",
+    b"cookie",
+    b"secret",
+    b"apikey",
+    b"privatekey",
+    b"accesskey",
+];
+
+/// A bit for each of the endings: those that have this byte before their last letter, which one that is left out may be …
+static BEFORE_LAST: [u16; 256] = endings_with(1);
+/// … and those whose last letter it is. Most keys are none by these two alone.
+static LAST: [u16; 256] = endings_with(0);
+
+/// By each byte, the endings that may have it so far from their end.
+const fn endings_with(from_end: usize) -> [u16; 256] {
+    let (mut table, mut n) = ([0; 256], 0);
+    while n < SECRET_ENDINGS.len() {
+        let ending = SECRET_ENDINGS[n];
+        let letter = ending[ending.len() - 1 - from_end];
+        table[letter as usize] |= 1 << n;
+        table[letter.to_ascii_uppercase() as usize] |= 1 << n;
+        if from_end > 0 {
+            table[b'-' as usize] |= 1 << n;
+            table[b'_' as usize] |= 1 << n;
+        }
+        n += 1;
     }
+    table
 }
 
 /// What is looked for beside the values of secret keys.
@@ -44,18 +62,21 @@ impl Default for Patterns {
 
 /// The text, which is UTF-8, without the secrets and how many were struck out; None where there was none.
 pub fn redact(text: &[u8], patterns: Patterns) -> Option<(Vec<u8>, usize)> {
-    let by_key = redact_keys(text);
-    let by_looks = redact_looks(by_key.as_ref().map_or(text, |(text, _)| text), patterns);
-    match (by_key, by_looks) {
-        (None, found) | (found, None) => found,
-        (Some((_, keys)), Some((text, looks))) => Some((text, keys + looks)),
+    let (by_key, may_have_looks) = redact_keys(text, patterns);
+    let Some((text, keys)) = by_key else {
+        return if may_have_looks { redact_looks(text, patterns) } else { None };
+    };
+    match redact_looks(&text, patterns) {
+        Some((text, looks)) => Some((text, keys + looks)),
+        None => Some((text, keys)),
     }
 }
 
-fn redact_keys(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// The text without the values of secret keys, and whether it may have something that is a secret by its looks.
+fn redact_keys(text: &[u8], patterns: Patterns) -> (Option<(Vec<u8>, usize)>, bool) {
     let mut out = Vec::new();
     let (mut copied, mut count) = (0, 0);
-    for_each_separator(text, |found| {
+    let may_have_looks = glance(text, patterns, |found| {
         // Within a value that was struck out.
         if found < copied {
             return;
@@ -74,23 +95,51 @@ fn redact_keys(text: &[u8]) -> Option<(Vec<u8>, usize)> {
         count += 1;
     });
     if count == 0 {
-        return None;
+        return (None, may_have_looks);
     }
     out.extend_from_slice(&text[copied..]);
-    Some((out, count))
+    (Some((out, count)), may_have_looks)
 }
 
-/// Where colons and equals signs stand, in order.
-fn for_each_separator(text: &[u8], mut each: impl FnMut(usize)) {
-    let (blocks, rest) = text.as_chunks::<BLOCK>();
-    let mut last = [0; BLOCK];
-    last[..rest.len()].copy_from_slice(rest);
-    for (index, block) in blocks.iter().chain([&last]).enumerate() {
-        let mut found = bits::find(block, |byte| (byte == b':') | (byte == b'='));
-        while found != 0 {
-            each(BLOCK * index + found.trailing_zeros() as usize);
-            found &= found - 1;
+/// A walk over the text that most lines do not get beyond: hands out where colons and equals signs stand, in order, and
+/// says whether there is anything that the letter-by-letter look for secrets could find.
+fn glance(text: &[u8], patterns: Patterns, mut each_separator: impl FnMut(usize)) -> bool {
+    let (mut found, mut number_before) = (patterns.email && memchr::memchr(b'@', text).is_some(), 0);
+    bits::each_block(text, 0, |from, block| {
+        each_bit(bits::find(block, |b| b.are(b':') | b.are(b'=')), |n| each_separator(from + n));
+        if patterns.tokens {
+            // The rarest of the letters that they begin with.
+            each_bit(bits::find(block, |b| b.are(b'J') | b.are(b'A')), |n| found |= begins_token(text, from + n));
         }
+        if patterns.cards {
+            let of_number = bits::find(block, |b| b.are_within(b'0', b'9') | b.are(b' ') | b.are(b'-'));
+            found |= number_before + of_number.trailing_ones() >= CARD_DIGITS_MIN || has_run_of_15(of_number);
+            number_before = of_number.leading_ones();
+        }
+    });
+    found
+}
+
+fn each_bit(mut bits: u64, mut each: impl FnMut(usize)) {
+    while bits != 0 {
+        each(bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}
+
+/// Whether so many ones stand side by side as a card has digits at least.
+fn has_run_of_15(bits: u64) -> bool {
+    let of_2 = bits & bits >> 1;
+    let of_4 = of_2 & of_2 >> 2;
+    let of_8 = of_4 & of_4 >> 4;
+    of_8 & of_8 >> 7 != 0
+}
+
+/// Whether a web token's beginning ends here, or an access key begins.
+fn begins_token(text: &[u8], at: usize) -> bool {
+    match text[at] {
+        b'J' => text[..at].ends_with(b"ey"),
+        _ => text[at..].starts_with(b"AKI") || text[at..].starts_with(b"ASI"),
     }
 }
 
@@ -103,7 +152,15 @@ fn secret_key_before(bytes: &[u8], end: usize) -> Option<bool> {
         [inner @ .., b'"'] => (inner, true),
         text => (text, false),
     };
-    secret_endings(before).iter().any(|ending| ends_with(before, ending)).then_some(quoted)
+    let [.., before_last, last] = before else { return None };
+    let mut possible = BEFORE_LAST[usize::from(*before_last)] & LAST[usize::from(*last)];
+    while possible != 0 {
+        if ends_with(before, SECRET_ENDINGS[possible.trailing_zeros() as usize]) {
+            return Some(quoted);
+        }
+        possible &= possible - 1;
+    }
+    None
 }
 
 /// Compares from the end, `-` and `_` left out, in lower case.
@@ -114,9 +171,6 @@ fn ends_with(key: &[u8], ending: &[u8]) -> bool {
 
 /// What is a secret by its looks, wherever it stands: in strings of JSON and in text.
 fn redact_looks(bytes: &[u8], patterns: Patterns) -> Option<(Vec<u8>, usize)> {
-    if !may_have_looks(bytes, patterns) {
-        return None;
-    }
     let (mut out, mut copied, mut count, mut at) = (Vec::new(), 0, 0, 0);
     while at < bytes.len() {
         let end = match bytes[at] {
@@ -162,34 +216,6 @@ fn redact_looks(bytes: &[u8], patterns: Patterns) -> Option<(Vec<u8>, usize)> {
     Some((out, count))
 }
 
-/// A glance that most lines do not get beyond: whether there is anything that the letter-by-letter look could find.
-fn may_have_looks(bytes: &[u8], patterns: Patterns) -> bool {
-    // Made once: to prepare a search costs more than to search a line.
-    static MARKS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| [b"eyJ", b"AKI", b"ASI"].map(Finder::new));
-    (patterns.tokens && MARKS.iter().any(|mark| mark.find(bytes).is_some()))
-        || (patterns.cards && has_digits(bytes))
-        || (patterns.email && memchr::memchr(b'@', bytes).is_some())
-}
-
-/// Whether so many digits, blanks and dashes stand one behind the other as a card's number has. A run of fifteen covers
-/// one of the line's words of eight bytes whole, and next to no word of a log line is made of such bytes alone.
-fn has_digits(bytes: &[u8]) -> bool {
-    let of_number = |b: &u8| matches!(b, b'0'..=b'9' | b' ' | b'-');
-    for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
-        // From the blank to the question mark: all of those, and little else.
-        if u64::from_le_bytes(*word) & 0xe0e0_e0e0_e0e0_e0e0 != 0x2020_2020_2020_2020 || !word.iter().all(of_number) {
-            continue;
-        }
-        let (before, behind) = (&bytes[..8 * index], &bytes[8 * index + 8..]);
-        let before = before.iter().rev().take_while(|b| of_number(b)).count();
-        let behind = behind.iter().take_while(|b| of_number(b)).count();
-        if before + 8 + behind >= CARD_DIGITS_MIN {
-            return true;
-        }
-    }
-    false
-}
-
 /// Three parts in base64url; the first begins as every JSON object does.
 fn json_web_token(bytes: &[u8], at: usize) -> Option<usize> {
     let part = |from: usize| {
@@ -228,7 +254,7 @@ fn digits_end(bytes: &[u8], at: usize) -> usize {
 }
 
 /// The fewest digits of a card.
-const CARD_DIGITS_MIN: usize = 15;
+const CARD_DIGITS_MIN: u32 = 15;
 
 /// 15 or 16 digits of an issuer that there is, with the right check digit, standing alone; not a number of JSON, which
 /// would be no number any more.

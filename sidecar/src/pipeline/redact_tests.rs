@@ -82,6 +82,7 @@ fn harmless_lines_stay_as_they_are() {
         "the password was wrong",
         "password=",
         r#"{"password":""}"#,
+        r#"{"token_":"x","ten":"x","ticket":"x","cookies":"x"}"#,
         "",
     ] {
         assert_eq!(redact(text, Patterns::default()), None, "{text}");
@@ -92,7 +93,7 @@ proptest! {
     #[test]
     fn every_separator_is_found(text in "[:=a-z]{0,200}") {
         let mut found = Vec::new();
-        for_each_separator(text.as_bytes(), |at| found.push(at));
+        glance(text.as_bytes(), Patterns::default(), |at| found.push(at));
         let wanted: Vec<usize> = text.match_indices([':', '=']).map(|(at, _)| at).collect();
         prop_assert_eq!(found, wanted);
     }
@@ -100,7 +101,17 @@ proptest! {
     #[test]
     fn the_glance_sees_every_run_of_digits(text in "[0-9 -]{0,20}[a-z.]{0,3}[0-9 -]{0,20}[a-z]{0,20}[0-9 -]{0,20}") {
         let longest = text.split(|c: char| c.is_ascii_lowercase() || c == '.').map(str::len).max().unwrap_or(0);
-        prop_assert_eq!(has_digits(text.as_bytes()), longest >= CARD_DIGITS_MIN);
+        // Across blocks too.
+        for before in [0, 40, 50, 60] {
+            let text = "x".repeat(before) + &text;
+            prop_assert_eq!(glance(text.as_bytes(), Patterns::default(), |_| ()), longest >= CARD_DIGITS_MIN as usize);
+        }
+    }
+
+    #[test]
+    fn the_glance_sees_every_beginning_of_a_token(text in "([a-zA-Z ]{0,70}(eyJ|AKI|ASI|yJ|AK|SI)?){0,3}") {
+        let has = ["eyJ", "AKI", "ASI"].iter().any(|mark| text.contains(mark));
+        prop_assert_eq!(glance(text.as_bytes(), Patterns::default(), |_| ()), has);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(super) fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Tim
         }
     };
     for (index, field) in fields.iter().enumerate() {
-        let role = role_of(field.key).map(|(role, _)| role);
+        let role = roles.named(index);
         let plays = role.filter(|role| roles.of[*role as usize] == Some(index as u16));
         match plays {
             Some(Role::Data) => data.spread(field.value),

@@ -6,23 +6,26 @@ use telemetry::trace::{SpanId, TraceId};
 
 use super::Parsed;
 use super::names::{ROLES, Role, role_of};
-use super::scan::{self, Field, Kind};
+use super::scan::{self, FIELDS_MAX, Field, Kind};
 
 /// Which member plays which role; an index into the fields.
 pub(super) struct Roles {
     pub(super) of: [Option<u16>; ROLES],
+    /// By field, the role that its name is of.
+    named: [Option<Role>; FIELDS_MAX],
     /// Some member is not under its own name in the layout, or there are two for one role.
     foreign: bool,
 }
 
 impl Roles {
     pub(super) fn of(fields: &[Field<'_>]) -> Roles {
-        let mut roles = Roles { of: [None; ROLES], foreign: false };
+        let mut roles = Roles { of: [None; ROLES], named: [None; FIELDS_MAX], foreign: false };
         let mut ranks = [u8::MAX; ROLES];
         for (index, field) in fields.iter().enumerate() {
             // Behind an escape may hide a name that another member has too.
             roles.foreign |= field.key.contains('\\');
             let Some((role, rank)) = role_of(field.key) else { continue };
+            roles.named[index] = Some(role);
             // A null says nothing, and nothing else would be left of it.
             let fits = match role {
                 Role::Service | Role::Version | Role::Environment => field.is_string(),
@@ -42,6 +45,11 @@ impl Roles {
 
     pub(super) fn get<'f, 'a>(&self, role: Role, fields: &'f [Field<'a>]) -> Option<&'f Field<'a>> {
         self.of[role as usize].map(|index| &fields[usize::from(index)])
+    }
+
+    /// The role that the name of a field is of, whether it plays it or another does.
+    pub(super) fn named(&self, index: usize) -> Option<Role> {
+        self.named[index]
     }
 
     /// The line needs no change: every reader of the platform's layout can read it.

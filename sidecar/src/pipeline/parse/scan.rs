@@ -5,6 +5,7 @@
 //! that fit a double): one line that is no JSON would spoil an answer made of many.
 
 use super::write;
+use crate::pipeline::bits::{self, BLOCK};
 
 /// Nesting beyond this is nobody's log line; readers stop at 128 and we may add two levels.
 const DEPTH_MAX: u32 = 100;
@@ -49,27 +50,52 @@ impl<'a> Field<'a> {
 /// members, or is nested too deep.
 pub fn object<'a>(text: &'a str, fields: &mut Vec<Field<'a>>) -> bool {
     fields.clear();
-    let mut scan = Scan { text, bytes: text.as_bytes(), at: 0 };
-    scan.members(fields).is_some() && {
+    let mut scan = Scan::new(text);
+    let members = scan.members(|field| {
+        let fits = fields.len() < FIELDS_MAX;
+        if fits {
+            fields.push(field);
+        }
+        fits
+    });
+    members == Some(true) && {
         scan.blanks();
         scan.at == scan.bytes.len()
     }
+}
+
+/// The first member of that name in an object, of which what stands behind it is not looked at.
+pub fn member<'a>(text: &'a str, key: &str) -> Option<Field<'a>> {
+    let mut found = None;
+    Scan::new(text).members(|field| {
+        found = Some(field).filter(|field| field.key == key);
+        found.is_none()
+    })?;
+    found
 }
 
 struct Scan<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// The block that was looked at last, and which of its bytes end a string or stand in none as they are.
+    block: usize,
+    special: u64,
 }
 
 impl<'a> Scan<'a> {
-    fn members(&mut self, fields: &mut Vec<Field<'a>>) -> Option<()> {
+    fn new(text: &'a str) -> Self {
+        Scan { text, bytes: text.as_bytes(), at: 0, block: usize::MAX, special: 0 }
+    }
+
+    /// Hands out the members until one is enough: whether all were wanted. None: it is no object, or no JSON.
+    fn members(&mut self, mut each: impl FnMut(Field<'a>) -> bool) -> Option<bool> {
         self.blanks();
         self.expect(b'{')?;
         self.blanks();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Some(());
+            return Some(true);
         }
         loop {
             self.blanks();
@@ -81,14 +107,13 @@ impl<'a> Scan<'a> {
             self.blanks();
             let from = self.at;
             let kind = self.value()?;
-            if fields.len() == FIELDS_MAX {
-                return None;
+            if !each(Field { key, value: &self.text[from..self.at], kind }) {
+                return Some(false);
             }
-            fields.push(Field { key, value: &self.text[from..self.at], kind });
             self.blanks();
             match self.take()? {
                 b',' => {}
-                b'}' => return Some(()),
+                b'}' => return Some(true),
                 _ => return None,
             }
         }
@@ -178,7 +203,7 @@ impl<'a> Scan<'a> {
         self.expect(b'"')?;
         let mut plain = true;
         loop {
-            self.at += write::plain_run(&self.bytes[self.at..]);
+            self.skip_plain();
             match self.take()? {
                 b'"' => return Some(plain),
                 b'\\' => {
@@ -187,6 +212,27 @@ impl<'a> Scan<'a> {
                 }
                 _ => return None,
             }
+        }
+    }
+
+    /// On to the first byte that is not simply a part of a string, or to the end.
+    fn skip_plain(&mut self) {
+        while self.at < self.bytes.len() {
+            let block = self.at / BLOCK;
+            if block != self.block {
+                let rest = &self.bytes[block * BLOCK..];
+                self.special = match rest.first_chunk() {
+                    Some(block) => write::special_in(block),
+                    None => write::special_in(&bits::filled_up(rest, b' ')),
+                };
+                self.block = block;
+            }
+            let special = self.special >> (self.at % BLOCK);
+            if special != 0 {
+                self.at += special.trailing_zeros() as usize;
+                return;
+            }
+            self.at = ((block + 1) * BLOCK).min(self.bytes.len());
         }
     }
 
@@ -309,6 +355,8 @@ mod tests {
             ]
         );
         assert_eq!(pairs("{}"), Some(vec![]));
+        assert_eq!(member(line, "f").map(|field| field.value), Some("[]"));
+        assert_eq!([member(line, "e"), member("{}", "e"), member("{\"a\":1,}", "e")], [None; 3]);
     }
 
     #[test]

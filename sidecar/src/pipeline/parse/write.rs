@@ -19,85 +19,61 @@ pub fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Bytes that JSON wants escaped.
-const SPECIAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = true;
-        byte += 1;
-    }
-    table[b'"' as usize] = true;
-    table[b'\\' as usize] = true;
-    table
-};
-
-/// How many bytes stand before the first that JSON wants escaped: eight at a time.
-pub(super) fn plain_run(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // A byte of zero borrows from its own high bit; where none is zero no bit is set (Bit Twiddling Hacks, "Determine
-    // if a word has a zero byte"), and above the first hit nothing is asked.
-    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let mut at = 0;
-    while let Some((chunk, _)) = bytes[at..].split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hits = zero_in(word ^ (ONES * u64::from(b'"'))) | zero_in(word ^ (ONES * u64::from(b'\\'))) | control;
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-        // A text that is longer than a word or two is probably long.
-        while at >= 16
-            && let Some((block, _)) = bytes[at..].split_first_chunk::<BLOCK>()
-        {
-            match special_in(block) {
-                0 => at += BLOCK,
-                special => return at + special.trailing_zeros() as usize,
-            }
-        }
-    }
-    let rest = &bytes[at..];
-    at + rest.iter().position(|b| SPECIAL[usize::from(*b)]).unwrap_or(rest.len())
-}
-
 /// Which bytes of a block JSON wants escaped.
-fn special_in(block: &[u8; BLOCK]) -> u64 {
-    bits::find(block, |byte| (byte == b'"') | (byte == b'\\') | (byte < b' '))
+#[inline]
+pub(super) fn special_in(block: &[u8; BLOCK]) -> u64 {
+    bits::find(block, |b| b.are(b'"') | b.are(b'\\') | b.are_within(0, b' ' - 1))
 }
+
+/// What is copied at once: most of what stands between two bytes that are escaped is shorter.
+const RUN: usize = 16;
+/// What the bytes of a block may become, and what a copy may reach beyond it.
+const ESCAPED_MAX: usize = 6 * BLOCK + RUN;
 
 /// Appends what is UTF-8 as the inside of a JSON string.
 pub fn escaped_text(text: &[u8], out: &mut Vec<u8>) {
-    let (blocks, rest) = text.as_chunks::<BLOCK>();
-    for block in blocks {
-        match special_in(block) {
-            0 => out.extend_from_slice(block),
-            special => escape_block(block, BLOCK, special, out),
+    // Room for all but strange texts, so that what follows writes to places instead of appending: copies of a length
+    // that the compiler knows may reach beyond what is wanted.
+    let mut filled = out.len();
+    out.resize(filled + text.len() + text.len() / 4 + ESCAPED_MAX, 0);
+    let mut left = text;
+    while !left.is_empty() {
+        if out.len() - filled < ESCAPED_MAX {
+            out.resize(filled + 2 * left.len() + ESCAPED_MAX, 0);
         }
+        let to = &mut out[filled..];
+        let (length, block) = match left.first_chunk() {
+            Some(block) => (BLOCK, *block),
+            None => (left.len(), bits::filled_up(left, b' ')),
+        };
+        filled += match special_in(&block) {
+            0 => {
+                to[..BLOCK].copy_from_slice(&block);
+                length
+            }
+            special => escape_block(&block, length, special, to),
+        };
+        left = &left[length..];
     }
-    let mut last = [b' '; BLOCK];
-    last[..rest.len()].copy_from_slice(rest);
-    escape_block(&last, rest.len(), special_in(&last), out);
+    out.truncate(filled);
 }
 
-/// Appends the first `length` bytes of a block.
-fn escape_block(block: &[u8; BLOCK], length: usize, mut special: u64, out: &mut Vec<u8>) {
-    // A byte becomes two, but for what is rare; and copies of sixteen at once reach beyond what is wanted.
-    const RUN: usize = 16;
-    let (mut from, mut to) = ([0; BLOCK + RUN], [0; 2 * BLOCK + RUN]);
+/// Writes the first `length` bytes of a block to `to`; how many they have become.
+fn escape_block(block: &[u8; BLOCK], length: usize, mut special: u64, to: &mut [u8]) -> usize {
+    let mut from = [0; BLOCK + RUN];
     from[..BLOCK].copy_from_slice(block);
+    let to = &mut to[..ESCAPED_MAX];
     let (mut at, mut filled) = (0, 0);
     loop {
         let end = (special.trailing_zeros() as usize).min(length);
-        // Most runs are short, and a copy of a length that the compiler knows is one move.
-        to[filled..filled + RUN].copy_from_slice(&from[at..at + RUN]);
-        if end - at > RUN {
-            to[filled + RUN..filled + end - at].copy_from_slice(&from[at + RUN..end]);
+        let behind = filled + end - at;
+        while at < end {
+            to[filled..filled + RUN].copy_from_slice(&from[at..at + RUN]);
+            (at, filled) = (at + RUN, filled + RUN);
         }
-        filled += end - at;
+        (at, filled) = (end + 1, behind);
         if end == length {
-            return out.extend_from_slice(&to[..filled]);
+            return filled;
         }
         match short_escape(from[end]) {
             Some(letter) => {
@@ -105,13 +81,11 @@ fn escape_block(block: &[u8; BLOCK], length: usize, mut special: u64, out: &mut 
                 filled += 2;
             }
             None => {
-                out.extend_from_slice(&to[..filled]);
-                out.extend_from_slice(&long_escape(from[end]));
-                filled = 0;
+                to[filled..filled + 6].copy_from_slice(&long_escape(from[end]));
+                filled += 6;
             }
         }
         special &= special - 1;
-        at = end + 1;
     }
 }
 
@@ -190,15 +164,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plain_run_ends_where_the_first_special_byte_stands(bytes in prop::collection::vec(any::<u8>(), 0..40), special in 0usize..40) {
-            let mut bytes: Vec<u8> = bytes.into_iter().map(|b| if SPECIAL[usize::from(b)] { b'x' } else { b }).collect();
-            prop_assert_eq!(plain_run(&bytes), bytes.len());
-            if special < bytes.len() {
-                for byte in [0, 0x1f, b'"', b'\\'] {
-                    bytes[special] = byte;
-                    prop_assert_eq!(plain_run(&bytes), special);
-                }
+        fn whatever_stands_where_and_before_what_is_escaped(
+            parts in prop::collection::vec((prop_oneof![0usize..40, 0usize..300], any::<bool>(), 0u8..0x80), 0..20)
+        ) {
+            // Most often one that stays, or a quote.
+            let mut text = String::new();
+            for (plain, quote, other) in parts {
+                text.push_str(&"x".repeat(plain));
+                text.push(if quote { '"' } else { char::from(other) });
             }
+            let mut out = b"before".to_vec();
+            escaped_text(text.as_bytes(), &mut out);
+            let json = serde_json::to_string(&text).expect("JSON").replace("\\b", "\\u0008").replace("\\f", "\\u000c");
+            prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), format!("before{}", &json[1..json.len() - 1]));
         }
 
         #[test]
