@@ -7,6 +7,8 @@
 mod bits;
 mod huffman;
 
+use wide::u8x16;
+
 use self::bits::{Bits, Counts, Packed, Table, Tokens};
 
 /// How far back a repetition may lie.
@@ -200,23 +202,28 @@ fn alike(text: &[u8], at: usize, distance: usize) -> usize {
 /// The first place behind `at` where a letter or digit stands before something else; none in the last few bytes. Bytes
 /// beyond ASCII are letters.
 fn word_end(text: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x80 * ONES;
-    // The high bit of each byte, of which none is greater than 0x7f, that is at least `least`.
-    let from = |bytes: u64, least: u64| bytes + (0x80 - least) * ONES;
+    let within = |bytes: u8x16, first: u8, last: u8| {
+        let past = bytes - u8x16::splat(first);
+        past.min(u8x16::splat(last - first)).simd_eq(past)
+    };
     loop {
-        let word = word_at(text, at)?;
-        let ascii = word & !HIGHS;
-        let lower = ascii | (0x20 * ONES);
-        let letter = from(lower, b'a'.into()) & !from(lower, u64::from(b'z') + 1);
-        let digit = from(ascii, b'0'.into()) & !from(ascii, u64::from(b'9') + 1);
-        let inside = (letter | digit | word) & HIGHS;
-        let ends = (inside << 8) & !inside;
+        let rest = text.get(at..)?;
+        let Some(sixteen) = rest.first_chunk::<16>() else { return last_word_end(rest).map(|end| at + end) };
+        let bytes = u8x16::new(*sixteen);
+        let letter = within(bytes | u8x16::splat(0x20), b'a', b'z');
+        let inside = (letter | within(bytes, b'0', b'9') | bytes).to_bitmask();
+        let ends = inside << 1 & !inside & 0xffff;
         if ends != 0 {
-            return Some(at + ends.trailing_zeros() as usize / 8);
+            return Some(at + ends.trailing_zeros() as usize);
         }
-        at += 7;
+        at += 15;
     }
+}
+
+/// The same for what is left at the end of the text.
+fn last_word_end(rest: &[u8]) -> Option<usize> {
+    let inside = |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii();
+    rest.windows(2).position(|pair| inside(&pair[0]) && !inside(&pair[1])).map(|at| at + 1)
 }
 
 #[cfg(test)]

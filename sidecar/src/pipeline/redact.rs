@@ -4,47 +4,13 @@
 //!
 //! Works on the text itself, so that everything else stays byte for byte.
 
+mod keys;
+
+use self::keys::secret_key_before;
 use super::bits;
 
 /// What stands in place of a value.
 pub const REDACTED: &str = "[redacted]";
-
-/// A key is secret when, without `-` and `_` and in lower case, it ends with one of these:
-/// `access_token`, `Set-Cookie`, `X-Api-Key` are, `token_count` is not.
-const SECRET_ENDINGS: [&[u8]; 10] = [
-    b"authorization",
-    b"token",
-    b"password",
-    b"passwd",
-    b"passphrase",
-    b"cookie",
-    b"secret",
-    b"apikey",
-    b"privatekey",
-    b"accesskey",
-];
-
-/// A bit for each of the endings: those that have this byte before their last letter, which one that is left out may be …
-static BEFORE_LAST: [u16; 256] = endings_with(1);
-/// … and those whose last letter it is. Most keys are none by these two alone.
-static LAST: [u16; 256] = endings_with(0);
-
-/// By each byte, the endings that may have it so far from their end.
-const fn endings_with(from_end: usize) -> [u16; 256] {
-    let (mut table, mut n) = ([0; 256], 0);
-    while n < SECRET_ENDINGS.len() {
-        let ending = SECRET_ENDINGS[n];
-        let letter = ending[ending.len() - 1 - from_end];
-        table[letter as usize] |= 1 << n;
-        table[letter.to_ascii_uppercase() as usize] |= 1 << n;
-        if from_end > 0 {
-            table[b'-' as usize] |= 1 << n;
-            table[b'_' as usize] |= 1 << n;
-        }
-        n += 1;
-    }
-    table
-}
 
 /// What is looked for beside the values of secret keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,32 +107,6 @@ fn begins_token(text: &[u8], at: usize) -> bool {
         b'J' => text[..at].ends_with(b"ey"),
         _ => text[at..].starts_with(b"AKI") || text[at..].starts_with(b"ASI"),
     }
-}
-
-/// Whether the key that ends before the separator at `end` names a secret: Some(whether it is quoted).
-fn secret_key_before(bytes: &[u8], end: usize) -> Option<bool> {
-    let before = bytes[..end].trim_ascii_end();
-    let (before, quoted) = match before {
-        // In a string inside a string (`\"password\":`) the text's rules hold.
-        [inner @ .., b'\\', b'"'] => (inner, false),
-        [inner @ .., b'"'] => (inner, true),
-        text => (text, false),
-    };
-    let [.., before_last, last] = before else { return None };
-    let mut possible = BEFORE_LAST[usize::from(*before_last)] & LAST[usize::from(*last)];
-    while possible != 0 {
-        if ends_with(before, SECRET_ENDINGS[possible.trailing_zeros() as usize]) {
-            return Some(quoted);
-        }
-        possible &= possible - 1;
-    }
-    None
-}
-
-/// Compares from the end, `-` and `_` left out, in lower case.
-fn ends_with(key: &[u8], ending: &[u8]) -> bool {
-    let letters = key.iter().rev().filter(|b| !matches!(b, b'-' | b'_')).map(u8::to_ascii_lowercase);
-    letters.take(ending.len()).eq(ending.iter().rev().copied())
 }
 
 /// What is a secret by its looks, wherever it stands: in strings of JSON and in text.

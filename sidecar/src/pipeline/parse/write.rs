@@ -35,7 +35,7 @@ pub fn escaped_text(text: &[u8], out: &mut Vec<u8>) {
     // Room for all but strange texts, so that what follows writes to places instead of appending: copies of a length
     // that the compiler knows may reach beyond what is wanted.
     let mut filled = out.len();
-    out.resize(filled + text.len() + text.len() / 4 + ESCAPED_MAX, 0);
+    out.resize(filled + text.len() + text.len() / 8 + ESCAPED_MAX, 0);
     let mut left = text;
     while !left.is_empty() {
         if out.len() - filled < ESCAPED_MAX {
