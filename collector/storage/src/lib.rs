@@ -31,6 +31,7 @@ mod head;
 mod histograms;
 mod index;
 mod plain;
+mod range;
 mod report;
 mod retention;
 mod rows;
@@ -61,7 +62,7 @@ use block::DecodedTimes;
 use disk::segment::BlockReader;
 use disk::{Directory, Disk};
 use head::{Head, Span};
-use series::SampleRange;
+use range::SampleRange;
 
 /// How the store behaves.
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@ use crate::disk::segment::BlockReader;
 use crate::group::SeriesKey;
 use crate::head::Head;
 use crate::plain::Plain;
-use crate::series::{Series, bounds};
+use crate::range::bounds;
+use crate::series::Series;
 
 /// Names a series for as long as it lives; no other series ever gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

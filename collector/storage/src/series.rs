@@ -11,9 +11,10 @@ use smallvec::SmallVec;
 use telemetry::Timestamp;
 
 use crate::Refusal;
-use crate::block::{Block, DecodedTimes, TimeColumns};
+use crate::block::{Block, TimeColumns};
 use crate::disk::segment::{BlockReader, Segments};
 use crate::plain::Plain;
+use crate::range::{SampleRange, bounds};
 
 /// Plain samples of a series of its own are sealed when there are this many, …
 const HOT_LEN_MAX: usize = 24;
@@ -338,7 +339,7 @@ impl Series {
         let blocks = self.blocks_within(start, end);
         let (from, to) = bounds(times, start, end);
         let hot = (from..to).map(|at| (Timestamp(times[at]), values.at(at))).collect();
-        SampleRange { blocks: blocks.iter().cloned().collect(), hot, start, end }
+        SampleRange::new(blocks, hot, start, end)
     }
 
     /// The blocks that may have samples after `start` and up to `end`.
@@ -390,37 +391,6 @@ impl Series {
     }
 }
 
-/// Samples on their way to a reader: blocks still sealed, so that the store is not held while they are decoded.
-pub(crate) struct SampleRange {
-    blocks: SmallVec<[Block; 2]>,
-    hot: Vec<(Timestamp, f64)>,
-    start: i64,
-    end: i64,
-}
-
-impl SampleRange {
-    /// Without what cannot be read.
-    pub(crate) fn into_samples(self, decoded: &mut DecodedTimes, reader: &mut BlockReader) -> Vec<(Timestamp, f64)> {
-        if self.blocks.is_empty() {
-            return self.hot;
-        }
-        let parts: SmallVec<[(usize, usize); 8]> =
-            self.blocks.iter().map(|block| bounds(decoded.of(&block.times), self.start, self.end)).collect();
-        let sealed_len: usize = parts.iter().map(|(from, to)| to - from).sum();
-        let mut samples = Vec::with_capacity(sealed_len + self.hot.len());
-        let (mut values, mut scratch) = (Vec::new(), Vec::new());
-        for (block, (from, to)) in self.blocks.iter().zip(parts) {
-            values.clear();
-            if from < to && block.append_values(reader, &mut values, &mut scratch).is_some() {
-                let times = decoded.of(&block.times)[from..to].iter().map(|time| Timestamp(*time));
-                samples.extend(times.zip(values[from..to].iter().copied()));
-            }
-        }
-        samples.extend(self.hot);
-        samples
-    }
-}
-
 fn may_grow(block: &Block) -> bool {
     block.count() <= BLOCK_LEN_SMALL && block.is_in_memory()
 }
@@ -438,11 +408,4 @@ pub(crate) fn place(
         Err(at) if within => Ok(Some(at)),
         _ => Err(Refusal::OutOfOrder),
     }
-}
-
-/// Where the times after `start` and up to `end` are.
-pub(crate) fn bounds(times: &[i64], start: i64, end: i64) -> (usize, usize) {
-    let from = times.partition_point(|time| *time <= start);
-    let to = times.partition_point(|time| *time <= end);
-    (from, to.max(from))
 }
