@@ -147,6 +147,24 @@ pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+/// Why a body is not whole.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    Http(reqwest::Error),
+    TooLong,
+}
+
+/// Reads a body behind what `body` has, which may have come with memory to use again; together no more than `bytes_max`.
+pub(crate) async fn read_body(mut response: Response, bytes_max: u64, mut body: Vec<u8>) -> Result<Vec<u8>, BodyError> {
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Http)? {
+        if (body.len() + chunk.len()) as u64 > bytes_max {
+            return Err(BodyError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 /// How to reach one server.
 #[derive(Default)]
 pub struct Settings<'a> {

@@ -18,7 +18,7 @@ use super::{TargetGroup, fixed};
 use crate::http_client::headers::Headers;
 use crate::http_client::oauth2::{OAuth2, Tokens};
 use crate::http_client::proxy::{Proxies, ProxyUrl};
-use crate::http_client::{self, HttpClient};
+use crate::http_client::{self, BodyError, HttpClient};
 use crate::scrape::{Authorization, BasicAuth};
 use crate::tls::TlsConfig;
 
@@ -26,7 +26,7 @@ const META_URL: &str = "__meta_url";
 const REFRESH_HEADER: HeaderName = HeaderName::from_static("x-prometheus-refresh-interval-seconds");
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a list; a hundred thousand targets with labels are below it.
-const LIST_BYTES_MAX: usize = 32 << 20;
+const LIST_BYTES_MAX: u64 = 32 << 20;
 
 /// One entry of `http_sd_configs`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -152,18 +152,17 @@ async fn list(config: &Config, tokens: Option<&Arc<Tokens>>) -> anyhow::Result<V
     let url = Url::parse(&config.url)?;
     let interval = config.refresh_interval.as_secs_f64().to_string();
     let headers = [(ACCEPT, "application/json"), (REFRESH_HEADER, interval.as_str())];
-    let mut response = config.client(tokens)?.send(Method::GET, &url, &headers, bytes::Bytes::new()).await?;
+    let response = config.client(tokens)?.send(Method::GET, &url, &headers, bytes::Bytes::new()).await?;
     anyhow::ensure!(response.status() == StatusCode::OK, "server returned HTTP status {}", response.status());
     let content_type =
         response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let is_json =
         content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
     anyhow::ensure!(is_json, "unsupported content type {content_type:?}, it must be application/json");
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        anyhow::ensure!(body.len() + chunk.len() <= LIST_BYTES_MAX, "the list is larger than {LIST_BYTES_MAX} bytes");
-        body.extend_from_slice(&chunk);
-    }
+    let body = http_client::read_body(response, LIST_BYTES_MAX, Vec::new()).await.map_err(|error| match error {
+        BodyError::Http(error) => error.into(),
+        BodyError::TooLong => anyhow::anyhow!("the list is larger than {LIST_BYTES_MAX} bytes"),
+    })?;
     groups(&config.url, &body)
 }
 

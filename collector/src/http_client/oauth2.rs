@@ -19,10 +19,11 @@ use service::config::{ProcessEnv, Secret};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::BodyError;
 use super::proxy::{Proxies, ProxyUrl};
 use crate::tls::TlsConfig;
 
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// Of a request for a token; a scrape that waits for it ends by its own timeout.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A token that ends on the way is no good.
@@ -196,15 +197,12 @@ impl Tokens {
 }
 
 /// The token of an answer. What the server wrote is not repeated, but for the error's name.
-async fn read(mut response: Response) -> Result<(String, Option<Duration>), String> {
+async fn read(response: Response) -> Result<(String, Option<Duration>), String> {
     let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| super::root_cause(&error))? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err("the answer is longer than any token".to_owned());
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = super::read_body(response, ANSWER_BYTES_MAX, Vec::new()).await.map_err(|error| match error {
+        BodyError::Http(error) => super::root_cause(&error),
+        BodyError::TooLong => "the answer is longer than any token".to_owned(),
+    })?;
     let answer: Option<Answer> = serde_json::from_slice(&body).ok();
     if status != StatusCode::OK {
         let error = answer.and_then(|answer| answer.error).filter(|error| is_name(error));

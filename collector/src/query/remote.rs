@@ -19,10 +19,10 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::{Config, Latest, QueryError, QueryOptions, RemoteKind, Window};
-use crate::http_client::{self, HttpClient};
+use crate::http_client::{self, BodyError, HttpClient};
 
 /// Of an answer; 50 million samples in JSON would be more, and more than this process wants to hold.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// A little longer than what the engine is told, so that its own timeout comes first.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// As far back as an instant selector looks.
@@ -261,18 +261,16 @@ impl Remote {
         let headers = [(CONTENT_TYPE, "application/x-www-form-urlencoded")];
         let headers = if method == Method::POST { &headers[..] } else { &[] };
         let sent = self.client.send(method, url, headers, form.into()).await;
-        let mut response = sent.map_err(|error| match error.is_timeout() {
+        let response = sent.map_err(|error| match error.is_timeout() {
             true => QueryError::Timeout(self.timeout),
             false => unreadable(error.to_string()),
         })?;
         let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| unreadable(e.to_string()))? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(unreadable(format!("the answer is larger than {ANSWER_BYTES_MAX} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body =
+            http_client::read_body(response, ANSWER_BYTES_MAX, Vec::new()).await.map_err(|error| match error {
+                BodyError::Http(error) => unreadable(error.to_string()),
+                BodyError::TooLong => unreadable(format!("the answer is larger than {ANSWER_BYTES_MAX} bytes")),
+            })?;
         let envelope: Envelope<T> = serde_json::from_slice(&body).map_err(|error| match status.is_success() {
             true => unreadable(format!("no Prometheus answer: {error}")),
             false => unreadable(format!("HTTP status {status}")),

@@ -12,7 +12,7 @@ use super::protocol::BodyFormat;
 use super::settings::{ClientSettings, Redirects};
 use super::{FailureReason, ScrapeError};
 use crate::discovery::Target;
-use crate::http_client::{self, USER_AGENT};
+use crate::http_client::{self, BodyError, USER_AGENT};
 
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 const REDIRECTS_MAX: usize = 10;
@@ -170,28 +170,22 @@ fn format(response: &Response, fallback: Option<BodyFormat>) -> Result<BodyForma
     })
 }
 
-async fn read(mut response: Response, bytes_max: u64, mut body: Vec<u8>) -> Result<Vec<u8>, ScrapeError> {
-    while let Some(chunk) = response.chunk().await.map_err(|e| ScrapeError::new(FailureReason::Body, chain(&e)))? {
-        if (body.len() + chunk.len()) as u64 > bytes_max {
-            return Err(ScrapeError::new(FailureReason::BodySizeLimit, "body size limit exceeded"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+async fn read(response: Response, bytes_max: u64, body: Vec<u8>) -> Result<Vec<u8>, ScrapeError> {
+    http_client::read_body(response, bytes_max, body).await.map_err(|error| match error {
+        BodyError::Http(error) => ScrapeError::new(FailureReason::Body, chain(&error)),
+        BodyError::TooLong => ScrapeError::new(FailureReason::BodySizeLimit, "body size limit exceeded"),
+    })
 }
 
 fn connect_or_body(error: &reqwest::Error) -> FailureReason {
     if error.is_connect() { FailureReason::Connect } else { FailureReason::Body }
 }
 
-/// reqwest's own text says only that the request failed; the cause says why.
+/// The cause, and what was asked for.
 fn chain(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
+    let cause = http_client::root_cause(error);
     match error.url() {
         Some(url) => format!("GET {url}: {cause}"),
-        None => cause.to_string(),
+        None => cause,
     }
 }

@@ -129,50 +129,41 @@ impl Upkeep {
     async fn spill(&mut self) {
         let storage = self.storage.clone();
         let spilled = service::task::beside(move || storage.spill()).await;
-        match &spilled {
-            Ok(blocks) => tracing::debug!(blocks, "sealed blocks moved to disk"),
-            Err(error) if !self.spill_fails => {
-                tracing::warn!(%error, "sealed blocks cannot be moved to disk and stay in memory");
-            }
-            Err(_) => {}
+        let fault = "sealed blocks cannot be moved to disk and stay in memory";
+        tell(&mut self.spill_fails, spilled.as_ref().err(), fault, "sealed blocks are moved to disk again");
+        if let Ok(blocks) = spilled {
+            tracing::debug!(blocks, "sealed blocks moved to disk");
         }
-        self.spill_fails = spilled.is_err();
     }
 
     async fn sync(&mut self) {
         let storage = self.storage.clone();
         let result = service::task::beside(move || storage.sync()).await;
-        self.note_log(result.err().as_ref());
-    }
-
-    fn note_log(&mut self, failure: Option<&io::Error>) {
-        match failure {
-            Some(error) if !self.log_fails => {
-                tracing::error!(%error, "samples cannot be written to disk and live in memory only");
-            }
-            None if self.log_fails => tracing::info!("samples are written to disk again"),
-            _ => {}
-        }
-        self.log_fails = failure.is_some();
+        let fault = "samples cannot be written to disk and live in memory only";
+        tell(&mut self.log_fails, result.err().as_ref(), fault, "samples are written to disk again");
         self.show_failing();
     }
 
     /// What is appended is in the log meanwhile, which grows until the disk has room for a checkpoint or for neither.
     fn note_checkpoint(&mut self, failure: Option<&io::Error>) {
-        match failure {
-            Some(error) if !self.checkpoint_fails => {
-                tracing::error!(%error, "a checkpoint of the samples cannot be written, and the log grows until one can");
-            }
-            None if self.checkpoint_fails => tracing::info!("a checkpoint of the samples is written again"),
-            _ => {}
-        }
-        self.checkpoint_fails = failure.is_some();
+        let fault = "a checkpoint of the samples cannot be written, and the log grows until one can";
+        tell(&mut self.checkpoint_fails, failure, fault, "a checkpoint of the samples is written again");
         self.show_failing();
     }
 
     fn show_failing(&self) {
         self.metrics.log_failing.set(i64::from(self.log_fails || self.checkpoint_fails));
     }
+}
+
+/// Each fault once, however often it is met, and its end.
+fn tell(fails: &mut bool, error: Option<&io::Error>, fault: &str, end: &str) {
+    match error {
+        Some(error) if !*fails => tracing::error!(%error, "{fault}"),
+        None if *fails => tracing::info!("{end}"),
+        _ => {}
+    }
+    *fails = error.is_some();
 }
 
 #[cfg(test)]

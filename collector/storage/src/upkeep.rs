@@ -9,7 +9,7 @@ use telemetry::Timestamp;
 
 use crate::Storage;
 use crate::block::Block;
-use crate::disk::checkpoint::{Entry, State, write};
+use crate::disk::checkpoint::{Entry, State, Written, write};
 use crate::disk::log::Log;
 use crate::disk::segment::Segments;
 use crate::disk::{Checkpoint, Directory};
@@ -108,14 +108,14 @@ impl Storage {
         if written.is_err() && behind_gap {
             self.give_up_log(&disk.directory);
         }
-        let (checkpoint, used) = written?;
-        self.checkpoint_len.store(checkpoint.bytes, Ordering::Relaxed);
+        let Written { series, bytes, used } = written?;
+        self.checkpoint_len.store(bytes, Ordering::Relaxed);
         if let Some(log) = &mut self.write().log {
             log.checkpoint_written();
         }
         disk.directory.remove_before(number)?;
         self.remove_segments(&disk.directory, used)?;
-        Ok(Some(Checkpoint { blocks_moved, ..checkpoint }))
+        Ok(Some(Checkpoint { series, bytes, blocks_moved }))
     }
 
     /// Behind a gap that no checkpoint covers a log is never read: it would only take the room that the next one needs.

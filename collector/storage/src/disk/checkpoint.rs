@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use telemetry::{Histogram, Labels};
 
+use super::Directory;
 use super::frame::{Header, RecordWriter};
 use super::segment::{Place, Segments};
-use super::{Checkpoint, Directory};
 use crate::block::{Block, TimeColumn, Values};
 use crate::column::{encode_times, encode_values, push_varint, zigzag};
 use crate::histograms;
@@ -48,13 +48,21 @@ pub(crate) trait State {
     fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)>;
 }
 
-/// Writes the checkpoint beside its place, makes it durable, and moves it there. Returns the segments that it names too.
+/// A checkpoint that is on disk.
+pub(crate) struct Written {
+    pub(crate) series: usize,
+    pub(crate) bytes: u64,
+    /// Segments that it names.
+    pub(crate) used: HashSet<u16>,
+}
+
+/// Writes the checkpoint beside its place, makes it durable, and moves it there.
 pub(crate) fn write(
     directory: &Directory,
     number: u64,
     segments: &Segments,
     state: &impl State,
-) -> io::Result<(Checkpoint, HashSet<u16>)> {
+) -> io::Result<Written> {
     let path = directory.checkpoint_path(number);
     let unfinished = path.with_extension("unfinished");
     let written = write_file(&unfinished, state, segments).and_then(|written| {
@@ -69,7 +77,7 @@ pub(crate) fn write(
     written
 }
 
-fn write_file(path: &Path, state: &impl State, segments: &Segments) -> io::Result<(Checkpoint, HashSet<u16>)> {
+fn write_file(path: &Path, state: &impl State, segments: &Segments) -> io::Result<Written> {
     let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
     let mut writer = RecordWriter::new(file, Header::new(CHECKPOINT_MAGIC, 0))?;
     let mut payload = vec![BEGIN];
@@ -107,7 +115,7 @@ fn write_file(path: &Path, state: &impl State, segments: &Segments) -> io::Resul
     writer.record(&payload)?;
     let bytes = writer.written;
     writer.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    Ok((Checkpoint { series, bytes, blocks_moved: 0 }, used))
+    Ok(Written { series, bytes, used })
 }
 
 /// Where the last block of each segment ended, by segment: most begin where another ended.
