@@ -93,9 +93,7 @@ impl Block {
     ) -> Option<()> {
         let (count, before) = (self.times.count, values.len());
         match &self.values {
-            Values::Memory(bytes) => {
-                append_values(bytes, count, values, scratch).expect("sealed by us; what is read back has its checksum")
-            }
+            Values::Memory(bytes) => append_sealed(bytes, count, values, scratch),
             Values::Stored(place) => {
                 let decoded = append_values(reader.read(*place, &self.times)?, count, values, scratch);
                 if decoded.is_none() || values.len() != before + count {
@@ -116,6 +114,11 @@ impl Block {
                 Values::Stored(_) => 0,
             }
     }
+}
+
+/// Decodes what is in memory behind what `values` has already.
+pub(crate) fn append_sealed(bytes: &[u8], count: usize, values: &mut Vec<f64>, scratch: &mut Vec<u64>) {
+    append_values(bytes, count, values, scratch).expect("sealed by us; what is read back has its checksum")
 }
 
 impl TimeColumn {

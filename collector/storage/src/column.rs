@@ -39,23 +39,28 @@ pub(crate) fn decode_times(bytes: &[u8], count: usize) -> Option<Vec<i64>> {
 
 pub(crate) fn encode_values(values: &[f64]) -> Vec<u8> {
     let mut out = Vec::new();
+    push_values(values, &mut out);
+    out
+}
+
+/// Encodes behind what `out` has already.
+pub(crate) fn push_values(values: &[f64], out: &mut Vec<u8>) {
     let first = values.first().map_or(0, |v| v.to_bits());
     if values.iter().all(|value| value.to_bits() == first) {
         out.push(CONSTANT);
         out.extend_from_slice(&first.to_le_bytes());
-        return out;
+        return;
     }
     match Whole::of(values) {
         Some(whole) => {
             out.push(WHOLE);
-            whole.encode(&mut out);
+            whole.encode(out);
         }
         None => {
             out.push(FLOATS);
-            gorilla::encode(values, &mut out);
+            gorilla::encode(values, out);
         }
     }
-    out
 }
 
 #[cfg(test)]

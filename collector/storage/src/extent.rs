@@ -21,17 +21,18 @@ impl Storage {
         let head = self.read();
         let (mut oldest, mut newest, mut blocks) = (i64::MAX, i64::MIN, 0);
         for series in &head.series {
-            let (hot, sealed) = (head.hot(series).0, series.blocks());
-            let ends = [
-                sealed.first().map(Block::first),
-                sealed.last().map(Block::last),
-                hot.first().copied(),
-                hot.last().copied(),
-            ];
-            for end in ends.into_iter().flatten() {
+            let (hot, own) = (head.hot(series).0, series.blocks());
+            let ends = [own.first().map(Block::first), own.last().map(Block::last)];
+            for end in ends.into_iter().flatten().chain(hot.first().copied()).chain(hot.last().copied()) {
                 (oldest, newest) = (oldest.min(end), newest.max(end));
             }
-            blocks += series.blocks().len();
+            blocks += own.len();
+        }
+        for rows in head.groups.iter().flatten() {
+            for sheet in rows.sheets.all() {
+                (oldest, newest) = (oldest.min(sheet.times.first), newest.max(sheet.times.last));
+            }
+            blocks += rows.sheets.blocks_len();
         }
         (oldest <= newest).then_some(Extent { oldest: Timestamp(oldest), newest: Timestamp(newest), blocks })
     }

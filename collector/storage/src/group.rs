@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use crate::plain::{Code, Number, Pages, Plain};
+use crate::sheets::Sheets;
 
 /// Room for slots is made in steps of this.
 const SLOTS_MORE: usize = 64;
@@ -46,6 +47,8 @@ pub(crate) struct Rows {
     wide: Pages<f64>,
     slots: Vec<Held>,
     free: Vec<u32>,
+    /// What was sealed of the rows.
+    pub(crate) sheets: Sheets,
     holder: Weak<()>,
 }
 
@@ -126,6 +129,7 @@ impl Rows {
             wide: Pages::new(ROWS_MORE),
             slots: Vec::new(),
             free: Vec::new(),
+            sheets: Sheets::default(),
             holder,
         }
     }
@@ -343,6 +347,7 @@ impl Rows {
             + self.narrow.bytes()
             + self.wide.bytes()
             + self.slots.capacity() * size_of::<Held>()
+            + self.sheets.bytes()
     }
 }
 

@@ -6,10 +6,11 @@ mod rows;
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use telemetry::{HistogramSample, Labels, Matcher, Sample, Timestamp};
 
 use crate::admission::Admission;
-use crate::block::{Block, TimeColumns};
+use crate::block::{Block, DecodedTimes, TimeColumns};
 use crate::disk::checkpoint::Entry;
 use crate::disk::log::Log;
 use crate::disk::segment::{BlockReader, Segments};
@@ -17,7 +18,9 @@ use crate::group::Rows;
 use crate::histograms::{self, Histograms};
 use crate::index::Index;
 use crate::plain::Plain;
-use crate::series::{Hot, Insert, Series, place};
+use crate::range::{SampleRange, bounds};
+use crate::series::{Insert, Member, Series, place};
+use crate::sheet::Piece;
 use crate::{AppendReport, Config, Refusal, RefusedCounts};
 
 pub(crate) use recovering::Recovering;
@@ -101,9 +104,19 @@ impl Head {
         let within = time == newest || newest.saturating_sub(time) <= lag_max;
         let series = &self.series[id as usize];
         if series.block_for(time).is_none() {
-            match place(self.hot(series), time, value, within)? {
-                None => return Ok(Insert::Repeated),
-                Some(_) => self.detach(id),
+            let piece = series.member().and_then(|at| self.rows(at.group()).sheets.piece_for(at.slot, time));
+            let decoded = piece.as_ref().map(|piece| piece.decode(&mut BlockReader::new(&self.segments)));
+            let at = match decoded {
+                Some(sealed) => {
+                    let (times, values) = sealed.ok_or(Refusal::Unreadable)?;
+                    place((&times, Plain::Wide(&values)), time, value, within)?
+                }
+                None => place(self.hot(series), time, value, within)?,
+            };
+            match (at, piece) {
+                (None, _) => return Ok(Insert::Repeated),
+                (Some(_), Some(_)) => self.take_out(id),
+                (Some(_), None) => self.detach(id),
             }
         }
         self.series[id as usize].insert_late(time, value, within, (&mut self.columns, &self.segments))
@@ -111,17 +124,46 @@ impl Head {
 
     /// A series' plain samples.
     pub(crate) fn hot<'h>(&'h self, series: &'h Series) -> (&'h [i64], Plain<'h>) {
-        match &series.hot {
-            Hot::Nowhere => (&[], Plain::NONE),
-            Hot::Own(own) => own.samples(),
-            Hot::Slot { group, slot } => self.rows(*group).samples(*slot),
+        match series.member() {
+            Some(at) => self.rows(at.group()).samples(at.slot),
+            None => series.own_hot().map_or((&[], Plain::NONE), |own| own.samples()),
         }
+    }
+
+    /// A series' sealed samples, oldest first.
+    pub(crate) fn pieces<'h>(&'h self, series: &'h Series) -> impl DoubleEndedIterator<Item = Piece> {
+        let own = series.blocks().iter().cloned().map(Piece::Block);
+        own.chain(series.member().into_iter().flat_map(|at| self.rows(at.group()).sheets.of(at.slot)))
+    }
+
+    /// A series' sealed samples as far as they may lie after `start` and up to `end`.
+    pub(crate) fn pieces_within(&self, series: &Series, start: i64, end: i64) -> SmallVec<[Piece; 4]> {
+        let own = series.blocks_within(start, end).iter().cloned().map(Piece::Block);
+        let mut pieces: SmallVec<[Piece; 4]> = own.collect();
+        if let Some(at) = series.member() {
+            pieces.extend(self.rows(at.group()).sheets.within(at.slot, start, end));
+        }
+        pieces
+    }
+
+    /// What a reader needs for the samples after `start` and up to `end`.
+    pub(crate) fn range(&self, series: &Series, start: i64, end: i64) -> SampleRange {
+        let (times, values) = self.hot(series);
+        let (from, to) = bounds(times, start, end);
+        let hot = (from..to).map(|at| (Timestamp(times[at]), values.at(at))).collect();
+        SampleRange::new(self.pieces_within(series, start, end), hot, start, end)
+    }
+
+    /// When the newest sealed sample of a series is.
+    fn newest_sealed(&self, series: &Series) -> Option<i64> {
+        let in_group = series.member().and_then(|at| self.rows(at.group()).sheets.newest(at.slot));
+        in_group.or_else(|| series.blocks().last().map(Block::last))
     }
 
     /// When the newest sample of a series is.
     pub(crate) fn newest_time(&self, id: u32) -> Option<i64> {
         let series = &self.series[id as usize];
-        self.hot(series).0.last().copied().or_else(|| series.blocks().last().map(Block::last))
+        self.hot(series).0.last().copied().or_else(|| self.newest_sealed(series))
     }
 
     /// The newest sample of a series; without its value if that cannot be read.
@@ -131,19 +173,36 @@ impl Head {
         if let (Some(time), Some(value)) = (times.last(), values.last()) {
             return Some((*time, Some(value)));
         }
-        let block = series.blocks().last()?;
-        let decoded = block.decode(&mut BlockReader::new(&self.segments));
-        Some((block.last(), decoded.and_then(|(_, values)| values.last().copied())))
+        let piece = self.pieces(series).next_back()?;
+        let decoded = piece.decode(&mut BlockReader::new(&self.segments));
+        Some((piece.times().last, decoded.and_then(|(_, values)| values.last().copied())))
     }
 
-    /// A series that is in a group keeps its plain samples for itself from here on.
+    /// A series that is in a group keeps its samples for itself from here on.
     fn detach(&mut self, id: u32) {
-        let Hot::Slot { group, slot } = self.series[id as usize].hot else { return };
+        let Some(at) = self.series[id as usize].member() else { return };
+        self.take_out(id);
         let Head { groups, series, columns, .. } = &mut *self;
-        let rows = groups[group as usize].as_mut().expect("series leave a group before it goes");
-        let (times, values) = rows.samples(slot);
+        let rows = groups[at.group() as usize].as_mut().expect("series leave a group before it goes");
+        let (times, values) = rows.samples(at.slot);
         series[id as usize].take_over(times, values, columns);
-        rows.clear(slot);
+        rows.clear(at.slot);
+    }
+
+    /// What a group has sealed of a series is the series' own from here on.
+    fn take_out(&mut self, id: u32) {
+        if let Some(at) = self.series[id as usize].member() {
+            self.take_out_until(at, i64::MAX);
+        }
+    }
+
+    /// What a group has sealed of a member up to a time is its series' own from here on.
+    pub(crate) fn take_out_until(&mut self, at: Member, until: i64) {
+        let Head { groups, series, .. } = self;
+        let Some(rows) = &mut groups[at.group() as usize] else { return };
+        if let Some(held) = rows.slot(at.slot) {
+            series[held.series.id as usize].take_in(rows.sheets.take_out(at.slot, until));
+        }
     }
 
     fn rows(&self, group: u32) -> &Rows {
@@ -175,9 +234,12 @@ impl Head {
         ids.into_iter().map(|id| (id, self.index.labels(id)))
     }
 
-    pub(crate) fn has_samples(&self, id: u32, start: i64, end: i64) -> bool {
+    pub(crate) fn has_samples(&self, decoded: &mut DecodedTimes, id: u32, start: i64, end: i64) -> bool {
         let series = &self.series[id as usize];
-        series.has_samples(self.hot(series).0, start, end) || !self.histograms.within(id, start, end).is_empty()
+        let (from, to) = bounds(self.hot(series).0, start, end);
+        from < to
+            || self.pieces_within(series, start, end).iter().any(|piece| piece.has_samples(decoded, start, end))
+            || !self.histograms.within(id, start, end).is_empty()
     }
 
     /// What a checkpoint says of a series.
@@ -190,7 +252,7 @@ impl Head {
         let (times, values) = (times.to_vec(), values.to_vec());
         let histograms = self.histograms.within(id, i64::MIN, i64::MAX).to_vec();
         let labels = self.index.labels(id);
-        Some(Entry { id, labels, blocks: series.blocks().to_vec(), times, values, histograms })
+        Some(Entry { id, labels, pieces: self.pieces(series).collect(), times, values, histograms })
     }
 
     /// Closes a batch or row: it is counted, and handed to the operating system.
@@ -215,7 +277,7 @@ impl Head {
         self.expire_samples(oldest);
         let is_dead = |id: &u32| {
             let series = &self.series[*id as usize];
-            series.blocks().is_empty() && matches!(series.hot, Hot::Nowhere) && !self.histograms.has(*id)
+            series.is_empty() && series.member().is_none() && !self.histograms.has(*id)
         };
         let dead = if self.ids_pinned { Vec::new() } else { self.index.ids().into_iter().filter(is_dead).collect() };
         if let Some(log) = &mut self.log {
@@ -232,14 +294,15 @@ impl Head {
     pub(crate) fn expire_samples(&mut self, oldest: i64) {
         let Head { series, groups, samples, histograms, .. } = self;
         histograms.expire(oldest);
+        for rows in groups.iter_mut().flatten() {
+            *samples -= rows.sheets.expire(oldest);
+        }
         for series in series {
             *samples -= series.expire_blocks(oldest);
             if series.blocks().is_empty() {
-                *samples -= match series.hot {
-                    Hot::Slot { group, slot } => {
-                        groups[group as usize].as_mut().map_or(0, |rows| rows.expire(slot, oldest))
-                    }
-                    _ => series.expire_own(oldest),
+                *samples -= match series.member() {
+                    Some(at) => groups[at.group() as usize].as_mut().map_or(0, |rows| rows.expire(at.slot, oldest)),
+                    None => series.expire_own(oldest),
                 };
             }
         }

@@ -37,6 +37,8 @@ mod retention;
 mod rows;
 mod scan;
 mod series;
+mod sheet;
+mod sheets;
 mod spill;
 mod upkeep;
 
@@ -253,7 +255,7 @@ impl Storage {
             let histograms = head.histograms.within(id, start, end.0).iter();
             let histograms: Vec<_> =
                 histograms.map(|(time, histogram)| (Timestamp(*time), histogram.clone())).collect();
-            (labels, series.range(head.hot(series), start, end.0), histograms)
+            (labels, head.range(series, start, end.0), histograms)
         };
         let parts: Vec<(Labels, SampleRange, _)> = head.matching(matchers).map(part).collect();
         let mut reader = BlockReader::new(&head.segments);
@@ -276,7 +278,8 @@ impl Storage {
     pub fn series_labels(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<Labels> {
         let start = self.clamp(start);
         let head = self.read();
-        let live = head.matching(matchers).filter(|(id, _)| head.has_samples(*id, start, end.0));
+        let mut decoded = DecodedTimes::default();
+        let live = head.matching(matchers).filter(|(id, _)| head.has_samples(&mut decoded, *id, start, end.0));
         let mut labels: Vec<Labels> = live.map(|(_, labels)| labels).collect();
         drop(head);
         labels.sort();
@@ -287,9 +290,10 @@ impl Storage {
     pub fn label_names(&self, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<String> {
         let start = self.clamp(start);
         let head = self.read();
+        let mut decoded = DecodedTimes::default();
         let mut names = std::collections::BTreeSet::new();
         for (id, labels) in head.matching(matchers) {
-            if head.has_samples(id, start, end.0) {
+            if head.has_samples(&mut decoded, id, start, end.0) {
                 for (name, _) in labels.iter() {
                     if !names.contains(name) {
                         names.insert(name.to_owned());
@@ -304,11 +308,12 @@ impl Storage {
     pub fn label_values(&self, name: &str, matchers: &[Matcher], start: Timestamp, end: Timestamp) -> Vec<String> {
         let start = self.clamp(start);
         let head = self.read();
+        let mut decoded = DecodedTimes::default();
         let mut values = std::collections::BTreeSet::new();
         for (id, labels) in head.matching(matchers) {
             if let Some(value) = labels.get(name)
                 && !values.contains(value)
-                && head.has_samples(id, start, end.0)
+                && head.has_samples(&mut decoded, id, start, end.0)
             {
                 values.insert(value.to_owned());
             }

@@ -3,36 +3,37 @@
 use smallvec::SmallVec;
 use telemetry::Timestamp;
 
-use crate::block::{Block, DecodedTimes};
+use crate::block::DecodedTimes;
 use crate::disk::segment::BlockReader;
+use crate::sheet::Piece;
 
-/// Samples on their way to a reader: blocks still sealed, so that the store is not held while they are decoded.
+/// Samples on their way to a reader: what is sealed still so, so that the store is not held while they are decoded.
 pub(crate) struct SampleRange {
-    blocks: SmallVec<[Block; 2]>,
+    pieces: SmallVec<[Piece; 4]>,
     hot: Vec<(Timestamp, f64)>,
     start: i64,
     end: i64,
 }
 
 impl SampleRange {
-    pub(crate) fn new(blocks: &[Block], hot: Vec<(Timestamp, f64)>, start: i64, end: i64) -> Self {
-        SampleRange { blocks: blocks.iter().cloned().collect(), hot, start, end }
+    pub(crate) fn new(pieces: SmallVec<[Piece; 4]>, hot: Vec<(Timestamp, f64)>, start: i64, end: i64) -> Self {
+        SampleRange { pieces, hot, start, end }
     }
 
     /// Without what cannot be read.
     pub(crate) fn into_samples(self, decoded: &mut DecodedTimes, reader: &mut BlockReader) -> Vec<(Timestamp, f64)> {
-        if self.blocks.is_empty() {
+        if self.pieces.is_empty() {
             return self.hot;
         }
         let parts: SmallVec<[(usize, usize); 8]> =
-            self.blocks.iter().map(|block| bounds(decoded.of(&block.times), self.start, self.end)).collect();
+            self.pieces.iter().map(|piece| bounds(decoded.of(piece.times()), self.start, self.end)).collect();
         let sealed_len: usize = parts.iter().map(|(from, to)| to - from).sum();
         let mut samples = Vec::with_capacity(sealed_len + self.hot.len());
         let (mut values, mut scratch) = (Vec::new(), Vec::new());
-        for (block, (from, to)) in self.blocks.iter().zip(parts) {
+        for (piece, (from, to)) in self.pieces.iter().zip(parts) {
             values.clear();
-            if from < to && block.append_values(reader, &mut values, &mut scratch).is_some() {
-                let times = decoded.of(&block.times)[from..to].iter().map(|time| Timestamp(*time));
+            if from < to && piece.append_values(reader, &mut values, &mut scratch).is_some() {
+                let times = decoded.of(piece.times())[from..to].iter().map(|time| Timestamp(*time));
                 samples.extend(times.zip(values[from..to].iter().copied()));
             }
         }

@@ -85,6 +85,12 @@ impl Storage {
                 *end = (*end).max(Block::last(block));
             }
         }
+        for sheet in head.groups.iter().flatten().flat_map(|rows| rows.sheets.all()) {
+            if let Some(segment) = sheet.segment() {
+                let end = ends.entry(segment).or_insert(i64::MIN);
+                *end = (*end).max(sheet.times.last);
+            }
+        }
         ends.into_values().min()
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use telemetry::{Histogram, Labels, Matcher, Timestamp};
 
 use crate::Storage;
-use crate::block::{Block, DecodedTimes, TimeColumn};
+use crate::block::{DecodedTimes, TimeColumn};
 use crate::disk::segment::BlockReader;
 use crate::group::SeriesKey;
 use crate::head::Head;
 use crate::plain::Plain;
 use crate::range::bounds;
-use crate::series::Series;
+use crate::sheet::Piece;
 
 /// Names a series for as long as it lives; no other series ever gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,7 +92,7 @@ struct Scan {
     start: i64,
     end: i64,
     decoded: DecodedTimes,
-    /// Of which blocks and plain times `times` are; the columns are held so that their addresses mean them.
+    /// Of which pieces and plain times `times` are; the columns are held so that their addresses mean them.
     parts: Vec<Arc<TimeColumn>>,
     hot: (usize, usize),
     times: Vec<i64>,
@@ -109,7 +109,8 @@ impl Scan {
         let series = &head.series[id as usize];
         let histograms = head.histograms.within(id, self.start, self.end);
         let (times, values) = head.hot(series);
-        if series.blocks_within(self.start, self.end).is_empty() {
+        let pieces = head.pieces_within(series, self.start, self.end);
+        if pieces.is_empty() {
             let (from, to) = self.cut_plain(times);
             let values = match values {
                 Plain::Wide(values) => values,
@@ -121,7 +122,7 @@ impl Scan {
             };
             return Columns { times: &times[from..to], values: &values[from..to], histograms };
         }
-        self.join(series, times, values);
+        self.join(&pieces, times, values);
         let (from, to) = self.within;
         Columns { times: &self.times[from..to], values: &self.values[from..to], histograms }
     }
@@ -135,43 +136,42 @@ impl Scan {
         self.cut.1
     }
 
-    /// Blocks and plain samples behind each other.
-    fn join(&mut self, series: &Series, times: &[i64], values: Plain<'_>) {
-        let blocks = series.blocks_within(self.start, self.end);
+    /// Sealed and plain samples behind each other.
+    fn join(&mut self, pieces: &[Piece], times: &[i64], values: Plain<'_>) {
         let hot = (times.as_ptr() as usize, times.len());
         let same = self.hot == hot
-            && self.parts.len() == blocks.len()
-            && self.parts.iter().zip(blocks).all(|(part, block)| Arc::ptr_eq(part, &block.times));
+            && self.parts.len() == pieces.len()
+            && self.parts.iter().zip(pieces).all(|(part, piece)| Arc::ptr_eq(part, piece.times()));
         if !same {
-            self.join_times(blocks, times, hot);
+            self.join_times(pieces, times, hot);
         }
         self.values.clear();
-        for (at, block) in blocks.iter().enumerate() {
-            if block.append_values(&mut self.reader, &mut self.values, &mut self.scratch).is_none() {
-                return self.join_readable(&blocks[..at], &blocks[at + 1..], times, values);
+        for (at, piece) in pieces.iter().enumerate() {
+            if piece.append_values(&mut self.reader, &mut self.values, &mut self.scratch).is_none() {
+                return self.join_readable(&pieces[..at], &pieces[at + 1..], times, values);
             }
         }
         values.append_to(&mut self.values);
     }
 
-    fn join_times(&mut self, blocks: &[Block], times: &[i64], hot: (usize, usize)) {
+    fn join_times(&mut self, pieces: &[Piece], times: &[i64], hot: (usize, usize)) {
         self.parts.clear();
         self.times.clear();
-        for block in blocks {
-            self.parts.push(block.times.clone());
-            self.times.extend_from_slice(self.decoded.of(&block.times));
+        for piece in pieces {
+            self.parts.push(piece.times().clone());
+            self.times.extend_from_slice(self.decoded.of(piece.times()));
         }
         self.times.extend_from_slice(times);
         self.hot = hot;
         self.within = bounds(&self.times, self.start, self.end);
     }
 
-    /// Without the blocks that cannot be read: those before the first of them have been.
-    fn join_readable(&mut self, read: &[Block], rest: &[Block], times: &[i64], values: Plain<'_>) {
+    /// Without the pieces that cannot be read: those before the first of them have been.
+    fn join_readable(&mut self, read: &[Piece], rest: &[Piece], times: &[i64], values: Plain<'_>) {
         let mut readable = read.to_vec();
-        for block in rest {
-            if block.append_values(&mut self.reader, &mut self.values, &mut self.scratch).is_some() {
-                readable.push(block.clone());
+        for piece in rest {
+            if piece.append_values(&mut self.reader, &mut self.values, &mut self.scratch).is_some() {
+                readable.push(piece.clone());
             }
         }
         self.join_times(&readable, times, (times.as_ptr() as usize, times.len()));

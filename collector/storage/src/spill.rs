@@ -3,6 +3,8 @@
 //! The log has the samples still: until a checkpoint names what was written here, a start reads them from there. So a
 //! part can be given up in memory as soon as it is synced, and nothing is lost whenever the process ends.
 
+mod sheets;
+
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -14,7 +16,7 @@ use crate::Storage;
 use crate::block::{Block, TimeColumn, Values};
 use crate::disk::segment::{BlockReader, Kind, SegmentWriter};
 use crate::disk::{Directory, Disk};
-use crate::series::BLOCK_LEN_FULL;
+use crate::series::{BLOCK_LEN_FULL, BLOCK_LEN_MIN};
 
 /// So many samples of each series come before what is sealed goes: more would take memory, fewer would make so many small
 /// blocks that their places take it.
@@ -24,7 +26,7 @@ const SAMPLES_MIN: u64 = 500_000;
 /// In place of a count: nothing was moved since the store was opened.
 pub(crate) const NEVER: u64 = u64::MAX;
 /// Series that are collected at a time: a sync each, and what is written has its place in memory until then.
-const PART: u32 = 16_384;
+pub(crate) const PART: u32 = 16_384;
 
 /// Blocks that become one on disk.
 struct Run {
@@ -68,6 +70,7 @@ impl Storage {
             }
             next = after;
         }
+        moved += self.spill_sheets(disk)?;
         self.spilled_at.store(appended, Ordering::Relaxed);
         Ok(moved)
     }
@@ -78,21 +81,34 @@ impl Storage {
         let to = from.saturating_add(PART).min(head.series.len() as u32);
         let runs = (from..to).flat_map(|id| {
             let series = &head.series[id as usize];
+            let lengths: SmallVec<[Length; 16]> = series.blocks().iter().map(Length::of).collect();
+            // What is sealed of a member from here on does not come to these blocks.
+            let runs = spillable(&lengths, series.member().is_none());
             let part = move |range: Range<usize>| Run { id, parts: series.blocks()[range].iter().cloned().collect() };
-            series.spillable().into_iter().map(part)
+            runs.into_iter().map(part)
         });
         (from < to).then(|| (runs.collect(), to))
     }
 
-    /// Appends what the runs become to segments, which are then synced.
+    /// Appends what the runs become to segments.
     fn write_runs(&self, disk: &mut Disk, runs: Vec<Run>, times: &mut JoinedTimes) -> io::Result<Vec<Written>> {
+        self.write_synced(disk, |directory, writer, reader| {
+            let pieces = runs.into_iter().flat_map(|run| self.pieces(run, reader, times));
+            pieces.filter_map(|(run, block)| push(directory, writer, run, &block).transpose()).collect()
+        })
+    }
+
+    /// What is written to segments is synced; or it goes, if any of that fails.
+    pub(crate) fn write_synced<T>(
+        &self,
+        disk: &mut Disk,
+        write: impl FnOnce(&Directory, &mut SegmentWriter, &mut BlockReader) -> io::Result<T>,
+    ) -> io::Result<T> {
         let segments = self.read().segments.clone();
         let mut reader = BlockReader::new(&segments);
         let Disk { directory, segments: writer } = disk;
         writer.begin(&segments);
-        let pieces = runs.into_iter().flat_map(|run| self.pieces(run, &mut reader, times));
-        let written = pieces.filter_map(|(run, block)| push(directory, writer, run, &block).transpose());
-        let written: io::Result<Vec<Written>> = written.collect();
+        let written = write(directory, writer, &mut reader);
         let synced = written.and_then(|written| Ok((written, writer.sync(directory)?)));
         let (written, segments) = synced.inspect_err(|_| writer.abandon())?;
         self.write().segments = Arc::new(segments);
@@ -128,11 +144,50 @@ impl Storage {
     }
 }
 
+/// Of a block or sheet: how many samples each series has there.
+#[derive(Clone, Copy)]
+pub(crate) struct Length {
+    pub(crate) count: usize,
+    pub(crate) is_in_memory: bool,
+}
+
+impl Length {
+    fn of(block: &Block) -> Length {
+        Length { count: block.count(), is_in_memory: block.is_in_memory() }
+    }
+
+    /// What lies in a segment of its own kind: see [`Kind`].
+    pub(crate) fn kind(count: usize) -> Kind {
+        if count < BLOCK_LEN_FULL { Kind::Small } else { Kind::Full }
+    }
+}
+
+/// The runs of neighbours that are to lie on disk as one each: large ones with the small ones before them, small ones that
+/// make a large one together, and other small ones as they are. Of the newest so little that it is not worth its place
+/// stays, if it may grow.
+pub(crate) fn spillable(all: &[Length], may_grow: bool) -> SmallVec<[Range<usize>; 2]> {
+    let (mut runs, mut from) = (SmallVec::new(), 0);
+    let alone = |range: Range<usize>| range.filter(|at| all[*at].is_in_memory).map(|at| at..at + 1);
+    for (at, _) in all.iter().enumerate().filter(|(_, part)| part.count >= BLOCK_LEN_FULL) {
+        match all[at].is_in_memory {
+            true => runs.push(from..at + 1),
+            false => runs.extend(alone(from..at)),
+        }
+        from = at + 1;
+    }
+    if all[from..].iter().map(|part| part.count).sum::<usize>() >= BLOCK_LEN_FULL {
+        runs.push(from..all.len());
+    } else {
+        let stays = |run: &Range<usize>| may_grow && run.end == all.len() && all[run.start].count < BLOCK_LEN_MIN;
+        runs.extend(alone(from..all.len()).filter(|run| !stays(run)));
+    }
+    runs
+}
+
 /// None where the block cannot be named on disk, and has to stay where it is.
 fn push(directory: &Directory, writer: &mut SegmentWriter, run: Run, block: &Block) -> io::Result<Option<Written>> {
     let Values::Memory(values) = &block.values else { return Ok(None) };
-    let kind = if block.count() < BLOCK_LEN_FULL { Kind::Small } else { Kind::Full };
-    let place = writer.push(directory, kind, &block.times, values)?;
+    let place = writer.push(directory, Length::kind(block.count()), &block.times, values)?;
     Ok(place.map(|place| Written { run, stored: Block { times: block.times.clone(), values: Values::Stored(place) } }))
 }
 

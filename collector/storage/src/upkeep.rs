@@ -129,6 +129,8 @@ impl Storage {
 
     /// Removes the segments of which neither the checkpoint nor a series has a block any more.
     fn remove_segments(&self, directory: &Directory, mut used: HashSet<u16>) -> io::Result<()> {
+        // First, for blocks go from sheets to series and never back.
+        used.extend(self.sheet_segments());
         // Not within the loop's head: the lock would be held through all of it, and taking it again while an append waits
         // would never end.
         let len = self.read().series.len();
@@ -141,6 +143,15 @@ impl Storage {
         segments.remove_unused(directory, |slot| used.contains(&slot))?;
         self.write().segments = Arc::new(segments);
         Ok(())
+    }
+}
+
+impl Storage {
+    /// The segments that sheets are in.
+    fn sheet_segments(&self) -> Vec<u16> {
+        let head = self.read();
+        let sheets = head.groups.iter().flatten().flat_map(|rows| rows.sheets.all());
+        sheets.filter_map(|sheet| sheet.segment()).collect()
     }
 }
 

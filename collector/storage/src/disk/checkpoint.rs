@@ -13,9 +13,10 @@ use telemetry::{Histogram, Labels};
 use super::Directory;
 use super::frame::{Header, RecordWriter};
 use super::segment::{Place, Segments};
-use crate::block::{Block, TimeColumn, Values};
+use crate::block::TimeColumn;
 use crate::column::{encode_times, encode_values, push_varint, zigzag};
 use crate::histograms;
+use crate::sheet::Piece;
 
 pub(super) const CHECKPOINT_MAGIC: [u8; 8] = *b"picketcp";
 
@@ -35,7 +36,7 @@ const RECORD_LEN_TARGET: usize = 1 << 20;
 pub(crate) struct Entry {
     pub(crate) id: u32,
     pub(crate) labels: Labels,
-    pub(crate) blocks: Vec<Block>,
+    pub(crate) pieces: Vec<Piece>,
     pub(crate) times: Vec<i64>,
     pub(crate) values: Vec<f64>,
     pub(crate) histograms: Vec<(i64, Arc<Histogram>)>,
@@ -155,7 +156,7 @@ fn push_series(
     columns: &mut ColumnNumbers,
     mut name: impl FnMut(Place) -> (u64, i64),
 ) {
-    let Entry { id, labels, blocks, times, values, histograms } = entry;
+    let Entry { id, labels, pieces, times, values, histograms } = entry;
     push_varint(payload, u64::from(*id));
     push_bytes(payload, labels.encoded().as_bytes());
     push_varint(payload, times.len() as u64);
@@ -164,28 +165,29 @@ fn push_series(
     }
     push_bytes(payload, &columns.plain.1);
     push_bytes(payload, &encode_values(values));
-    push_varint(payload, blocks.len() as u64);
-    for block in blocks {
+    push_varint(payload, pieces.len() as u64);
+    for piece in pieces {
+        let column = piece.times();
         let next = columns.held.len() as u64 + 1;
-        match columns.numbers.get(&Arc::as_ptr(&block.times)) {
+        match columns.numbers.get(&Arc::as_ptr(column)) {
             Some(number) => push_varint(payload, *number),
             None => {
-                columns.numbers.insert(Arc::as_ptr(&block.times), next);
-                columns.held.push(block.times.clone());
+                columns.numbers.insert(Arc::as_ptr(column), next);
+                columns.held.push(column.clone());
                 push_varint(payload, 0);
-                push_varint(payload, zigzag(block.first()));
-                push_varint(payload, zigzag(block.last()));
-                push_varint(payload, block.count() as u64);
-                push_bytes(payload, &block.times.bytes);
+                push_varint(payload, zigzag(column.first));
+                push_varint(payload, zigzag(column.last));
+                push_varint(payload, column.count as u64);
+                push_bytes(payload, &column.bytes);
             }
         }
-        match &block.values {
-            Values::Memory(values) => {
+        match piece.lies() {
+            Ok(values) => {
                 push_varint(payload, (values.len() as u64) << 1);
                 payload.extend_from_slice(values);
             }
-            Values::Stored(place) => {
-                let (number, skipped) = name(*place);
+            Err(place) => {
+                let (number, skipped) = name(place);
                 push_varint(payload, u64::from(place.len) << 1 | STORED);
                 push_varint(payload, number);
                 push_varint(payload, zigzag(skipped));

@@ -26,7 +26,7 @@ use crate::block::TimeColumn;
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"picketsg";
 /// A segment is closed beyond this length. Small enough to go soon after its last block has expired.
 const SEGMENT_LEN_MAX: u32 = 64 << 20;
-const CHECKSUM_LEN: usize = 4;
+pub(crate) const CHECKSUM_LEN: usize = 4;
 /// Read at a time: blocks of neighbouring series lie side by side.
 const CHUNK_LEN: usize = 16 << 10;
 /// Chunks that a reader keeps: a series' blocks of some hours lie in so many places.
@@ -289,23 +289,37 @@ impl SegmentWriter {
         values: &[u8],
     ) -> io::Result<Option<Place>> {
         let Ok(len) = u16::try_from(values.len()) else { return Ok(None) };
-        let len_max = self.len_max;
-        if self.open[kind as usize].as_ref().is_some_and(|open| open.len >= len_max) {
+        let first = self.push_all(directory, kind, times, std::iter::once(values))?;
+        Ok(first.map(|(slot, offset)| Place { slot, len, offset }))
+    }
+
+    /// Adds blocks behind each other, each short enough for a [`Place`]; where the first of them is.
+    pub(crate) fn push_all<'v>(
+        &mut self,
+        directory: &Directory,
+        kind: Kind,
+        times: &TimeColumn,
+        blocks: impl Iterator<Item = &'v [u8]>,
+    ) -> io::Result<Option<(u16, u32)>> {
+        if self.open[kind as usize].as_ref().is_some_and(|open| open.len >= self.len_max) {
             self.flush()?;
             self.open[kind as usize] = None;
         }
         if self.open[kind as usize].is_none() {
             self.open[kind as usize] = self.start(directory)?;
         }
-        let Some(open) = &mut self.open[kind as usize] else { return Ok(None) };
-        let place = Place { slot: open.slot, len, offset: open.len };
-        open.buffer.extend_from_slice(&checksum(times, values).to_le_bytes());
-        open.buffer.extend_from_slice(values);
-        open.len += (CHECKSUM_LEN + values.len()) as u32;
-        if open.buffer.len() >= BUFFER_LEN {
-            self.flush()?;
+        let Some(Open { slot, len, .. }) = &self.open[kind as usize] else { return Ok(None) };
+        let first = (*slot, *len);
+        for values in blocks {
+            let Some(open) = &mut self.open[kind as usize] else { break };
+            open.buffer.extend_from_slice(&checksum(times, values).to_le_bytes());
+            open.buffer.extend_from_slice(values);
+            open.len += (CHECKSUM_LEN + values.len()) as u32;
+            if open.buffer.len() >= BUFFER_LEN {
+                self.flush()?;
+            }
         }
-        Ok(Some(place))
+        Ok(Some(first))
     }
 
     /// None where there are as many segments as can be named.

@@ -1,15 +1,18 @@
 //! Rows into groups.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use telemetry::stale_nan;
 
 use crate::Refusal;
 use crate::admission::Admission;
 use crate::block::Block;
+use crate::disk::segment::BlockReader;
 use crate::group::{Pushed, Rows};
 use crate::rows::{NewSeries, Row, RowReport};
-use crate::series::{HOT_LEN_KEPT, Hot};
+use crate::series::{HOT_LEN_KEPT, Member};
+use crate::sheet::{Sheet, SheetBuilder};
+use crate::sheets;
 
 use super::{Head, Span};
 
@@ -103,14 +106,18 @@ impl Head {
         if newest.is_some_and(|(newest, _)| newest >= time) {
             return self.insert(id, time, value, span.lag_max);
         }
-        match &self.series[id as usize].hot {
-            Hot::Slot { group: g, slot: s } if (*g, *s) == (group, slot) => self.seal_slot(group, slot),
-            // Few samples would make a small block; another group's series may come back to it.
-            Hot::Own(own) if own.samples().0.len() < HOT_LEN_KEPT => return self.insert(id, time, value, span.lag_max),
-            Hot::Slot { .. } => return self.insert(id, time, value, span.lag_max),
-            Hot::Own(_) | Hot::Nowhere => self.series[id as usize].seal_own(&mut self.columns),
+        let series = &self.series[id as usize];
+        match (series.member(), series.own_hot()) {
+            (Some(member), _) if member == Member::new(group, slot) => self.seal_slot(group, slot),
+            // Another group's series may come back to it.
+            (Some(_), _) => return self.insert(id, time, value, span.lag_max),
+            // Few samples would make a small block.
+            (None, Some(own)) if own.samples().0.len() < HOT_LEN_KEPT => {
+                return self.insert(id, time, value, span.lag_max);
+            }
+            (None, _) => self.series[id as usize].seal_own(&mut self.columns),
         }
-        self.series[id as usize].hot = Hot::Slot { group, slot };
+        self.series[id as usize].join_group(Member::new(group, slot));
         self.rows_mut(group).begin(slot, line, value);
         self.samples += 1;
         if let Some(log) = &mut self.log {
@@ -142,8 +149,8 @@ impl Head {
 
     /// The slot that the series has in the group, or a new one.
     fn slot(&mut self, group: u32, id: u32) -> u32 {
-        match self.series[id as usize].hot {
-            Hot::Slot { group: g, slot } if g == group => slot,
+        match self.series[id as usize].member() {
+            Some(member) if member.group() == group => member.slot,
             _ => {
                 let key = self.index.key(id);
                 self.rows_mut(group).take_slot(key)
@@ -151,8 +158,9 @@ impl Head {
         }
     }
 
-    /// What a slot has is sealed; it is empty then.
+    /// What a slot has is sealed, and all that was sealed of it is its series' own.
     fn seal_slot(&mut self, group: u32, slot: u32) {
+        self.take_out_until(Member::new(group, slot), i64::MAX);
         let Head { groups, series, columns, .. } = &mut *self;
         let rows = groups[group as usize].as_mut().expect("the caller holds the group");
         let Some(at) = rows.slot(slot).filter(|at| !at.is_empty()) else { return };
@@ -162,22 +170,60 @@ impl Head {
         rows.clear(slot);
     }
 
-    /// Seals the oldest rows of a group; most of its series share the column of times.
+    /// Seals the oldest rows of a group: in a sheet what the series have in all of them, as blocks of their own what
+    /// others have.
     fn seal_oldest(&mut self, group: u32) {
-        let Head { groups, series, columns, .. } = &mut *self;
-        let rows = groups[group as usize].as_mut().expect("the caller holds the group");
-        let shared = columns.intern(rows.oldest_times());
-        let mut plain = Vec::new();
+        let (mut builder, mut plain, mut apart) = (SheetBuilder::default(), Vec::new(), Vec::new());
+        let rows = self.rows(group);
         for slot in 0..rows.slots_len() {
             let (times, values) = rows.oldest(slot);
-            if let (false, Some(at)) = (times.is_empty(), rows.slot(slot)) {
-                let times = if rows.fills_oldest(slot) { shared.clone() } else { columns.intern(times) };
-                plain.clear();
-                values.append_to(&mut plain);
-                series[at.series.id as usize].push_block(Block::over(times, &plain), columns);
+            plain.clear();
+            values.append_to(&mut plain);
+            let is_in = match rows.fills_oldest(slot) {
+                true => builder.push(&plain),
+                false => builder.skip(),
+            };
+            if !is_in && !times.is_empty() {
+                apart.push((slot, times.to_vec(), plain.clone()));
             }
         }
+        for (slot, times, values) in apart {
+            self.take_out_until(Member::new(group, slot), i64::MAX);
+            if let Some(at) = self.rows(group).slot(slot) {
+                let block = Block::seal(&times, &values, &mut self.columns);
+                self.series[at.series.id as usize].push_block(block, &mut self.columns);
+            }
+        }
+        let Head { groups, columns, .. } = &mut *self;
+        let rows = groups[group as usize].as_mut().expect("the caller holds the group");
+        rows.sheets.push(builder.finish(columns.intern(rows.oldest_times())));
         rows.drop_oldest();
+        self.join_sheets(group);
+    }
+
+    /// Makes one of small sheets in memory, as it is done with the blocks of a series.
+    fn join_sheets(&mut self, group: u32) {
+        let sheets = &self.rows(group).sheets;
+        let Some(run) = sheets.joinable() else { return };
+        let parts = sheets.parts(run);
+        let Some(first) = parts.first() else { return };
+        let without = sheets.taken_out(first.times.first);
+        let times = self.columns.join(parts.iter().map(|sheet| &sheet.times));
+        let joined = sheets::join(&parts, times, &without, &mut BlockReader::default());
+        self.replace_sheets(group, &parts, joined);
+    }
+
+    /// Puts a sheet in the place of those that have the same samples, if they are still there; tells of how many series it
+    /// has some. What it lacks of them goes to the series that it is of.
+    pub(crate) fn replace_sheets(&mut self, group: u32, parts: &[Arc<Sheet>], joined: Sheet) -> usize {
+        let run = |head: &Head| head.groups.get(group as usize)?.as_ref()?.sheets.position(parts);
+        if run(self).is_none() {
+            return 0;
+        }
+        for slot in self.rows(group).sheets.left_out(parts, &joined) {
+            self.take_out_until(Member::new(group, slot), joined.times.last);
+        }
+        run(self).map_or(0, |run| self.rows_mut(group).sheets.replace(run, joined))
     }
 
     /// The series leaves the group, its samples sealed.
@@ -185,9 +231,9 @@ impl Head {
         let Some(at) = self.rows(group).slot(slot) else { return };
         self.seal_slot(group, slot);
         if self.index.lives(at.series) {
-            let hot = &mut self.series[at.series.id as usize].hot;
-            if matches!(hot, Hot::Slot { group: g, slot: s } if (*g, *s) == (group, slot)) {
-                *hot = Hot::Nowhere;
+            let series = &mut self.series[at.series.id as usize];
+            if series.member() == Some(Member::new(group, slot)) {
+                series.leave_group();
             }
         }
         self.rows_mut(group).give_back(slot);

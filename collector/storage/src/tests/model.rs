@@ -78,6 +78,7 @@ enum Step {
     Row(RowStep),
     Expire,
     Fit,
+    Spill,
     Checkpoint,
     Reopen,
 }
@@ -160,18 +161,20 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
     let append = prop::collection::vec((0..6usize, lag.clone(), value.clone()), 1..8).prop_map(Step::Append);
     let rarely = |series: std::ops::Range<usize>| prop_oneof![9 => Just(None), 1 => series.prop_map(Some)];
     let values = prop::collection::btree_map(0..6usize, value.clone(), 0..6);
-    let timed = prop_oneof![9 => Just(None), 1 => (0..6usize, lag.clone(), value).prop_map(Some)];
+    let timed = prop_oneof![9 => Just(None), 1 => (0..6usize, lag.clone(), value.clone()).prop_map(Some)];
     let closed = prop_oneof![40 => Just(false), 1 => Just(true)];
-    let row = (0..2usize, lag, values, timed, rarely(0..6), rarely(0..6), closed).prop_map(
+    let row = (0..2usize, lag.clone(), values, timed, rarely(0..6), rarely(0..6), closed).prop_map(
         |(group, lag, values, timed, ended, released, closed)| {
             Step::Row(RowStep { group, lag, values, timed, ended, released, closed })
         },
     );
+    let fleet = fleet(value.clone(), lag);
     let step = prop_oneof![
         20 => append,
         60 => row,
         2 => Just(Step::Expire),
         1 => Just(Step::Fit),
+        1 => Just(Step::Spill),
         1 => Just(Step::Checkpoint),
         1 => Just(Step::Reopen),
     ];
@@ -179,12 +182,47 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
     prop_oneof![
         prop::collection::vec((0..2_000i64, step.clone()), 1..120),
         prop::collection::vec((1..200i64, step), 200..500),
+        prop::collection::vec((1..250i64, fleet), 100..600),
+    ]
+}
+
+/// Targets as they are: row after row of nearly all series, so that what is sealed of them lies together; and from time to
+/// time what takes a series out of that.
+fn fleet(
+    value: impl Strategy<Value = f64> + Clone,
+    lag: impl Strategy<Value = i64> + Clone,
+) -> impl Strategy<Value = Step> {
+    let rarely = |series: std::ops::Range<usize>| prop_oneof![150 => Just(None), 1 => series.prop_map(Some)];
+    let values = prop::collection::vec(value.clone(), 5);
+    let timed = prop_oneof![150 => Just(None), 1 => (0..6usize, lag, value.clone()).prop_map(Some)];
+    let closed = prop_oneof![400 => Just(false), 1 => Just(true)];
+    // The sixth series is new from time to time.
+    let row = (values, rarely(0..5), 0..40u8, timed, rarely(0..6), rarely(0..6), closed).prop_map(
+        |(values, missing, new, timed, ended, released, closed)| {
+            let mut values: BTreeMap<usize, f64> = values.into_iter().enumerate().collect();
+            if new == 0 {
+                values.insert(5, 1.0);
+            }
+            values.retain(|series, _| Some(*series) != missing);
+            Step::Row(RowStep { group: 0, lag: 0, values, timed, ended, released, closed })
+        },
+    );
+    let late = (0..6usize, 0..60_000i64, value);
+    let append = late.prop_map(|(series, lag, value)| Step::Append(vec![(series, lag, value)]));
+    prop_oneof![
+        200 => row,
+        1 => append,
+        1 => Just(Step::Expire),
+        1 => Just(Step::Fit),
+        6 => Just(Step::Spill),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
     ]
 }
 
 fn configs() -> impl Strategy<Value = Config> {
     let size = prop_oneof![2 => Just(None), 1 => (500..3_000u64).prop_map(Some)];
-    (prop_oneof![Just(0u64), Just(5_000)], prop_oneof![Just(None), Just(Some(4usize))], size).prop_map(
+    (prop_oneof![Just(0u64), Just(5_000), Just(60_000)], prop_oneof![Just(None), Just(Some(4usize))], size).prop_map(
         |(window, series_max, size_max)| Config {
             retention: Duration::from_secs(60),
             size_max,
@@ -291,6 +329,7 @@ proptest! {
                     let begins = storage.extent().map_or(i64::MAX, |extent| extent.oldest.0.max(model.oldest));
                     prop_assert!(!is_over || begins >= floor, "{} bytes", storage.disk_bytes());
                 }
+                Step::Spill => drop(storage.spill().unwrap()),
                 Step::Checkpoint => drop(storage.checkpoint().unwrap()),
                 Step::Reopen if on_disk => {
                     drop(storage);
