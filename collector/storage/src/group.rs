@@ -146,6 +146,11 @@ impl Rows {
         self.times.len() == self.rows_max
     }
 
+    /// Whether its series have come, and nothing was sealed of what they have here.
+    pub(crate) fn is_young(&self) -> bool {
+        self.times.len() == 1
+    }
+
     /// Opens a row; there is room for it and its time is newer than all. Returns its number.
     pub(crate) fn open(&mut self, time: i64) -> u8 {
         if self.times.len() == self.short.place_len() {

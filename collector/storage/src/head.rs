@@ -1,5 +1,6 @@
 //! Everything that one lock guards: the index, the series, the groups, and the log that follows them.
 
+mod gathering;
 mod lanes;
 mod recovering;
 mod rows;

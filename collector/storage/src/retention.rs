@@ -86,7 +86,7 @@ impl Storage {
             }
         }
         for sheet in head.groups.iter().flatten().flat_map(|rows| rows.sheets.all()) {
-            if let Some(segment) = sheet.segment() {
+            for segment in sheet.segments() {
                 let end = ends.entry(segment).or_insert(i64::MIN);
                 *end = (*end).max(sheet.times.last);
             }

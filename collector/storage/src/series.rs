@@ -173,6 +173,16 @@ impl Series {
         }
     }
 
+    /// The newest of its own blocks goes to its group.
+    pub(crate) fn give_newest(&mut self) -> Option<Block> {
+        let own = self.own.as_mut()?;
+        let block = own.blocks.pop();
+        if own.blocks.is_empty() && own.hot.is_none() {
+            self.own = None;
+        }
+        block
+    }
+
     /// A sample newer than all there are, among plain samples of its own.
     pub(crate) fn push_own(&mut self, time: i64, value: f64, columns: &mut TimeColumns) {
         let hot = self.own_hot_mut();

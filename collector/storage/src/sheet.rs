@@ -18,14 +18,16 @@ const BYTES_MAX: usize = 1 << 30;
 /// Never changed, so that readers may take it along.
 pub(crate) struct Sheet {
     pub(crate) times: Arc<TimeColumn>,
-    table: Table,
-    bytes: Bytes,
+    values: Sealed,
 }
 
-enum Bytes {
-    Memory(Box<[u8]>),
-    /// In this segment from this offset on: a block for each slot, as a series' own blocks are.
-    Stored { segment: u16, offset: u32 },
+/// Where the values are, by slot.
+enum Sealed {
+    Memory(Table, Box<[u8]>),
+    /// In a segment from an offset on: a block for each slot, as a series' own blocks are.
+    Stored { table: Table, segment: u16, offset: u32 },
+    /// Blocks that were written apart from each other; of length 0 for a slot without samples.
+    Scattered(Box<[Place]>),
 }
 
 /// Where each slot's values are.
@@ -48,6 +50,10 @@ impl Table {
         Table { gap, starts: starts.into(), lens }
     }
 
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.lens) + size_of_val(&*self.starts)
+    }
+
     fn position(&self, slot: u32) -> Option<(u32, u16)> {
         let slot = slot as usize;
         let len = *self.lens.get(slot).filter(|len| **len > 0)?;
@@ -62,24 +68,43 @@ fn room(lens: &[u16], gap: usize) -> u32 {
 }
 
 impl Sheet {
+    /// Blocks that are in segments, by slot.
+    pub(crate) fn of_places(times: Arc<TimeColumn>, places: &[Option<Place>]) -> Sheet {
+        let values = in_one_piece(places).unwrap_or_else(|| {
+            let nowhere = Place { slot: 0, len: 0, offset: 0 };
+            Sealed::Scattered(places.iter().map(|place| place.unwrap_or(nowhere)).collect())
+        });
+        Sheet { times, values }
+    }
+
     pub(crate) fn is_in_memory(&self) -> bool {
-        matches!(self.bytes, Bytes::Memory(_))
+        matches!(self.values, Sealed::Memory(..))
     }
 
     pub(crate) fn slots_len(&self) -> u32 {
-        self.table.lens.len() as u32
+        match &self.values {
+            Sealed::Memory(table, _) | Sealed::Stored { table, .. } => table.lens.len() as u32,
+            Sealed::Scattered(places) => places.len() as u32,
+        }
     }
 
     pub(crate) fn has(&self, slot: u32) -> bool {
-        self.table.lens.get(slot as usize).is_some_and(|len| *len > 0)
+        match &self.values {
+            Sealed::Memory(table, _) | Sealed::Stored { table, .. } => {
+                table.lens.get(slot as usize).is_some_and(|len| *len > 0)
+            }
+            Sealed::Scattered(places) => places.get(slot as usize).is_some_and(|place| place.len > 0),
+        }
     }
 
-    /// The segment that it is in.
-    pub(crate) fn segment(&self) -> Option<u16> {
-        match self.bytes {
-            Bytes::Memory(_) => None,
-            Bytes::Stored { segment, .. } => Some(segment),
-        }
+    /// The segments that it is in, some of them more than once.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = u16> {
+        let (one, places): (_, &[Place]) = match &self.values {
+            Sealed::Memory(..) => (None, &[]),
+            Sealed::Stored { segment, .. } => (Some(*segment), &[]),
+            Sealed::Scattered(places) => (None, places),
+        };
+        one.into_iter().chain(places.iter().filter(|place| place.len > 0).map(|place| place.slot))
     }
 
     /// The compressed values of the slots that have some, in their order; of a sheet in memory.
@@ -88,45 +113,66 @@ impl Sheet {
     }
 
     fn values(&self, slot: u32) -> Option<&[u8]> {
-        let Bytes::Memory(bytes) = &self.bytes else { return None };
-        let (start, len) = self.table.position(slot)?;
+        let Sealed::Memory(table, bytes) = &self.values else { return None };
+        let (start, len) = table.position(slot)?;
         bytes.get(start as usize..start as usize + usize::from(len))
     }
 
-    /// The same sheet when it lies in a segment.
-    pub(crate) fn stored(&self, segment: u16, offset: u32) -> Sheet {
-        let table = Table::new(self.table.lens.clone(), CHECKSUM_LEN);
-        Sheet { times: self.times.clone(), table, bytes: Bytes::Stored { segment, offset } }
+    fn place(&self, slot: u32) -> Option<Place> {
+        match &self.values {
+            Sealed::Memory(..) => None,
+            Sealed::Stored { table, segment, offset } => {
+                let (start, len) = table.position(slot)?;
+                // A place begins with the checksum.
+                Some(Place { slot: *segment, len, offset: offset + start - CHECKSUM_LEN as u32 })
+            }
+            Sealed::Scattered(places) => places.get(slot as usize).copied().filter(|place| place.len > 0),
+        }
+    }
+
+    /// The same sheet when it lies in a segment; of one in memory.
+    pub(crate) fn stored(&self, segment: u16, offset: u32) -> Option<Sheet> {
+        let Sealed::Memory(table, _) = &self.values else { return None };
+        let table = Table::new(table.lens.clone(), CHECKSUM_LEN);
+        Some(Sheet { times: self.times.clone(), values: Sealed::Stored { table, segment, offset } })
     }
 
     /// A slot's samples, as a part of its series.
     pub(crate) fn piece(self: &Arc<Self>, slot: u32) -> Option<Piece> {
-        match self.bytes {
-            Bytes::Memory(_) => self.has(slot).then(|| Piece::Sheet(self.clone(), slot)),
-            Bytes::Stored { .. } => self.block(slot).map(Piece::Block),
+        match self.is_in_memory() {
+            true => self.has(slot).then(|| Piece::Sheet(self.clone(), slot)),
+            false => self.block(slot).map(Piece::Block),
         }
     }
 
     /// A slot's samples, apart from the sheet.
     pub(crate) fn block(&self, slot: u32) -> Option<Block> {
-        let (start, len) = self.table.position(slot)?;
-        let values = match self.bytes {
-            Bytes::Memory(_) => Values::Memory(self.values(slot)?.into()),
-            Bytes::Stored { segment, offset } => {
-                // A place begins with the checksum.
-                Values::Stored(Place { slot: segment, len, offset: offset + start - CHECKSUM_LEN as u32 })
-            }
+        let values = match self.is_in_memory() {
+            true => Values::Memory(self.values(slot)?.into()),
+            false => Values::Stored(self.place(slot)?),
         };
         Some(Block { times: self.times.clone(), values })
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let own = match &self.bytes {
-            Bytes::Memory(bytes) => bytes.len(),
-            Bytes::Stored { .. } => 0,
+        let values = match &self.values {
+            Sealed::Memory(table, bytes) => table.bytes() + bytes.len(),
+            Sealed::Stored { table, .. } => table.bytes(),
+            Sealed::Scattered(places) => size_of_val(&**places),
         };
-        size_of::<Sheet>() + own + size_of_val(&*self.table.lens) + size_of_val(&*self.table.starts)
+        size_of::<Sheet>() + values
     }
+}
+
+/// Blocks that lie behind each other in one segment need no place each.
+fn in_one_piece(places: &[Option<Place>]) -> Option<Sealed> {
+    let mut all = places.iter().flatten();
+    let first = *all.next()?;
+    all.try_fold(first, |before, place| {
+        (place.slot == first.slot && before.end() == u64::from(place.offset)).then_some(*place)
+    })?;
+    let lens = places.iter().map(|place| place.map_or(0, |place| place.len)).collect();
+    Some(Sealed::Stored { table: Table::new(lens, CHECKSUM_LEN), segment: first.slot, offset: first.offset })
 }
 
 /// A sheet in the making, slot by slot.
@@ -149,6 +195,16 @@ impl SheetBuilder {
         len.is_some()
     }
 
+    /// The next slot's values, compressed already; false as above.
+    pub(crate) fn push_sealed(&mut self, bytes: &[u8]) -> bool {
+        let len = u16::try_from(bytes.len()).ok().filter(|_| self.bytes.len() + bytes.len() <= BYTES_MAX);
+        if len.is_some() {
+            self.bytes.extend_from_slice(bytes);
+        }
+        self.lens.push(len.unwrap_or(0));
+        len.is_some()
+    }
+
     /// The next slot has nothing here.
     pub(crate) fn skip(&mut self) -> bool {
         self.lens.push(0);
@@ -157,7 +213,7 @@ impl SheetBuilder {
 
     pub(crate) fn finish(self, times: Arc<TimeColumn>) -> Sheet {
         let table = Table::new(self.lens.into(), 0);
-        Sheet { times, table, bytes: Bytes::Memory(self.bytes.into()) }
+        Sheet { times, values: Sealed::Memory(table, self.bytes.into()) }
     }
 }
 
@@ -240,7 +296,7 @@ mod tests {
                 }
             }
             let sheet = Arc::new(builder.finish(TimeColumns::default().intern(&times)));
-            let stored = sheet.stored(3, 100);
+            let stored = sheet.stored(3, 100).unwrap();
             let mut end = 100;
             for (slot, seed) in (0..).zip(&slots) {
                 let read = sheet.piece(slot).map(|piece| piece.decode(&mut BlockReader::default()).unwrap());
@@ -253,6 +309,16 @@ mod tests {
                 }
             }
             prop_assert!(sheet.piece(slots.len() as u32).is_none());
+            let mut places: Vec<_> = (0..slots.len() as u32).map(|slot| stored.place(slot)).collect();
+            let again = Sheet::of_places(stored.times.clone(), &places);
+            let is_one_piece = matches!(again.values, Sealed::Stored { .. });
+            prop_assert!(is_one_piece || end == 100);
+            prop_assert!((0..).zip(&places).all(|(slot, place)| again.place(slot) == *place));
+            // Another order is not one piece any more.
+            places.reverse();
+            let scattered = Sheet::of_places(stored.times.clone(), &places);
+            prop_assert!((0..).zip(&places).all(|(slot, place)| scattered.place(slot) == *place));
+            prop_assert_eq!(scattered.segments().any(|segment| segment == 3), end > 100);
         }
     }
 }

@@ -90,6 +90,32 @@ impl Sheets {
         }
     }
 
+    /// Rows that are older than all others here, of slots that have taken nothing out. False if there are none.
+    pub(crate) fn push_oldest(&mut self, sheet: Sheet) -> bool {
+        let slots = (0..sheet.slots_len()).filter(|slot| sheet.has(*slot)).count() as u32;
+        if slots > 0 {
+            self.all.insert(0, Counted { sheet: Arc::new(sheet), slots });
+            self.all.shrink_to_fit();
+        }
+        slots > 0
+    }
+
+    /// When the oldest sample is.
+    pub(crate) fn oldest(&self) -> i64 {
+        self.all.first().map_or(i64::MAX, |counted| counted.sheet.times.first)
+    }
+
+    pub(crate) fn has_taken_out(&self, slot: u32) -> bool {
+        self.since.contains_key(&slot)
+    }
+
+    /// Forgets sheets without samples, and what was taken out of them.
+    pub(crate) fn sweep(&mut self) {
+        self.all.retain(|counted| counted.slots > 0);
+        let oldest = self.oldest();
+        self.since.retain(|_, since| *since >= oldest);
+    }
+
     /// Those that [`Sheets::join`] is to make one, if any: as for a series' blocks.
     pub(crate) fn joinable(&self) -> Option<Range<usize>> {
         let len = self.all.len();
@@ -144,16 +170,9 @@ impl Sheets {
     /// Drops what is older than `oldest` as a whole, and what has no samples any more; returns how many samples that
     /// were.
     pub(crate) fn expire(&mut self, oldest: i64) -> usize {
-        let mut dropped = 0;
-        self.all.retain(|Counted { sheet, slots }| {
-            let is_old = sheet.times.last < oldest;
-            if is_old {
-                dropped += *slots as usize * sheet.times.count;
-            }
-            !is_old && *slots > 0
-        });
-        let first = self.all.first().map_or(i64::MAX, |counted| counted.sheet.times.first);
-        self.since.retain(|_, since| *since >= first);
+        let old = self.all.partition_point(|counted| counted.sheet.times.last < oldest);
+        let dropped = self.all.drain(..old).map(|counted| counted.slots as usize * counted.sheet.times.count).sum();
+        self.sweep();
         dropped
     }
 

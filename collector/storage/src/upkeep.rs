@@ -148,10 +148,10 @@ impl Storage {
 
 impl Storage {
     /// The segments that sheets are in.
-    fn sheet_segments(&self) -> Vec<u16> {
+    fn sheet_segments(&self) -> HashSet<u16> {
         let head = self.read();
         let sheets = head.groups.iter().flatten().flat_map(|rows| rows.sheets.all());
-        sheets.filter_map(|sheet| sheet.segment()).collect()
+        sheets.flat_map(|sheet| sheet.segments()).collect()
     }
 }
 

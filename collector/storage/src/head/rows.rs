@@ -75,7 +75,10 @@ impl Head {
             return None;
         }
         if self.rows(group).is_full() {
+            self.gather(group);
             self.seal_oldest(group);
+        } else if self.rows(group).is_young() {
+            self.gather(group);
         }
         Some(self.rows_mut(group).open(time))
     }

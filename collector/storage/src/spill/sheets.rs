@@ -92,5 +92,5 @@ impl Storage {
 /// None where it cannot be named on disk, and has to stay where it is.
 fn push(sheet: &Sheet, directory: &Directory, writer: &mut SegmentWriter) -> io::Result<Option<Sheet>> {
     let place = writer.push_all(directory, Length::kind(sheet.times.count), &sheet.times, sheet.all_values())?;
-    Ok(place.map(|(segment, offset)| sheet.stored(segment, offset)))
+    Ok(place.and_then(|(segment, offset)| sheet.stored(segment, offset)))
 }
