@@ -6,6 +6,7 @@ mod disk;
 mod full_disk;
 mod model;
 mod segments;
+mod sheets;
 
 fn series(text: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(text.iter().copied())
