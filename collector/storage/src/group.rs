@@ -20,6 +20,8 @@ const ROWS_KEPT_MAX: usize = 32;
 const ROWS_KEPT_MIN: usize = 8;
 /// Room for rows is made in steps of this.
 const ROWS_MORE: usize = 16;
+/// One of so many slots is many.
+const CAME_SHARE: usize = 8;
 
 /// A place for rows of samples that share their times; see [`crate::Storage::group`]. Dropping it gives the place up,
 /// not the samples.
@@ -47,6 +49,8 @@ pub(crate) struct Rows {
     wide: Pages<f64>,
     slots: Vec<Held>,
     free: Vec<u32>,
+    /// Slots that the newest row is the first for.
+    came: usize,
     /// What was sealed of the rows.
     pub(crate) sheets: Sheets,
     holder: Weak<()>,
@@ -129,6 +133,7 @@ impl Rows {
             wide: Pages::new(ROWS_MORE),
             slots: Vec::new(),
             free: Vec::new(),
+            came: 0,
             sheets: Sheets::default(),
             holder,
         }
@@ -146,9 +151,9 @@ impl Rows {
         self.times.len() == self.rows_max
     }
 
-    /// Whether its series have come, and nothing was sealed of what they have here.
-    pub(crate) fn is_young(&self) -> bool {
-        self.times.len() == 1
+    /// Whether many series have come with the newest row, or come back.
+    pub(crate) fn many_came(&self) -> bool {
+        self.came * CAME_SHARE > self.slots.len()
     }
 
     /// Opens a row; there is room for it and its time is newer than all. Returns its number.
@@ -160,6 +165,7 @@ impl Rows {
             self.wide.widen(room);
         }
         self.times.push(time);
+        self.came = 0;
         (self.times.len() - 1) as u8
     }
 
@@ -192,6 +198,7 @@ impl Rows {
     pub(crate) fn begin(&mut self, slot: u32, row: u8, value: f64) {
         let held = &mut self.slots[slot as usize];
         (held.from, held.to) = (row, row + 1);
+        self.came += 1;
         match held.lies {
             Lies::Wide => self.wide.at_mut(held.place)[usize::from(row)] = value,
             Lies::Short | Lies::Narrow => self.recode(slot, value),

@@ -74,11 +74,12 @@ impl Head {
         if span.check(time).is_err() || self.rows(group).newest().is_some_and(|newest| newest >= time) {
             return None;
         }
-        if self.rows(group).is_full() {
+        let is_full = self.rows(group).is_full();
+        if is_full || self.rows(group).many_came() {
             self.gather(group);
+        }
+        if is_full {
             self.seal_oldest(group);
-        } else if self.rows(group).is_young() {
-            self.gather(group);
         }
         Some(self.rows_mut(group).open(time))
     }

@@ -71,10 +71,13 @@ fn a_fleet_that_was_pushed_or_started_again_lies_together_from_its_second_scrape
     push(&storage, 50, 400..480);
     assert!(own_and_sheets(&storage).0 >= 100);
     let mut target = Target::new(&storage);
-    target.scrape(&storage, 50, 480..482, None);
+    // Scrapes that failed before do not make it less of a first one.
+    target.scrape(&storage, 0, 480..483, None);
+    push(&storage, 50, 480..483);
+    target.scrape(&storage, 50, 483..485, None);
     let (own, sheets) = own_and_sheets(&storage);
     assert!(own == 0 && sheets >= 2, "{own} blocks, {sheets} sheets");
-    target.scrape(&storage, 50, 482..900, None);
+    target.scrape(&storage, 50, 485..900, None);
     storage.spill().unwrap();
     assert_eq!(own_and_sheets(&storage).0, 0);
     assert!(everything(&storage) == everything(&pushed(50, 0..900)));
