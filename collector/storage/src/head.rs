@@ -231,8 +231,7 @@ impl Head {
 
     /// The series that all matchers accept.
     pub(crate) fn matching(&self, matchers: &[Matcher]) -> impl Iterator<Item = (u32, Labels)> {
-        let ids = self.index.select(matchers);
-        ids.into_iter().map(|id| (id, self.index.labels(id)))
+        self.index.labels_of(self.index.select(matchers))
     }
 
     pub(crate) fn has_samples(&self, decoded: &mut DecodedTimes, id: u32, start: i64, end: i64) -> bool {

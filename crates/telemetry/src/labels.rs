@@ -81,10 +81,47 @@ impl Labels {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+        self.pairs()
+    }
+
+    fn pairs(&self) -> Pairs<'_> {
         match split_length(&self.0) {
             Some((remaining, rest)) => Pairs { remaining, rest },
             None => Pairs { remaining: 0, rest: "" },
         }
+    }
+
+    /// Each pair as it stands in [`Labels::encoded`]; equal pairs have equal strings. See [`decode_pair`].
+    pub fn encoded_pairs(&self) -> impl Iterator<Item = &str> {
+        let mut pairs = self.pairs();
+        std::iter::from_fn(move || {
+            let before = pairs.rest;
+            pairs.next()?;
+            Some(&before[..before.len() - pairs.rest.len()])
+        })
+    }
+
+    /// Puts together what [`Labels::encoded_pairs`] gave, in its order.
+    pub fn from_encoded_pairs<'a>(pairs: impl ExactSizeIterator<Item = &'a str> + Clone) -> Self {
+        if pairs.len() == 0 {
+            return Labels::default();
+        }
+        let mut text = String::with_capacity(pairs.clone().map(str::len).sum::<usize>() + 1);
+        push_length(&mut text, pairs.len());
+        pairs.for_each(|pair| text.push_str(pair));
+        Labels(text.into())
+    }
+
+    /// Whether these are exactly the pairs that [`Labels::encoded_pairs`] gives.
+    pub fn has_encoded_pairs<'a>(&self, pairs: impl Iterator<Item = &'a str>) -> bool {
+        let mut rest = self.pairs().rest;
+        for pair in pairs {
+            match rest.strip_prefix(pair) {
+                Some(behind) => rest = behind,
+                None => return false,
+            }
+        }
+        rest.is_empty()
     }
 
     pub fn len(&self) -> usize {
@@ -178,6 +215,13 @@ fn split_length(text: &str) -> Option<(usize, &str)> {
     }
     let (head, rest) = text.split_at_checked(5)?;
     Some((head.bytes().skip(1).fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f)), rest))
+}
+
+/// Name and value of one of [`Labels::encoded_pairs`].
+pub fn decode_pair(encoded: &str) -> Option<(&str, &str)> {
+    let (name, rest) = split_text(encoded)?;
+    let (value, rest) = split_text(rest)?;
+    rest.is_empty().then_some((name, value))
 }
 
 fn split_text(text: &str) -> Option<(&str, &str)> {

@@ -352,11 +352,4 @@ proptest! {
             }
         }
     }
-
-    #[test]
-    fn gallop_finds_what_a_plain_search_finds(mut ids in prop::collection::vec(0..200u32, 0..100), id in 0..210u32) {
-        ids.sort_unstable();
-        ids.dedup();
-        prop_assert_eq!(index::gallop(&ids, id), ids.partition_point(|i| *i < id));
-    }
 }
