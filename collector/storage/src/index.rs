@@ -157,15 +157,14 @@ impl Index {
         let before = self.recent.as_ref().filter(|recent| recent.id.checked_add(1) == Some(id));
         self.sets.put(id, &numbers, before.map(|before| before.numbers.as_slice()));
         self.generations[id as usize] &= !FREE;
-        if self.by_hash.is_full() {
-            self.make_room();
+        if !self.by_hash.make_room() {
+            self.hash_anew();
         }
         self.by_hash.insert(hash(labels), id);
         self.recent = Some(Recent { id, labels: labels.clone(), numbers });
     }
 
-    /// More room to find series by their hashes.
-    fn make_room(&mut self) {
+    fn hash_anew(&mut self) {
         let known = self.by_hash.ids();
         let mut by_hash = ByHash::with_room_for(known.len());
         for (id, labels) in self.labels_of(known) {

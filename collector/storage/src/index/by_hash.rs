@@ -1,16 +1,20 @@
 //! Finds ids by the hashes of their labels.
 //!
-//! A table that doubles is half empty half of the time. Here the lower bits of a hash choose a shard, which grows by an
-//! eighth, and the upper ones stand beside the id, sorted. There is no room for whole hashes: they are worked out again when
-//! there are to be more shards.
+//! A table that doubles is half empty half of the time. Here the upper bits of a hash choose a shard, which grows by an
+//! eighth, and the next ones, the tag, stand beside the id, sorted. When there are to be more shards, each is parted by the
+//! first bit of its tags, which are a bit shorter then; when they get too short, the hashes have to be worked out again.
 
 /// A shard has half as many to this many ids on average.
 const IDS_PER_SHARD: usize = 128;
+/// With shorter tags more than one search in eight would ask about an id that it is not.
+const TAG_BITS_MIN: u32 = 10;
 
 pub(super) struct ByHash {
     /// As many as a power of two.
     shards: Vec<Vec<Entry>>,
     len: usize,
+    /// How many bits of the tags are known; the rest are zeros.
+    tag_bits: u32,
 }
 
 /// Six bytes.
@@ -28,12 +32,21 @@ impl Default for ByHash {
 
 impl ByHash {
     pub(super) fn with_room_for(len: usize) -> Self {
-        ByHash { shards: vec![Vec::new(); (len / IDS_PER_SHARD + 1).next_power_of_two()], len: 0 }
+        let shards = vec![Vec::new(); (len / IDS_PER_SHARD + 1).next_power_of_two()];
+        ByHash { shards, len: 0, tag_bits: u16::BITS }
     }
 
-    /// Whether one with more room should take over.
-    pub(super) fn is_full(&self) -> bool {
-        self.len >= self.shards.len() * IDS_PER_SHARD
+    /// Makes room for one more. False if that takes another table: one with the hashes worked out again.
+    pub(super) fn make_room(&mut self) -> bool {
+        if self.len < self.shards.len() * IDS_PER_SHARD {
+            return true;
+        }
+        if self.tag_bits == TAG_BITS_MIN {
+            return false;
+        }
+        self.tag_bits -= 1;
+        self.shards = std::mem::take(&mut self.shards).into_iter().flat_map(part).collect();
+        true
     }
 
     /// All there are, ascending.
@@ -49,15 +62,15 @@ impl ByHash {
 
     /// The id for which `is` is true; it is asked about few others.
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
-        let (shard, tag) = (&self.shards[self.shard(hash)], tag(hash));
+        let (shard, tag) = (&self.shards[self.shard(hash)], self.tag(hash));
         let from = first_of(shard, tag);
         let alike = shard[from..].iter().take_while(|entry| entry.tag == tag);
         alike.map(|entry| u32::from_ne_bytes(entry.id)).find(|id| is(*id))
     }
 
     pub(super) fn insert(&mut self, hash: u64, id: u32) {
-        let at = self.shard(hash);
-        let (shard, tag) = (&mut self.shards[at], tag(hash));
+        let (at, tag) = (self.shard(hash), self.tag(hash));
+        let shard = &mut self.shards[at];
         if shard.len() == shard.capacity() {
             shard.reserve_exact(shard.len() / 8 + 4);
         }
@@ -78,8 +91,24 @@ impl ByHash {
     }
 
     fn shard(&self, hash: u64) -> usize {
-        hash as usize & (self.shards.len() - 1)
+        hash.checked_shr(u64::BITS - self.shard_bits()).unwrap_or_default() as usize
     }
+
+    fn tag(&self, hash: u64) -> u16 {
+        let tag = (hash << self.shard_bits() >> (u64::BITS - u16::BITS)) as u16;
+        tag & (u16::MAX << (u16::BITS - self.tag_bits))
+    }
+
+    fn shard_bits(&self) -> u32 {
+        self.shards.len().trailing_zeros()
+    }
+}
+
+/// The two shards that one becomes.
+fn part(mut shard: Vec<Entry>) -> [Vec<Entry>; 2] {
+    let at = shard.partition_point(|entry| entry.tag >> (u16::BITS - 1) == 0);
+    shard.iter_mut().for_each(|entry| entry.tag <<= 1);
+    [shard[..at].to_vec(), shard[at..].to_vec()]
 }
 
 /// Where the entries with this tag begin. Tags are spread evenly, so that it is near where they would be if they were so
@@ -89,8 +118,4 @@ fn first_of(shard: &[Entry], tag: u16) -> usize {
     let behind = shard[..guess].iter().rev().take_while(|entry| entry.tag >= tag).count();
     let before = shard[guess..].iter().take_while(|entry| entry.tag < tag).count();
     guess - behind + before
-}
-
-fn tag(hash: u64) -> u16 {
-    (hash >> 48) as u16
 }
