@@ -36,6 +36,8 @@ pub(crate) struct Index {
     free: Ids,
     /// The series that came last: series come by targets, and neighbours share most pairs.
     recent: Option<Recent>,
+    /// The series that was looked for last.
+    last: Option<Last>,
     created_total: u64,
     /// Rises when series come or go.
     epoch: u64,
@@ -45,6 +47,13 @@ struct Recent {
     id: u32,
     labels: Labels,
     numbers: Numbers,
+}
+
+struct Last {
+    id: u32,
+    labels: Labels,
+    /// It came right behind the one before: whoever writes again keeps to the order, mostly.
+    in_order: bool,
 }
 
 /// In a generation: nobody has the id.
@@ -77,8 +86,21 @@ impl Index {
         self.created_total
     }
 
-    pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
-        self.by_hash.find(hash(labels), |id| self.is(id, labels))
+    /// Quickest for the series that was looked for last, and for the one behind it.
+    pub(crate) fn find(&mut self, labels: &Labels) -> Option<u32> {
+        let last = self.last.as_ref();
+        if let Some(last) = last.filter(|last| last.labels == *labels) {
+            return Some(last.id);
+        }
+        let next = last.map(|last| last.id + 1);
+        let guess = next.filter(|id| last.is_some_and(|last| last.in_order) && self.is(*id, labels));
+        let id = guess.or_else(|| self.find_by_hash(hash(labels), labels))?;
+        self.last = Some(Last { id, labels: labels.clone(), in_order: next == Some(id) });
+        Some(id)
+    }
+
+    fn find_by_hash(&self, hash: u64, labels: &Labels) -> Option<u32> {
+        self.by_hash.find(hash, |id| self.is(id, labels))
     }
 
     fn is(&self, id: u32, labels: &Labels) -> bool {
@@ -136,7 +158,10 @@ impl Index {
         if self.is_alive(id) && self.is(id, labels) {
             return Some(());
         }
-        if id as usize > self.generations.len() || self.is_alive(id) || self.find(labels).is_some() {
+        if id as usize > self.generations.len()
+            || self.is_alive(id)
+            || self.find_by_hash(hash(labels), labels).is_some()
+        {
             return None;
         }
         self.reserve_ids(id as usize + 1);
@@ -189,7 +214,7 @@ impl Index {
 
     /// Removes series; `dead` is ascending.
     pub(crate) fn remove(&mut self, dead: &[u32]) {
-        self.recent = None;
+        (self.recent, self.last) = (None, None);
         let dead: Vec<u32> = dead.iter().copied().filter(|id| self.is_alive(*id)).collect();
         let mut reader = self.sets.reader();
         for id in &dead {
