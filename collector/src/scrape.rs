@@ -29,8 +29,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use service::metrics::Metrics;
 use service::{Shutdown, Tasks};
-use telemetry::exposition::MetricKind;
-use telemetry::{Labels, Timestamp};
+use telemetry::exposition::{LinePool, MetricKind};
+use telemetry::{Alike, Labels, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::Clock;
 use crate::discovery::{Target, Targets};
@@ -211,7 +212,26 @@ struct Shared {
     budgets: budget::Budgets,
     bodies: request::Bodies,
     rows: target_task::SpareRows,
+    alike: AlikeTargets,
     shutdown: Shutdown,
+}
+
+/// What targets have in common: replicas of one service mostly say the same but for their values.
+#[derive(Clone, Default)]
+struct AlikeTargets {
+    lines: Arc<LinePool>,
+    metadata: Arc<Alike<HashMap<String, Metadata>>>,
+}
+
+impl AlikeTargets {
+    fn share_metadata(&self, metadata: &mut Arc<HashMap<String, Metadata>>) {
+        // In whatever order they come.
+        let of_family = |(family, metadata): (&String, &Metadata)| {
+            xxh3_64(family.as_bytes()) ^ xxh3_64(metadata.help.as_bytes()).rotate_left(1)
+        };
+        let hash = metadata.iter().map(of_family).fold(0, u64::wrapping_add);
+        self.metadata.share(hash, metadata);
+    }
 }
 
 /// Starts scraping whatever `targets` lists. Ends when the shutdown is ordered; then no markers are written.
@@ -234,6 +254,7 @@ pub fn spawn(
         budgets: budget::Budgets::register(metrics),
         bodies: request::Bodies::default(),
         rows: target_task::SpareRows::default(),
+        alike: AlikeTargets::default(),
         shutdown,
     };
     tasks.spawn("scrape", pool::Pool::new(targets, status.clone(), shared)?.run());

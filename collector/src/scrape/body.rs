@@ -8,7 +8,8 @@ use std::time::Duration;
 use storage::{Exemplar, Row};
 use telemetry::exposition::protobuf::{NativeSample, to_text};
 use telemetry::exposition::{
-    ExemplarRef, Format, KnownSample, Line, MetricKind, ParseError, Parser, Receiver, SampleLine, canonical_float,
+    ExemplarRef, Format, KnownSample, Line, MetricKind, Order, ParseError, Parser, Receiver, SampleLine,
+    canonical_float,
 };
 use telemetry::labels::METRIC_NAME;
 use telemetry::{Labels, LabelsBuilder, Timestamp};
@@ -104,6 +105,9 @@ fn read_text(
     match read {
         Ok((order, read)) => {
             cache.series.commit(order, row);
+            if order == Order::Other {
+                cache.share_lines();
+            }
             cache.histograms.commit(read);
             (parsed, Ok(()))
         }

@@ -5,9 +5,10 @@
 //! store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use storage::{NewSeries, Row};
-use telemetry::exposition::{Lines, Order};
+use telemetry::exposition::{LinePool, Lines, Order};
 use telemetry::{Labels, Timestamp};
 
 use super::native::Histograms;
@@ -26,6 +27,18 @@ pub(super) struct Cache {
     pub(super) lines: Lines,
     pub(super) series: SeriesTable,
     pub(super) histograms: Histograms,
+    pool: Arc<LinePool>,
+}
+
+impl Cache {
+    pub(super) fn new(pool: Arc<LinePool>) -> Self {
+        Cache { pool, ..Cache::default() }
+    }
+
+    /// The body had other lines than the one before; other targets may have the same.
+    pub(super) fn share_lines(&mut self) {
+        self.lines.share(&self.pool);
+    }
 }
 
 /// The series by the numbers of their lines.

@@ -115,13 +115,14 @@ impl TargetTask {
     ) -> Self {
         let rows = shared.write.rows(rows_kept(target.scrape_interval));
         let share = Share::of(shared.budgets.of(&target));
+        let cache = Cache::new(shared.alike.lines.clone());
         TargetTask {
             target,
             next,
             cell,
             clients,
             shared,
-            cache: Cache::default(),
+            cache,
             share,
             metadata: Arc::default(),
             rows,
@@ -228,7 +229,10 @@ impl TargetTask {
                 match result {
                     Err(error) => error,
                     Ok(()) => {
-                        self.tell_metadata(&known);
+                        if !Arc::ptr_eq(&known, &self.metadata) {
+                            self.tell_metadata(&known);
+                            self.shared.alike.share_metadata(&mut self.metadata);
+                        }
                         self.exemplars = parsed.exemplars;
                         return (Report { up: true, ..report }, None);
                     }
@@ -244,8 +248,8 @@ impl TargetTask {
     }
 
     /// What the target says of its metrics, where it differs from before.
-    fn tell_metadata(&self, known: &Arc<HashMap<String, Metadata>>) {
-        if Arc::ptr_eq(known, &self.metadata) || !self.shared.write.sends_on() {
+    fn tell_metadata(&self, known: &HashMap<String, Metadata>) {
+        if !self.shared.write.sends_on() {
             return;
         }
         let news = self.metadata.iter().filter(|(family, metadata)| known.get(*family) != Some(*metadata));

@@ -49,7 +49,7 @@ mod tests;
 
 pub use family::{Exemplar, Family, FamilySample, parse};
 pub use float::canonical_float;
-pub use lines::{KnownSample, Lines, Order, Receiver};
+pub use lines::{KnownSample, LinePool, Lines, Order, Receiver, Remembered};
 pub use parser::{ExemplarRef, LabelRef, Line, Parser, SampleLine, parse_text};
 pub use writer::{Writer, write};
 

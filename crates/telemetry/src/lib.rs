@@ -3,6 +3,7 @@
 //!
 //! Pure: no sockets, no tasks, no clock. Bytes come in, values come out; `now` is always an argument.
 
+mod alike;
 pub mod duration;
 pub mod exposition;
 pub mod histogram;
@@ -19,6 +20,7 @@ pub mod time;
 pub mod trace;
 pub mod translation;
 
+pub use alike::Alike;
 pub use histogram::{Histogram, HistogramSample};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};

@@ -6,13 +6,14 @@
 //! taken apart.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lex::number;
 use super::{ExemplarRef, Format, Line, ParseError, Parser, SampleLine};
-use crate::Timestamp;
+use crate::{Alike, Timestamp};
 
 /// Hears what a body says.
 pub trait Receiver {
@@ -49,7 +50,14 @@ pub struct KnownSample<'a, 'p> {
 /// Neighbouring series begin alike, mostly up to their last label. So of each only the rest is kept; the beginning is
 /// compared within the new body, with the line before, which is known to be the same by then.
 #[derive(Default)]
-pub struct Lines {
+pub struct Lines(Arc<Remembered>);
+
+/// Replicas of one service mostly name the same series in the same order, each with a number that is its place.
+pub type LinePool = Alike<Remembered>;
+
+/// What [`Lines`] are.
+#[derive(Default, PartialEq)]
+pub struct Remembered {
     /// For each line all that stands between the line before it and its own value, comments included, without what
     /// the series' text shares with the series before.
     text: Box<[u8]>,
@@ -59,7 +67,7 @@ pub struct Lines {
 }
 
 /// Small, for there is one for every series of every target.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Known {
     /// Where in the text what stands before the value ends.
     end: u32,
@@ -85,7 +93,8 @@ impl Lines {
     /// # Errors
     /// What is wrong with the body, or what the receiver says; then the lines of the body before stay remembered.
     pub fn read<R: Receiver>(&mut self, body: &[u8], format: Format, receiver: &mut R) -> Result<Order, R::Error> {
-        let mut reading = Reading { old: self, body, at: 0, next: 0, last_series: 0, parser: None, format, new: None };
+        let mut reading =
+            Reading { old: &self.0, body, at: 0, next: 0, last_series: 0, parser: None, format, new: None };
         reading.unchanged(receiver)?;
         if reading.is_whole() {
             return Ok(Order::Same);
@@ -93,17 +102,18 @@ impl Lines {
         reading.changed(receiver)?;
         match reading.new {
             // The rest had nothing but comments.
-            None if reading.next == self.lines.len() => Ok(Order::Same),
+            None if reading.next == self.0.lines.len() => Ok(Order::Same),
             new => {
                 // A body that ends earlier has all lines so far in their places.
-                let new = new.unwrap_or_else(|| New::from(self, reading.next, reading.last_series));
+                let new = new.unwrap_or_else(|| New::from(&self.0, reading.next, reading.last_series));
                 // Places are 32 bits wide. A body that exceeds them is read as if it were new each time.
                 if new.is_too_long || u32::try_from(new.text.len()).is_err() {
                     self.forget();
                     return Ok(Order::Other);
                 }
                 let New { text, lines, comments, .. } = new;
-                *self = Lines { text: text.into(), lines: lines.into(), comments: comments.into() };
+                let new = Remembered { text: text.into(), lines: lines.into(), comments: comments.into() };
+                self.0 = Arc::new(new);
                 Ok(Order::Other)
             }
         }
@@ -114,11 +124,13 @@ impl Lines {
         *self = Lines::default();
     }
 
-    /// Memory of what is remembered.
-    pub fn bytes(&self) -> usize {
-        self.text.len() + self.lines.len() * size_of::<Known>() + size_of_val(&*self.comments)
+    /// Shares the memory of what is remembered with others who read the same lines.
+    pub fn share(&mut self, pool: &LinePool) {
+        pool.share(xxh3_64(&self.0.text), &mut self.0);
     }
+}
 
+impl Remembered {
     fn start(&self, line: usize) -> usize {
         line.checked_sub(1).map_or(0, |before| self.lines[before].end as usize)
     }
@@ -150,7 +162,7 @@ struct Series {
 }
 
 impl Series {
-    fn of(lines: &Lines) -> Series {
+    fn of(lines: &Remembered) -> Series {
         let mut series = Series { text: Vec::new(), starts: Vec::with_capacity(lines.lines.len()) };
         for (line, known) in lines.lines.iter().enumerate() {
             let shared = usize::from(known.shared);
@@ -169,7 +181,7 @@ impl Series {
 }
 
 struct Reading<'l, 'b> {
-    old: &'l Lines,
+    old: &'l Remembered,
     body: &'b [u8],
     format: Format,
     /// Where the next line begins in the body.
@@ -198,7 +210,7 @@ struct New {
 
 impl New {
     /// The old lines up to this one, the last of which is at `last_series`, and a way to find all of them.
-    fn from(old: &Lines, line: usize, last_series: usize) -> New {
+    fn from(old: &Remembered, line: usize, last_series: usize) -> New {
         let series = Series::of(old);
         let mut by_series = HashTable::with_capacity(old.lines.len());
         for index in 0..old.lines.len() {

@@ -92,6 +92,39 @@ fn lines_that_come_go_and_move_are_told_apart() {
 }
 
 #[test]
+fn readers_of_the_same_lines_remember_them_once_until_their_own_change() {
+    let (pool, mut heard) = (LinePool::default(), Heard::default());
+    let mut replicas: Vec<Lines> = Vec::new();
+    for value in 0..3 {
+        let mut lines = Lines::default();
+        read(&mut lines, &mut Heard::default(), &format!("a{{x=\"1\"}} {value}\nb 1\n")).unwrap();
+        lines.share(&pool);
+        replicas.push(lines);
+    }
+    assert_eq!(pool.counts().0, 1);
+    assert_eq!(read(&mut replicas[0], &mut heard, "a{x=\"1\"} 7\nb 2\nc 3\n"), Ok(Order::Other));
+    replicas[0].share(&pool);
+    assert_eq!(pool.counts().0, 2);
+    for lines in &mut replicas[1..] {
+        assert_eq!(read(lines, &mut heard, "a{x=\"1\"} 8\nb 3\n"), Ok(Order::Same));
+        assert_eq!(heard.samples[0], (0, 8f64.to_bits(), None, None));
+    }
+    assert_eq!(read(&mut replicas[0], &mut heard, "a{x=\"1\"} 9\nb 2\nc 3\n"), Ok(Order::Same));
+    // The same text with other numbers says something else.
+    let mut turned = Lines::default();
+    let mut numbering = Heard::default();
+    read(&mut turned, &mut numbering, "b 1\na{x=\"1\"} 7\n").unwrap();
+    read(&mut turned, &mut numbering, "a{x=\"1\"} 7\nb 1\n").unwrap();
+    turned.share(&pool);
+    assert_eq!(pool.counts().0, 3);
+    assert_eq!(read(&mut turned, &mut numbering, "a{x=\"1\"} 8\nb 1\n"), Ok(Order::Same));
+    assert_eq!(numbering.samples.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [1, 0]);
+    drop(replicas);
+    drop(turned);
+    assert_eq!(pool.counts().0, 0);
+}
+
+#[test]
 fn a_wrong_line_is_named_and_the_body_before_stays_known() {
     let (mut lines, mut heard) = (Lines::default(), Heard::default());
     read(&mut lines, &mut heard, "a 1\nb 1\n").unwrap();
