@@ -92,3 +92,78 @@ fn a_fleet_that_was_pushed_or_started_again_lies_together_from_its_second_scrape
     assert!(own == 0 && sheets >= 4, "{own} blocks, {sheets} sheets");
     assert!(everything(&storage) == everything(&pushed(50, 0..902)));
 }
+
+#[test]
+fn a_series_that_falls_out_of_step_takes_its_own_along_and_the_others_stay() {
+    let storage = Storage::new(config());
+    let mut target = Target::new(&storage);
+    target.scrape(&storage, 20, 0..300, None);
+    let (own, sheets) = own_and_sheets(&storage);
+    assert!(own == 0 && sheets > 1, "{own} blocks, {sheets} sheets");
+    target.scrape(&storage, 20, 300..302, Some(7));
+    assert_eq!(own_and_sheets(&storage).0, 0);
+    // It comes back: what was before the gap is a block of its own, and all before that.
+    target.scrape(&storage, 20, 302..303, None);
+    let (own, _) = own_and_sheets(&storage);
+    assert!((sheets..=sheets + 1).contains(&own), "{own} blocks, {sheets} sheets");
+    target.scrape(&storage, 20, 303..600, None);
+    assert!(own_and_sheets(&storage).0 <= own + 1);
+    let expected = pushed(20, 0..300);
+    for round in 300..600 {
+        let there = (0..20).filter(|i| *i != 7 || round >= 302);
+        let batch: Vec<_> = there.map(|i| sample(&labels(i), round * STEP_MS, value(i, round))).collect();
+        expected.append(&batch, Timestamp(round * STEP_MS));
+    }
+    assert!(everything(&storage) == everything(&expected));
+    // Its target goes: all that is sealed is the series' own, and nothing is lost.
+    drop(target);
+    storage.expire(Timestamp(600 * STEP_MS));
+    assert_eq!(own_and_sheets(&storage).1, 0);
+    assert!(everything(&storage) == everything(&expected));
+}
+
+#[test]
+fn a_late_sample_takes_its_series_out_of_the_sheets_and_one_that_is_known_does_not() {
+    let config = Config { out_of_order_window: Duration::from_secs(3600), ..config() };
+    let storage = Storage::new(config.clone());
+    let mut target = Target::new(&storage);
+    target.scrape(&storage, 10, 0..300, None);
+    let now = Timestamp(300 * STEP_MS);
+    let known = storage.append(&[sample(&labels(3), 100 * STEP_MS, value(3, 100))], now);
+    assert_eq!((known.appended, own_and_sheets(&storage).0), (1, 0));
+    let contradiction = storage.append(&[sample(&labels(3), 100 * STEP_MS, -1.0)], now);
+    assert_eq!((contradiction.refused.total(), own_and_sheets(&storage).0), (1, 0));
+    let late = sample(&labels(3), 100 * STEP_MS + 1, -1.0);
+    assert_eq!(storage.append(std::slice::from_ref(&late), now).appended, 1);
+    assert!(own_and_sheets(&storage).0 > 0);
+    target.scrape(&storage, 10, 300..400, None);
+    let expected = Storage::new(config);
+    push(&expected, 10, 0..400);
+    expected.append(&[late], now);
+    assert!(everything(&storage) == everything(&expected));
+}
+
+#[test]
+fn a_slot_that_another_series_gets_shows_it_nothing_of_the_one_before() {
+    let storage = Storage::new(config());
+    let mut target = Target::new(&storage);
+    target.scrape(&storage, 4, 0..200, None);
+    let gone = target.slots[1];
+    let end = Timestamp(200 * STEP_MS);
+    storage.append_row(&target.group, &Row { time: end, released: vec![gone], ..Row::default() }, end);
+    let other = series(&[("__name__", "other")]);
+    for round in 201..400 {
+        let new = NewSeries { labels: other.clone(), time: None, value: 1.0 };
+        let mut row = Row { time: Timestamp(round * STEP_MS), ..Row::default() };
+        match round {
+            201 => row.new.push(new),
+            _ => row.values.push((gone, 1.0)),
+        }
+        let report = storage.append_row(&target.group, &row, row.time);
+        assert!(round > 201 || report.slots == [Some(gone)]);
+    }
+    let of = |name: &str| selected(&storage, &[matcher("__name__", "=", name)], i64::MIN, i64::MAX);
+    assert_eq!((of("other").len(), of("other")[0].1.len()), (1, 199));
+    let before = selected(&storage, &[matcher("i", "=", "1")], i64::MIN, i64::MAX);
+    assert_eq!((before.len(), before[0].1.len()), (1, 200));
+}
