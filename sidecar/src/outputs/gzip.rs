@@ -23,6 +23,7 @@ const SAMPLE_BYTES: usize = 16 * 1024;
 /// Shorter repetitions are not looked for: what they save is not worth their time.
 const REPEAT_MIN: usize = 8;
 const REPEAT_MAX: usize = 258;
+const MINB: u32 = 7;
 const PLACES_BITS: u32 = 13;
 
 /// Buffers that are used again for the next text.
@@ -113,7 +114,9 @@ impl Gzip {
             self.table_left = TABLE_BYTES;
         }
         if let Some(table) = &self.table {
-            self.places.walk(&self.text, self.at, &mut Packed { table, bits: &mut self.bits });
+            let mut packed = Packed::new(table, &mut self.bits);
+            self.places.walk(&self.text, self.at, &mut packed);
+            packed.finish();
         }
         self.table_left = self.table_left.saturating_sub(self.text.len() - self.at);
         let gone = self.text.len().saturating_sub(WINDOW_BYTES);
@@ -158,14 +161,16 @@ impl Places {
         let last: &mut [u16; 1 << PLACES_BITS] = (&mut self.last[..]).try_into().expect("it was made of this length");
         let mut written = at;
         while let Some(word) = word_at(text, at) {
-            let hash = (word.wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - PLACES_BITS)) as usize;
+            let hash = ((word << 8*(8-MINB)).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - PLACES_BITS)) as usize;
             let place = self.gone.wrapping_add(at as u16);
             let distance = usize::from(place.wrapping_sub(last[hash]));
             last[hash] = place;
-            let near = (1..=WINDOW_BYTES).contains(&distance) && distance <= at;
-            if near && word_at(text, at - distance) == Some(word) {
+            let near = (distance.wrapping_sub(1) < WINDOW_BYTES) & (distance <= at);
+            let before = word_at(text, if near { at - distance } else { at }).unwrap_or(!word);
+            let different = before ^ word;
+            if (different << 8*(8-MINB)) | u64::from(!near) == 0 {
                 tokens.letters(&text[written..at]);
-                let length = REPEAT_MIN + alike(text, at + REPEAT_MIN, distance);
+                let length = if different == 0 { REPEAT_MIN + alike(text, at + REPEAT_MIN, distance) } else { different.trailing_zeros() as usize / 8 };
                 tokens.repeat(length, distance);
                 at += length;
                 written = at;

@@ -58,11 +58,13 @@ fn length_symbol(length: usize) -> Symbol {
 }
 
 /// As the lengths, with two symbols each.
+#[inline]
 fn distance_symbol(distance: usize) -> Symbol {
-    match distance - 1 {
-        past @ 0..4 => Symbol { of: past, extra: 0, extra_bits: 0 },
-        past => shared(past, 0, 1),
-    }
+    let past = distance - 1;
+    // The first four stand alone, as if the first two were the next two.
+    let extra_bits = (past | 2).ilog2() - 1;
+    let of = ((extra_bits as usize) << 1) + (past >> extra_bits);
+    Symbol { of, extra: (past & ((1 << extra_bits) - 1)) as u64, extra_bits }
 }
 
 fn shared(past: usize, first: usize, fraction_bits: u32) -> Symbol {
@@ -71,21 +73,29 @@ fn shared(past: usize, first: usize, fraction_bits: u32) -> Symbol {
     Symbol { of, extra: (past & ((1 << extra_bits) - 1)) as u64, extra_bits }
 }
 
-/// A code and its length in the upper byte.
+/// A code, and its length in the lowest byte, where a shift by it needs nothing but the whole.
 #[derive(Clone, Copy, Default)]
 struct Code(u32);
 
 impl Code {
     fn new(bits: u32, count: u32) -> Code {
-        Code(bits | count << 24)
+        Code(bits << 8 | count)
     }
 
+    #[inline]
     fn bits(self) -> u64 {
-        u64::from(self.0 & 0xff_ffff)
+        u64::from(self.0 >> 8)
     }
 
+    #[inline]
     fn count(self) -> u32 {
-        self.0 >> 24
+        self.0 & 0xff
+    }
+
+    /// The code, and behind it what is to follow it.
+    #[inline]
+    fn before(self, behind: u64) -> u64 {
+        behind.wrapping_shl(self.0) | self.bits()
     }
 }
 
@@ -135,42 +145,53 @@ impl Table {
 
 /// Writes tokens by the codes of a block.
 pub(super) struct Packed<'a> {
-    pub(super) table: &'a Table,
-    pub(super) bits: &'a mut Bits,
+    table: &'a Table,
+    out: &'a mut Bits,
+    /// What `out` has of these, here while it is written to: a compiler keeps it in registers.
+    rest: Rest,
+}
+
+impl<'a> Packed<'a> {
+    pub(super) fn new(table: &'a Table, out: &'a mut Bits) -> Packed<'a> {
+        let rest = out.rest;
+        Packed { table, out, rest }
+    }
+
+    pub(super) fn finish(self) {
+        self.out.rest = self.rest;
+    }
+
+    #[inline(always)]
+    fn put(&mut self, bits: u64, count: u32) {
+        self.rest.put(bits, count, self.out);
+    }
 }
 
 impl Tokens for Packed<'_> {
+    #[inline(always)]
     fn letters(&mut self, bytes: &[u8]) {
         let (fours, rest) = bytes.as_chunks::<4>();
         for four in fours {
-            let codes = four.map(|byte| self.table.symbols[usize::from(byte)]);
-            self.put_all(codes);
+            let [a, b, c, d] = four.map(|byte| self.table.symbols[usize::from(byte)]);
+            let bits = a.before(b.before(c.before(d.bits())));
+            self.put(bits, (a.0 + b.0 + c.0 + d.0) & 0xff);
         }
-        // Always three: a loop of unknown length would cost more than what is written for nothing.
-        let code = |n: usize| rest.get(n).map_or(Code::default(), |byte| self.table.symbols[usize::from(*byte)]);
-        self.put_all([code(0), code(1), code(2)]);
+        if let [first, more @ ..] = rest {
+            // Always three: a loop of unknown length would cost more than what is written for nothing.
+            let code = |byte: Option<&u8>| byte.map_or(Code::default(), |byte| self.table.symbols[usize::from(*byte)]);
+            let [a, b, c] = [code(Some(first)), code(more.first()), code(more.get(1))];
+            self.put(a.before(b.before(c.bits())), (a.0 + b.0 + c.0) & 0xff);
+        }
     }
 
+    #[inline(always)]
     fn repeat(&mut self, length: usize, distance: usize) {
         let of_length = self.table.lengths[length - LENGTH_MIN];
         let symbol = distance_symbol(distance);
         let of_distance = self.table.distances[symbol.of];
         // At most 12 and 5 bits for the length, 12 and 13 for the distance.
-        let behind = of_distance.bits() | symbol.extra << of_distance.count();
-        let count = of_length.count() + of_distance.count() + symbol.extra_bits;
-        self.bits.put(of_length.bits() | behind << of_length.count(), count);
-    }
-}
-
-impl Packed<'_> {
-    /// Four codes at most.
-    fn put_all<const N: usize>(&mut self, codes: [Code; N]) {
-        let (mut bits, mut count) = (0, 0);
-        for code in codes {
-            bits |= code.bits() << count;
-            count += code.count();
-        }
-        self.bits.put(bits, count);
+        let bits = of_length.before(of_distance.before(symbol.extra));
+        self.put(bits, of_length.count() + of_distance.count() + symbol.extra_bits);
     }
 }
 
@@ -180,37 +201,51 @@ const STAGED_BYTES: usize = 4096;
 pub(super) struct Bits {
     out: Vec<u8>,
     staged: [u8; STAGED_BYTES],
-    filled: usize,
-    /// Fewer than eight that are no byte yet.
+    rest: Rest,
+}
+
+/// What is no whole byte yet, and how much is staged.
+#[derive(Clone, Copy, Default)]
+struct Rest {
+    /// Fewer than eight.
     bits: u64,
     count: u32,
+    filled: usize,
+}
+
+impl Rest {
+    /// At most 56 bits; those above `count` are zero.
+    #[inline(always)]
+    fn put(&mut self, bits: u64, count: u32, to: &mut Bits) {
+        self.bits |= bits << self.count;
+        self.count += count;
+        if self.filled > STAGED_BYTES - 8 {
+            to.spill(self.filled);
+            self.filled = 0;
+        }
+        // Eight bytes at once, of which the last ones are written again: there is always room for them.
+        to.staged[self.filled..self.filled + 8].copy_from_slice(&self.bits.to_le_bytes());
+        self.filled += (self.count / 8) as usize;
+        self.bits >>= self.count & !7;
+        self.count %= 8;
+    }
 }
 
 impl Bits {
     pub(super) fn new(out: Vec<u8>) -> Bits {
-        Bits { out, staged: [0; STAGED_BYTES], filled: 0, bits: 0, count: 0 }
+        Bits { out, staged: [0; STAGED_BYTES], rest: Rest::default() }
     }
 
     /// At most 56 bits; those above `count` are zero.
-    #[inline]
     pub(super) fn put(&mut self, bits: u64, count: u32) {
-        self.bits |= bits << self.count;
-        self.count += count;
-        if self.filled > STAGED_BYTES - 8 {
-            self.spill();
-        }
-        // Eight bytes at once, of which the last ones are written again: there is always room for them.
-        self.staged[self.filled..self.filled + 8].copy_from_slice(&self.bits.to_le_bytes());
-        let bytes = self.count / 8;
-        self.filled += bytes as usize;
-        self.bits >>= 8 * bytes;
-        self.count %= 8;
+        let mut rest = self.rest;
+        rest.put(bits, count, self);
+        self.rest = rest;
     }
 
     #[cold]
-    fn spill(&mut self) {
-        self.out.extend_from_slice(&self.staged[..self.filled]);
-        self.filled = 0;
+    fn spill(&mut self, filled: usize) {
+        self.out.extend_from_slice(&self.staged[..filled]);
     }
 
     /// Ends with a block without anything in it: which block is the last is not known when it begins.
@@ -218,7 +253,7 @@ impl Bits {
         // Fixed codes; the end's has seven zeros.
         self.put(LAST_EMPTY_BLOCK, 3 + 7);
         self.put(0, 7);
-        self.spill();
+        self.spill(self.rest.filled);
         self.out
     }
 }
