@@ -2,7 +2,7 @@
 //! the task is still there. Bounded in bytes; errors never give way to chatter, each level has its own ring.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -84,6 +84,19 @@ impl Ring {
     }
 }
 
+/// Lines that are being remembered.
+pub struct Remembering<'a>(MutexGuard<'a, Rings>);
+
+impl Remembering<'_> {
+    /// As [`Recent::remember`].
+    pub fn remember(&mut self, json: &[u8], level: Level, trace_id: Option<TraceId>) {
+        let rings = &mut *self.0;
+        let number = rings.next_number;
+        rings.next_number += 1;
+        rings.levels[level as usize].push(&rings.config, json, number, trace_id);
+    }
+}
+
 impl Recent {
     pub fn new(config: Config) -> Self {
         Recent(Arc::new(Mutex::new(Rings { config, next_number: 0, levels: Default::default() })))
@@ -91,10 +104,12 @@ impl Recent {
 
     /// Takes a line that is JSON in UTF-8.
     pub fn remember(&self, json: &[u8], level: Level, trace_id: Option<TraceId>) {
-        let rings = &mut *self.0.lock().expect("no one panics holding it");
-        let number = rings.next_number;
-        rings.next_number += 1;
-        rings.levels[level as usize].push(&rings.config, json, number, trace_id);
+        self.remembering().remember(json, level, trace_id);
+    }
+
+    /// Takes lines one behind the other; nobody else sees the rings until it is dropped.
+    pub fn remembering(&self) -> Remembering<'_> {
+        Remembering(self.0.lock().expect("no one panics holding it"))
     }
 
     /// The last `limit` lines of `level`, of every level where none is named, newest last; and how many

@@ -245,9 +245,8 @@ impl Connection {
             filled += came;
             let (mut taken, mut messages, mut acks) = (0, 0, Vec::new());
             loop {
-                while let Some(message) = Driven::read(&buffer[taken..filled]).filter(|m| m.fields.log.is_some()) {
-                    lines.add_fields(&self.intake, message.tag, message.time, message.fields);
-                    (taken, messages) = (taken + message.length, messages + 1);
+                while let Some((length, count)) = lines.add_driven(&self.intake, &buffer[taken..filled]) {
+                    (taken, messages) = (taken + length, messages + count);
                     scanner = Scanner::new();
                 }
                 let Some(end) = scanner.end(&buffer[taken..filled])? else { break };
@@ -303,11 +302,30 @@ impl Lines {
         self.add_fields(intake, tag, event.time, fields);
     }
 
+    /// Takes the log driver's messages that stand at the beginning and go together: one piece of a line, or all lines up to
+    /// one of another stream. How many bytes and messages these are; None where none is whole.
+    fn add_driven(&mut self, intake: &Intake, bytes: &[u8]) -> Option<(usize, usize)> {
+        let first = Driven::line(bytes)?;
+        if first.fields.partial.is_some() {
+            self.add_fields(intake, first.tag, first.time, first.fields);
+            return Some((first.length, 1));
+        }
+        self.set_tag(first.tag);
+        let stream = self.stream(intake, first.fields.source.unwrap_or_default(), first.fields.container_name);
+        let (mut next, mut length, mut count) = (Some(first), 0, 0);
+        let lines = std::iter::from_fn(|| {
+            let others = || Driven::line(&bytes[length..]).filter(|message| message.goes_with(&first));
+            let message = next.take().or_else(others)?;
+            (length, count) = (length + message.length, count + 1);
+            Some((message.fields.log.unwrap_or_default(), message.time.unwrap_or_else(super::now)))
+        });
+        intake.accept_all(&stream, lines, None);
+        Some((length, count))
+    }
+
     fn add_fields(&mut self, intake: &Intake, tag: &[u8], time: Option<Timestamp>, fields: LogFields<'_>) {
         let time = time.unwrap_or_else(super::now);
-        if self.tag != tag {
-            self.tag = tag.to_vec();
-        }
+        self.set_tag(tag);
         let LogFields { log, source, container_name, partial } = fields;
         let (source, text) = (source.unwrap_or_default(), log.unwrap_or_default());
         if let Some((id, last)) = partial {
@@ -316,6 +334,12 @@ impl Lines {
         }
         let stream = self.stream(intake, source, container_name);
         intake.accept(&stream, text, time, None);
+    }
+
+    fn set_tag(&mut self, tag: &[u8]) {
+        if self.tag != tag {
+            self.tag = tag.to_vec();
+        }
     }
 
     fn hand_on(&mut self, intake: &Intake, lines: Vec<Joined>) {

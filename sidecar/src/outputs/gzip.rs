@@ -161,16 +161,20 @@ impl Places {
         let last: &mut [u16; 1 << PLACES_BITS] = (&mut self.last[..]).try_into().expect("it was made of this length");
         let mut written = at;
         while let Some(word) = word_at(text, at) {
-            let hash = ((word << 8*(8-MINB)).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - PLACES_BITS)) as usize;
+            let hash = ((word << 8 * (8 - MINB)).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - PLACES_BITS)) as usize;
             let place = self.gone.wrapping_add(at as u16);
             let distance = usize::from(place.wrapping_sub(last[hash]));
             last[hash] = place;
             let near = (distance.wrapping_sub(1) < WINDOW_BYTES) & (distance <= at);
             let before = word_at(text, if near { at - distance } else { at }).unwrap_or(!word);
             let different = before ^ word;
-            if (different << 8*(8-MINB)) | u64::from(!near) == 0 {
+            if (different << 8 * (8 - MINB)) | u64::from(!near) == 0 {
                 tokens.letters(&text[written..at]);
-                let length = if different == 0 { REPEAT_MIN + alike(text, at + REPEAT_MIN, distance) } else { different.trailing_zeros() as usize / 8 };
+                let length = if different == 0 {
+                    REPEAT_MIN + alike(text, at + REPEAT_MIN, distance)
+                } else {
+                    different.trailing_zeros() as usize / 8
+                };
                 tokens.repeat(length, distance);
                 at += length;
                 written = at;

@@ -169,29 +169,12 @@ impl Sink {
 
     /// Takes a record, a text in UTF-8; it counts as taken in, whatever becomes of it.
     pub fn push(&self, text: &[u8], at: Timestamp, level: Level, units: u32, mark: Option<&Mark>) {
-        let limits = &self.0.limits;
-        let mut state = self.lock();
-        if state.closed || text.len() + limits.overhead > limits.bytes {
-            let reason = if state.closed { DropReason::Stopped } else { DropReason::TooLarge };
-            return self.0.account.enter_dropped(u64::from(units), reason);
-        }
-        if state.open.is_full_for(limits, text.len(), at) {
-            self.seal(&mut state);
-        }
-        let first = state.open.is_empty();
-        state.open.add(limits, text, at, level, units);
-        self.0.account.enter_with(&mut state.open.ticket, u64::from(units));
-        if let Some(mark) = mark {
-            state.open.mark(mark);
-        }
-        let state = &mut *state;
-        if let Some(spool) = &mut state.spool {
-            spool.note(at, level, units, text);
-            state.noted = true;
-        }
-        if first {
-            self.0.arrived.notify_one();
-        }
+        self.pushing().push(text, at, level, units, mark);
+    }
+
+    /// Takes records one behind the other; nobody else sees the sink until it is dropped.
+    pub fn pushing(&self) -> Pushing<'_> {
+        Pushing { sink: self, state: self.lock(), units: 0 }
     }
 
     /// Everything that was pushed is to survive the process: after a turn of an input.
@@ -256,6 +239,54 @@ impl Sink {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().expect("no one panics holding it")
+    }
+}
+
+/// Records that are being pushed. What is asked of the processor for all others to see it, a lock or a count, waits until
+/// all that was written before has left it: so neither is done for each record.
+pub struct Pushing<'a> {
+    sink: &'a Sink,
+    state: MutexGuard<'a, State>,
+    /// Of the open batch, and not yet in the books.
+    units: u64,
+}
+
+impl Pushing<'_> {
+    /// As [`Sink::push`].
+    pub fn push(&mut self, text: &[u8], at: Timestamp, level: Level, units: u32, mark: Option<&Mark>) {
+        let Shared { limits, account, .. } = &*self.sink.0;
+        if self.state.closed || text.len() + limits.overhead > limits.bytes {
+            let reason = if self.state.closed { DropReason::Stopped } else { DropReason::TooLarge };
+            return account.enter_dropped(u64::from(units), reason);
+        }
+        if self.state.open.is_full_for(limits, text.len(), at) {
+            self.enter();
+            self.sink.seal(&mut self.state);
+        }
+        let state = &mut *self.state;
+        let first = state.open.is_empty();
+        state.open.add(limits, text, at, level, units);
+        self.units += u64::from(units);
+        if let Some(mark) = mark {
+            state.open.mark(mark);
+        }
+        if let Some(spool) = &mut state.spool {
+            spool.note(at, level, units, text);
+            state.noted = true;
+        }
+        if first {
+            self.sink.0.arrived.notify_one();
+        }
+    }
+
+    fn enter(&mut self) {
+        self.sink.0.account.enter_with(&mut self.state.open.ticket, std::mem::take(&mut self.units));
+    }
+}
+
+impl Drop for Pushing<'_> {
+    fn drop(&mut self) {
+        self.enter();
     }
 }
 

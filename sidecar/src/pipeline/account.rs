@@ -174,7 +174,7 @@ impl Account {
         Ticket { account: self.clone(), units }
     }
 
-    /// Takes one more item in that goes with `ticket`.
+    /// Takes more items in that go with `ticket`.
     pub fn enter_with(&self, ticket: &mut Ticket, units: u64) {
         self.0.received.inc_by(units);
         self.0.waiting.inc_by(units as i64);

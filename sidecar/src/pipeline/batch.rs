@@ -1,7 +1,7 @@
 //! Collects records until a request of the destination is full.
 //!
 //! Records lie one behind the other in one buffer, which is used again for the next batch: no memory is asked for per
-//! record. A batch never changes once it is cut, so that a repeated request repeats itself and nothing else.
+//! record. Each is made as its destination wants it when it is added, for then it lies at hand; a megabyte later it does not. A batch never changes once it is cut, so that a repeated request repeats itself and nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use telemetry::log_record::Level;
 use tokio::time::Instant;
 
 use super::account::{Account, Ticket};
+use super::parse::write::escaped_at;
 
 /// What one request of a destination takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Limits {
     pub span: Duration,
     /// How long the first record waits for company.
     pub wait: Duration,
+    /// Texts are kept as the inside of a JSON string.
+    pub in_json: bool,
 }
 
 impl Limits {
@@ -34,13 +37,26 @@ impl Limits {
         events: 10_000,
         span: Duration::from_millis(24 * 3_600_000 - 1),
         wait: Duration::from_secs(1),
+        in_json: true,
     };
     /// OTLP/HTTP and Forward have no limit of their own; CloudWatch's OTLP endpoint takes 1 MB.
-    pub const NETWORK: Limits =
-        Limits { bytes: 900_000, overhead: 160, events: 10_000, span: Duration::MAX, wait: Duration::from_secs(1) };
+    pub const NETWORK: Limits = Limits {
+        bytes: 900_000,
+        overhead: 160,
+        events: 10_000,
+        span: Duration::MAX,
+        wait: Duration::from_secs(1),
+        in_json: false,
+    };
     /// Lines to a file or a terminal.
-    pub const LOCAL: Limits =
-        Limits { bytes: 64 * 1024, overhead: 1, events: 1000, span: Duration::MAX, wait: Duration::from_millis(50) };
+    pub const LOCAL: Limits = Limits {
+        bytes: 64 * 1024,
+        overhead: 1,
+        events: 1000,
+        span: Duration::MAX,
+        wait: Duration::from_millis(50),
+        in_json: false,
+    };
 }
 
 /// Lives as long as something that was read with it is neither delivered, dropped nor kept on disk: who holds the
@@ -60,7 +76,9 @@ pub struct Event {
 
 /// Records that are being collected, or have been.
 pub struct Batch {
+    /// The texts, up to `filled`; what stands behind them is of an earlier batch.
     text: Vec<u8>,
+    filled: usize,
     events: Vec<Event>,
     bytes: usize,
     earliest: Timestamp,
@@ -73,13 +91,15 @@ pub struct Batch {
 
 /// From here on a batch will probably become a whole one.
 const GROWN_BYTES: usize = 256 * 1024;
-/// A buffer that one large line made grow is given back.
-const KEPT_BYTES: usize = 1 << 20;
+/// A buffer that one large line made grow is given back: this is a megabyte, and what escapes add to it. What of it is
+/// never written to takes no memory.
+const KEPT_BYTES: usize = 3 << 19;
 
 impl Batch {
     pub fn new(account: &Account) -> Self {
         Batch {
             text: Vec::new(),
+            filled: 0,
             events: Vec::new(),
             bytes: 0,
             earliest: Timestamp::MAX,
@@ -107,13 +127,22 @@ impl Batch {
         self.sorted &= at >= self.latest;
         (self.earliest, self.latest) = (self.earliest.min(at), self.latest.max(at));
         self.bytes += text.len() + limits.overhead;
-        let start = self.text.len() as u32;
+        let start = self.filled;
         // Grown by halves and doubles it would come to twice the batch, and be given back in part, every time.
-        if self.text.capacity() < self.text.len() + text.len() && self.text.len() >= GROWN_BYTES {
-            self.text.reserve_exact(limits.bytes.saturating_sub(self.text.len()).max(text.len()));
+        if start >= GROWN_BYTES && self.text.capacity() < start + text.len() {
+            let whole = limits.bytes + if limits.in_json { limits.bytes / 2 } else { 0 };
+            self.text.reserve_exact(whole.saturating_sub(self.text.len()).max(2 * text.len()));
         }
-        self.text.extend_from_slice(text);
-        self.events.push(Event { at, start, length: text.len() as u32, units, level });
+        self.filled = match limits.in_json {
+            true => escaped_at(text, &mut self.text, start),
+            false => {
+                self.text.truncate(start);
+                self.text.extend_from_slice(text);
+                self.text.len()
+            }
+        };
+        let (start, length) = (start as u32, (self.filled - start) as u32);
+        self.events.push(Event { at, start, length, units, level });
     }
 
     /// Notes that the record just added came with `mark`.
@@ -123,7 +152,8 @@ impl Batch {
         }
     }
 
-    /// Events in order of time; those of one millisecond keep the order in which they came.
+    /// Events in order of time, each with its text as it is kept; those of one millisecond keep the order in which they
+    /// came.
     pub fn events(&mut self) -> impl Iterator<Item = (&Event, &[u8])> {
         if !std::mem::replace(&mut self.sorted, true) {
             self.events.sort_by_key(|event| event.at);
@@ -136,7 +166,8 @@ impl Batch {
     pub fn reset(&mut self) -> (Ticket, Vec<Mark>) {
         let units = self.ticket.units();
         let taken = (self.ticket.split(units), std::mem::take(&mut self.marks));
-        self.text.clear();
+        self.filled = 0;
+        self.text.truncate(KEPT_BYTES);
         self.text.shrink_to(KEPT_BYTES);
         self.events.clear();
         self.bytes = 0;

@@ -3,6 +3,8 @@
 //! One [`Stream`] per container and source: its lines belong together, its route is decided once. Everything happens
 //! while the line lies in the input's buffer; a record is copied once, into the batches of its destinations.
 
+mod turn;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -14,12 +16,13 @@ use telemetry::log_record::Level;
 use telemetry::names::{sidecar as names, without_total};
 use tokio::sync::Notify;
 
+use self::turn::Turn;
 use super::account::{Account, Balance, DropReason};
 use super::batch::Mark;
 use super::choose::{self, Chooser};
 use super::multiline::{Joined, Multiline, QUIET, Rule};
 use super::parse::{self, Additions, Author, Scratch, write};
-use super::redact::{Patterns, redact};
+use super::redact::Patterns;
 use super::route::{Origin, Route, Routes};
 use super::signature::Signatures;
 use crate::identity::Identity;
@@ -208,77 +211,39 @@ impl Intake {
 
     /// Takes one line in, which was read at `now`. Never waits.
     pub fn accept(&self, stream: &Stream, line: &[u8], now: Timestamp, mark: Option<&Mark>) {
-        let line = line.trim_ascii_end();
-        if line.is_empty() {
-            return;
-        }
-        let unwanted = stream.0.route.filters.iter().any(|(pattern, exclude)| pattern.is_match(line) == *exclude);
-        if unwanted || !self.0.config.choose.wants_line(line) {
-            return self.0.account.enter_dropped(1, DropReason::Filtered);
-        }
-        let mut held = stream.0.held.lock().expect("no one panics holding it");
-        if held.multiline.passes(line) {
-            return self.process(stream, &mut held.chooser, line, now, 1, mark);
-        }
-        let (done, own) = held.multiline.add(line, now, mark);
-        for Joined { text, at, lines, mark } in done.into_iter().chain(own) {
-            self.process(stream, &mut held.chooser, &text, at, lines, mark.as_ref());
-        }
-        if held.multiline.holds() {
-            self.0.held.notify_one();
-        }
+        self.accept_all(stream, std::iter::once((line, now)), mark);
     }
 
-    fn process(
+    /// Takes lines in, each with the time when it was read. Whoever has several does so at once: it costs less.
+    pub fn accept_all<'l>(
         &self,
         stream: &Stream,
-        chooser: &mut Chooser,
-        line: &[u8],
-        now: Timestamp,
-        lines: u32,
+        lines: impl Iterator<Item = (&'l [u8], Timestamp)>,
         mark: Option<&Mark>,
     ) {
-        let inner = &*self.0;
-        let buffers = &mut *inner.buffers.lock().expect("no one panics holding it");
-        let cut = line.len() > inner.config.line_bytes_max;
-        let line = &line[..line.len().min(inner.config.line_bytes_max)];
-        for (index, (sink, additions)) in stream.0.outputs.iter().enumerate() {
-            let truncated;
-            let additions = match cut {
-                true => {
-                    truncated = marked_truncated(additions);
-                    &truncated
-                }
-                false => additions,
-            };
-            let (scratch, out) = (&mut buffers.scratch, &mut buffers.line);
-            let Some(parsed) = parse::parse(line, &inner.author, now, additions, scratch, out) else { return };
-            if index == 0 {
-                stream.0.counters[parsed.level as usize].inc_by(u64::from(lines));
-                inner.truncated.inc_by(u64::from(cut));
-                let left_out = inner.config.choose.leaves_out(chooser, parsed.level, parsed.trace_id);
-                if let Some(reason) = left_out {
-                    return inner.account.enter_dropped(u64::from(lines), reason);
-                }
+        let Held { multiline, chooser } = &mut *stream.0.held.lock().expect("no one panics holding it");
+        let mut turn = Turn::begin(&self.0, stream);
+        for (line, now) in lines {
+            let line = line.trim_ascii_end();
+            if line.is_empty() {
+                continue;
             }
-            let struck = redact(out, inner.config.redact);
-            let text = struck.as_ref().map_or(&out[..], |(text, _)| text);
-            if index == 0 {
-                inner.redacted.inc_by(struck.as_ref().map_or(0, |(_, count)| *count as u64));
-                inner.recent.remember(text, parsed.level, parsed.trace_id);
-                if parsed.level == Level::Error {
-                    self.count_signature(text);
-                }
+            let unwanted = stream.0.route.filters.iter().any(|(pattern, exclude)| pattern.is_match(line) == *exclude);
+            if unwanted || !self.0.config.choose.wants_line(line) {
+                self.0.account.enter_dropped(1, DropReason::Filtered);
+                continue;
             }
-            sink.push(text, parsed.timestamp, parsed.level, lines, mark);
+            if multiline.passes(line) {
+                turn.take(chooser, line, now, 1, mark);
+                continue;
+            }
+            let (done, own) = multiline.add(line, now, mark);
+            for Joined { text, at, lines, mark } in done.into_iter().chain(own) {
+                turn.take(chooser, &text, at, lines, mark.as_ref());
+            }
         }
-    }
-
-    fn count_signature(&self, line: &[u8]) {
-        let line = std::str::from_utf8(line).expect("the parser writes UTF-8");
-        if let Some(message) = parse::scan::member(line, "message") {
-            let text = serde_json::from_str::<String>(message.value);
-            self.0.signatures.count(text.as_deref().unwrap_or(message.value));
+        if multiline.holds() {
+            self.0.held.notify_one();
         }
     }
 
@@ -320,7 +285,7 @@ impl Intake {
         for stream in streams {
             let mut held = stream.0.held.lock().expect("no one panics holding it");
             if let Some(Joined { text, at, lines, mark }) = of(&mut held.multiline) {
-                self.process(&stream, &mut held.chooser, &text, at, lines, mark.as_ref());
+                Turn::begin(&self.0, &stream).take(&mut held.chooser, &text, at, lines, mark.as_ref());
                 any = true;
             }
             holds |= held.multiline.holds();
@@ -329,6 +294,20 @@ impl Intake {
             self.commit();
         }
         holds
+    }
+}
+
+impl Inner {
+    fn count_signature(&self, line: &[u8]) {
+        let line = std::str::from_utf8(line).expect("the parser writes UTF-8");
+        let Some(message) = parse::scan::member(line, "message") else { return };
+        match message.plain() {
+            Some(text) => self.signatures.count(text),
+            None => {
+                let text = serde_json::from_str::<String>(message.value);
+                self.signatures.count(text.as_deref().unwrap_or(message.value));
+            }
+        }
     }
 }
 

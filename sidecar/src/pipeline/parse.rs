@@ -91,7 +91,7 @@ pub fn parse(
                 out.extend_from_slice(text.trim_start().as_bytes());
                 parsed
             }
-            None => map(&fields, &roles, author, now, out),
+            None => map(text, &fields, &roles, author, now, out),
         };
         if memchr::memchr(b'\n', line).is_some() {
             // Between members only: in a string it would be escaped.
@@ -124,7 +124,7 @@ fn of_logfmt(text: &str, author: &Author, now: Timestamp, scratch: &mut Scratch,
     }
     let mut fields = Vec::with_capacity(16);
     let object = std::str::from_utf8(json).expect("made of a string and ASCII");
-    scan::object(object, &mut fields).then(|| map(&fields, &Roles::of(&fields), author, now, out))
+    scan::object(object, &mut fields).then(|| map(object, &fields, &Roles::of(&fields), author, now, out))
 }
 
 /// Adds what is added to every line before the closing bracket.

@@ -73,9 +73,10 @@ fn glance(text: &[u8], patterns: Patterns, mut each_separator: impl FnMut(usize)
     let (mut found, mut number_before) = (patterns.email && memchr::memchr(b'@', text).is_some(), 0);
     bits::each_block(text, 0, |from, block| {
         each_bit(bits::find(block, |b| b.are(b':') | b.are(b'=')), |n| each_separator(from + n));
-        if patterns.tokens {
-            // The rarest of the letters that they begin with.
-            each_bit(bits::find(block, |b| b.are(b'J') | b.are(b'A')), |n| found |= begins_token(text, from + n));
+        // The rarest of the letters that they begin with.
+        let token = |b: bits::Sixteen| b.are(b'J') | b.are(b'A');
+        if patterns.tokens && bits::any(block, token) {
+            each_bit(bits::find(block, token), |n| found |= begins_token(text, from + n));
         }
         if patterns.cards {
             let of_number = bits::find(block, |b| b.are_within(b'0', b'9') | b.are(b' ') | b.are(b'-'));

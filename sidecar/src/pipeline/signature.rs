@@ -4,7 +4,6 @@
 //! of a task have series of their own; what comes later is counted together, so that a message without a pattern does
 //! not cost the platform its store.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 
 use prometheus_client::metrics::counter::Counter;
@@ -20,7 +19,16 @@ type Label = [(&'static str, String); 1];
 
 pub struct Signatures {
     family: Family<Label, Counter>,
-    known: Mutex<HashMap<String, Counter>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// So few that looking at one behind the other is quicker than a hash.
+    first: Vec<(String, Counter)>,
+    others: Option<Counter>,
+    /// Used again for every message.
+    signature: String,
 }
 
 impl Signatures {
@@ -37,26 +45,31 @@ impl Signatures {
     }
 
     pub fn count(&self, message: &str) {
-        let signature = signature(message);
-        let mut known = self.known.lock().expect("no one panics holding it");
-        if let Some(counter) = known.get(&signature) {
-            counter.inc();
-            return;
-        }
-        let name = if known.len() < SIGNATURES_MAX { signature.as_str() } else { OTHER };
-        let counter = self.family.get_or_create_owned(&[("signature", name.to_owned())]);
-        counter.inc();
-        if known.len() < SIGNATURES_MAX {
-            known.insert(signature, counter);
+        let Known { first, others, signature } = &mut *self.known.lock().expect("no one panics holding it");
+        write(message, signature);
+        let counter = |name: &str| self.family.get_or_create_owned(&[("signature", name.to_owned())]);
+        if let Some((_, known)) = first.iter().find(|(known, _)| known == signature) {
+            known.inc();
+        } else if first.len() < SIGNATURES_MAX {
+            let new = counter(signature);
+            new.inc();
+            first.push((signature.clone(), new));
+        } else {
+            others.get_or_insert_with(|| counter(OTHER)).inc();
         }
     }
 }
 
 /// Numbers and what looks like an id become `#`, what is quoted `…`; the first line alone, and not too much of it.
 pub fn signature(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
     let mut out = String::new();
-    let mut rest = line;
+    write(message, &mut out);
+    out
+}
+
+fn write(message: &str, out: &mut String) {
+    out.clear();
+    let mut rest = message.lines().next().unwrap_or_default();
     while let Some(first) = rest.chars().next() {
         if out.len() >= LENGTH_MAX {
             break;
@@ -68,17 +81,28 @@ pub fn signature(message: &str) -> String {
             rest = &rest[end + 2..];
             continue;
         }
-        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len()).max(first.len_utf8());
-        let word = &rest[..end];
-        match word.chars().any(|c| c.is_ascii_digit()) {
+        let (word, behind) = rest.split_at(word_length(rest).max(first.len_utf8()));
+        match word.bytes().any(|byte| byte.is_ascii_digit()) {
             true => out.push('#'),
             false => out.push_str(word),
         }
-        rest = &rest[end..];
+        rest = behind;
     }
     out.truncate(out.floor_char_boundary(LENGTH_MAX));
-    out
+}
+
+/// How many bytes of letters, digits and what joins them stand at the beginning.
+fn word_length(text: &str) -> usize {
+    let joins = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let mut length = 0;
+    loop {
+        length += text[length..].bytes().take_while(|byte| joins(*byte)).count();
+        match text[length..].chars().next() {
+            // Of letters beyond ASCII one is looked at after the other.
+            Some(letter) if !letter.is_ascii() && letter.is_alphanumeric() => length += letter.len_utf8(),
+            _ => return length,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -276,6 +276,18 @@ pub struct Driven<'a> {
 }
 
 impl<'a> Driven<'a> {
+    /// One with a line in it.
+    pub fn line(bytes: &'a [u8]) -> Option<Self> {
+        Driven::read(bytes).filter(|message| message.fields.log.is_some())
+    }
+
+    /// Both are whole lines of the same container and source.
+    pub fn goes_with(&self, other: &Driven<'_>) -> bool {
+        let LogFields { source, container_name, partial, .. } = self.fields;
+        let of_other = (other.fields.source, other.fields.container_name, other.fields.partial);
+        partial.is_none() && (source, container_name, partial) == of_other && self.tag == other.tag
+    }
+
     /// None for any other message, and where the end is not there yet.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(b"\x94")?;

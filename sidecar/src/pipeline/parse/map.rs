@@ -9,19 +9,29 @@ use super::roles::{Roles, is_request};
 use super::scan::{self, Field, Kind};
 use super::{Author, INVALID_TRACE_ID, Parsed, head, hex, text, write};
 
-/// Puts the record together from the members of another logger's object.
-pub(super) fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Timestamp, out: &mut Vec<u8>) -> Parsed {
+/// Puts the record together from the members of another logger's object, which stand in `line`.
+pub(super) fn map<'a>(
+    line: &'a str,
+    fields: &[Field<'a>],
+    roles: &Roles,
+    author: &Author,
+    now: Timestamp,
+    out: &mut Vec<u8>,
+) -> Parsed {
     let get = |role| roles.get(role, fields);
     let mut inner = Vec::new();
     let nested = Nested::of(fields, roles, &mut inner);
-    let level = get(Role::Level).and_then(level_of).or(nested.level).unwrap_or(Level::Info);
-    let timestamp = get(Role::Timestamp).and_then(time_of).unwrap_or(now);
+    let given_level = get(Role::Level).and_then(level_of);
+    let given_time = get(Role::Timestamp).and_then(time_of);
+    let level = given_level.or(nested.level).unwrap_or(Level::Info);
+    let timestamp = given_time.unwrap_or(now);
     let parent = get(Role::TraceParent).and_then(Field::plain).and_then(TraceParent::parse);
     let trace_field = get(Role::TraceId);
     let given = trace_field.and_then(Field::plain).and_then(text::trace_id_of);
     let trace_id = given.or(nested.trace_id).or(parent.map(|p| p.trace_id));
     let span_of = |role| get(role).and_then(Field::plain).and_then(span_id_of);
-    let span_id = span_of(Role::SpanId).or(nested.span_id).or(parent.map(|p| p.parent_id));
+    let (given_span, given_parent) = (span_of(Role::SpanId), span_of(Role::ParentSpanId));
+    let span_id = given_span.or(nested.span_id).or(parent.map(|p| p.parent_id));
     let request = get(Role::Request).filter(|field| is_request(field));
 
     head(out, timestamp, level);
@@ -41,7 +51,7 @@ pub(super) fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Tim
     if let Some(id) = span_id {
         hex("span_id", &id.hex(), out);
     }
-    if let Some(id) = span_of(Role::ParentSpanId) {
+    if let Some(id) = given_parent {
         hex("parent_span_id", &id.hex(), out);
     }
     if let Some(field) = request {
@@ -56,15 +66,16 @@ pub(super) fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Tim
     }
 
     // Everything else is data, under its own name.
-    let mut data = Data { out, open: false };
+    let mut data = Data { out, open: false, pending: &line[..0], line };
     let taken = |role: Role| -> bool {
         match role {
             Role::TraceId => given.is_some(),
-            Role::SpanId | Role::ParentSpanId => span_of(role).is_some(),
+            Role::SpanId => given_span.is_some(),
+            Role::ParentSpanId => given_parent.is_some(),
             Role::Request => request.is_some(),
             Role::TraceParent => parent.is_some() && trace_id == parent.map(|p| p.trace_id),
-            Role::Level => get(role).and_then(level_of).is_some(),
-            Role::Timestamp => get(role).and_then(time_of).is_some(),
+            Role::Level => given_level.is_some(),
+            Role::Timestamp => given_time.is_some(),
             _ => true,
         }
     };
@@ -79,10 +90,13 @@ pub(super) fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Tim
             _ if nested.spread == Some(index) => {
                 for field in inner.iter().filter(|f| !nested.placed.contains(f)) {
                     let foreign = matches!(role_of(field.key), Some((Role::TraceId, _)));
-                    data.add(if foreign { INVALID_TRACE_ID } else { field.key }, field.value);
+                    match foreign {
+                        true => data.add(INVALID_TRACE_ID, field.value),
+                        false => data.pass(field),
+                    }
                 }
             }
-            _ => data.add(field.key, field.value),
+            _ => data.pass(field),
         }
     }
     data.close();
@@ -95,17 +109,51 @@ pub(super) fn map(fields: &[Field<'_>], roles: &Roles, author: &Author, now: Tim
 }
 
 /// The members that are data, in an object that is opened by the first.
-struct Data<'o> {
+struct Data<'o, 'a> {
     out: &'o mut Vec<u8>,
     open: bool,
+    line: &'a str,
+    /// Members side by side in the line, which are copied at once.
+    pending: &'a str,
 }
 
-impl Data<'_> {
+impl<'a> Data<'_, 'a> {
     fn begin(&mut self) {
+        self.copy_pending();
+        self.comma();
+    }
+
+    fn comma(&mut self) {
         match std::mem::replace(&mut self.open, true) {
             true => self.out.push(b','),
             false => self.out.extend_from_slice(b",\"data\":{"),
         }
+    }
+
+    fn copy_pending(&mut self) {
+        if !self.pending.is_empty() {
+            self.comma();
+            self.out.extend_from_slice(self.pending.as_bytes());
+            self.pending = &self.line[..0];
+        }
+    }
+
+    /// A member of the line, as it stands there.
+    fn pass(&mut self, field: &Field<'a>) {
+        let place = |part: &str| (part.as_ptr() as usize).wrapping_sub(self.line.as_ptr() as usize);
+        let (from, to) = (place(field.key).wrapping_sub(1), place(field.value).wrapping_add(field.value.len()));
+        // With nothing but a colon between them: blanks are left out.
+        let dense = place(field.value) == from.wrapping_add(field.key.len() + 3);
+        let Some(member) = self.line.get(from..to).filter(|_| dense) else {
+            return self.add(field.key, field.value);
+        };
+        let before = place(self.pending);
+        if !self.pending.is_empty() && before + self.pending.len() + 1 == from {
+            self.pending = &self.line[before..to];
+            return;
+        }
+        self.copy_pending();
+        self.pending = member;
     }
 
     fn add(&mut self, key: &str, value: &str) {
@@ -126,6 +174,7 @@ impl Data<'_> {
     }
 
     fn close(&mut self) {
+        self.copy_pending();
         if self.open {
             self.out.push(b'}');
         }

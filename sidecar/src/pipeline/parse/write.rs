@@ -32,14 +32,20 @@ const ESCAPED_MAX: usize = 6 * BLOCK + RUN;
 
 /// Appends what is UTF-8 as the inside of a JSON string.
 pub fn escaped_text(text: &[u8], out: &mut Vec<u8>) {
+    let filled = escaped_at(text, out, out.len());
+    out.truncate(filled);
+}
+
+/// Writes what is UTF-8 as the inside of a JSON string to `out`, from `filled` on; where it ends. What stands behind that
+/// has no meaning.
+pub fn escaped_at(text: &[u8], out: &mut Vec<u8>, mut filled: usize) -> usize {
     // Room for all but strange texts, so that what follows writes to places instead of appending: copies of a length
     // that the compiler knows may reach beyond what is wanted.
-    let mut filled = out.len();
-    out.resize(filled + text.len() + text.len() / 8 + ESCAPED_MAX, 0);
+    make_room(filled + text.len() + text.len() / 8 + ESCAPED_MAX, out);
     let mut left = text;
     while !left.is_empty() {
         if out.len() - filled < ESCAPED_MAX {
-            out.resize(filled + 2 * left.len() + ESCAPED_MAX, 0);
+            make_room(filled + 2 * left.len() + ESCAPED_MAX, out);
         }
         let to = &mut out[filled..];
         let (length, block) = match left.first_chunk() {
@@ -55,7 +61,13 @@ pub fn escaped_text(text: &[u8], out: &mut Vec<u8>) {
         };
         left = &left[length..];
     }
-    out.truncate(filled);
+    filled
+}
+
+fn make_room(length: usize, out: &mut Vec<u8>) {
+    if out.len() < length {
+        out.resize(length, 0);
+    }
 }
 
 /// Writes the first `length` bytes of a block to `to`; how many they have become.
@@ -67,37 +79,42 @@ fn escape_block(block: &[u8; BLOCK], length: usize, mut special: u64, to: &mut [
     loop {
         let end = (special.trailing_zeros() as usize).min(length);
         let behind = filled + end - at;
-        while at < end {
+        // Once without a question: most runs are as short.
+        loop {
             to[filled..filled + RUN].copy_from_slice(&from[at..at + RUN]);
             (at, filled) = (at + RUN, filled + RUN);
+            if at >= end {
+                break;
+            }
         }
         (at, filled) = (end + 1, behind);
         if end == length {
             return filled;
         }
-        match short_escape(from[end]) {
-            Some(letter) => {
-                to[filled..filled + 2].copy_from_slice(&[b'\\', letter]);
-                filled += 2;
-            }
-            None => {
+        match SHORT_ESCAPES[usize::from(from[end])] {
+            0 => {
                 to[filled..filled + 6].copy_from_slice(&long_escape(from[end]));
                 filled += 6;
+            }
+            letter => {
+                to[filled..filled + 2].copy_from_slice(&[b'\\', letter]);
+                filled += 2;
             }
         }
         special &= special - 1;
     }
 }
 
-fn short_escape(byte: u8) -> Option<u8> {
-    match byte {
-        b'"' | b'\\' => Some(byte),
-        b'\n' => Some(b'n'),
-        b'\r' => Some(b'r'),
-        b'\t' => Some(b't'),
-        _ => None,
-    }
-}
+/// What stands behind the backslash, by the byte that is escaped; 0 where that takes more than a letter.
+static SHORT_ESCAPES: [u8; 256] = {
+    let mut letters = [0; 256];
+    letters[b'"' as usize] = b'"';
+    letters[b'\\' as usize] = b'\\';
+    letters[b'\n' as usize] = b'n';
+    letters[b'\r' as usize] = b'r';
+    letters[b'\t' as usize] = b't';
+    letters
+};
 
 fn long_escape(byte: u8) -> [u8; 6] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
