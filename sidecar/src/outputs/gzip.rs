@@ -20,10 +20,9 @@ const TABLE_BYTES: usize = 4 * CHUNK_BYTES;
 /// Of a line that begins in one chunk and ends behind it.
 const SLACK_BYTES: usize = 8 * 1024;
 const SAMPLE_BYTES: usize = 16 * 1024;
-/// Shorter repetitions are not looked for: what they save is not worth their time.
-const REPEAT_MIN: usize = 8;
+/// Shorter repetitions are not looked for: what they save is not worth their time. At most the bytes of a word.
+const REPEAT_MIN: usize = 7;
 const REPEAT_MAX: usize = 258;
-const MINB: u32 = 7;
 const PLACES_BITS: u32 = 13;
 
 /// Buffers that are used again for the next text.
@@ -147,7 +146,7 @@ impl Gzip {
     }
 }
 
-/// Where the text was last that begins with some eight bytes, by a hash of them; the lowest 16 bits of the place.
+/// Where the text was last that begins with some bytes, by a hash of them; the lowest 16 bits of the place.
 struct Places {
     last: Vec<u16>,
     /// Of the places, how many are gone from the front of the text: the same bits.
@@ -161,19 +160,20 @@ impl Places {
         let last: &mut [u16; 1 << PLACES_BITS] = (&mut self.last[..]).try_into().expect("it was made of this length");
         let mut written = at;
         while let Some(word) = word_at(text, at) {
-            let hash = ((word << 8 * (8 - MINB)).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - PLACES_BITS)) as usize;
+            let hash = (first_bytes(word).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - PLACES_BITS)) as usize;
             let place = self.gone.wrapping_add(at as u16);
             let distance = usize::from(place.wrapping_sub(last[hash]));
             last[hash] = place;
+            // Asked at once with whether the text is the same: whether an old place is near enough is anybody's guess, and the
+            // processor's guesses cost more than the look at a text for nothing.
             let near = (distance.wrapping_sub(1) < WINDOW_BYTES) & (distance <= at);
             let before = word_at(text, if near { at - distance } else { at }).unwrap_or(!word);
             let different = before ^ word;
-            if (different << 8 * (8 - MINB)) | u64::from(!near) == 0 {
+            if first_bytes(different) | u64::from(!near) == 0 {
                 tokens.letters(&text[written..at]);
-                let length = if different == 0 {
-                    REPEAT_MIN + alike(text, at + REPEAT_MIN, distance)
-                } else {
-                    different.trailing_zeros() as usize / 8
+                let length = match different {
+                    0 => 8 + alike(text, at + 8, distance),
+                    _ => different.trailing_zeros() as usize / 8,
                 };
                 tokens.repeat(length, distance);
                 at += length;
@@ -193,10 +193,15 @@ fn word_at(text: &[u8], at: usize) -> Option<u64> {
     text.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// How many bytes from `at` on are those that stand `distance` before them; as many as a token may still have.
+/// So many of a word's bytes as a repetition has at least, and nothing else.
+fn first_bytes(word: u64) -> u64 {
+    word << (8 * (8 - REPEAT_MIN))
+}
+
+/// How many bytes from `at` on are those that stand `distance` before them; as many as a token may have behind a word.
 fn alike(text: &[u8], at: usize, distance: usize) -> usize {
     let mut length = 0;
-    while length < REPEAT_MAX - REPEAT_MIN
+    while length < REPEAT_MAX - 8
         && let (Some(now), Some(before)) = (word_at(text, at + length), word_at(text, at + length - distance))
     {
         let different = now ^ before;
@@ -205,7 +210,7 @@ fn alike(text: &[u8], at: usize, distance: usize) -> usize {
             break;
         }
     }
-    length.min(REPEAT_MAX - REPEAT_MIN)
+    length.min(REPEAT_MAX - 8)
 }
 
 /// The first place behind `at` where a letter or digit stands before something else; none in the last few bytes. Bytes

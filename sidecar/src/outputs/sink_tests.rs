@@ -85,6 +85,22 @@ async fn without_a_disk_the_oldest_batch_gives_way_and_is_counted() {
 }
 
 #[tokio::test]
+async fn records_that_are_pushed_one_behind_the_other_are_in_the_books_when_they_are_done() {
+    let (sink, account) = sink(200_000, None);
+    let mut pushing = sink.pushing();
+    for n in 0..10 {
+        // Batches are sealed meanwhile, and the oldest of them given up.
+        pushing.push(format!("{n:060000}").as_bytes(), Timestamp(n), Level::Info, 2, None);
+        assert_eq!(account.balance().received % 2, 0);
+        let Balance { received, delivered, dropped, waiting } = account.balance();
+        assert_eq!(received, delivered + dropped + waiting);
+    }
+    pushing.push(&[b'x'; 70_000], Timestamp(10), Level::Info, 1, None);
+    drop(pushing);
+    assert_eq!(account.balance(), Balance { received: 21, delivered: 0, dropped: 13, waiting: 8 });
+}
+
+#[tokio::test]
 async fn what_does_not_fit_the_memory_waits_on_disk() {
     let directory = tempfile::tempdir().expect("tempdir");
     let (sink, account) = sink(200_000, spool(directory.path(), 10 << 20));

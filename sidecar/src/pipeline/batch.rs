@@ -247,6 +247,24 @@ mod tests {
         assert_eq!(shape(&[(1, 0), (1, HOURS_24 - 1), (1, HOURS_24)]), [2, 1]);
     }
 
+    #[test]
+    fn texts_are_kept_as_their_destination_wants_them_and_buffers_hold_nothing_of_the_last_batch() {
+        let account = Account::of_logs(&Metrics::new(), "test");
+        for (limits, expected) in [(Limits::CLOUDWATCH, r#"a \"b\"\n"#), (Limits::NETWORK, "a \"b\"\n")] {
+            let mut batch = Batch::new(&account);
+            for large in [300_000, 1, 700_000] {
+                let lines = ["a \"b\"\n", &"\"".repeat(large), "c"];
+                lines.iter().for_each(|text| batch.add(&limits, text.as_bytes(), Timestamp(0), Level::Info, 1));
+                let kept: Vec<String> =
+                    batch.events().map(|(_, text)| String::from_utf8_lossy(text).into_owned()).collect();
+                assert_eq!((kept[0].as_str(), kept[2].as_str()), (expected, "c"));
+                assert_eq!(kept[1].len(), if limits.in_json { 2 * large } else { large });
+                drop(batch.reset());
+                assert!(batch.held() <= KEPT_BYTES + 4096);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn every_batch_keeps_every_limit_and_no_event_is_lost(

@@ -74,9 +74,9 @@ mod tests {
             for (n, byte) in block.iter().enumerate() {
                 let wanted = *byte == b'3' || (b'6'..=b'9').contains(byte) || !byte.is_ascii();
                 prop_assert_eq!(found >> n & 1 == 1, wanted);
-                prop_assert!(any(&block, |b| b.are(*byte)));
+                prop_assert!(super::any(&block, |b| b.are(*byte)));
             }
-            prop_assert_eq!(any(&block, |b| b.are(b'3')), block.contains(&b'3'));
+            prop_assert_eq!(super::any(&block, |b| b.are(b'3')), block.contains(&b'3'));
         }
     }
 

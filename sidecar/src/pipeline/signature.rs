@@ -116,11 +116,40 @@ mod tests {
             ("timeout after 3.5s at 10.0.0.7:5432\nat x", "timeout after #.# at #.#.#.#:#"),
             ("user 3f2504e0-4f89-11d3-9a0c-0305e82c3301 is gone", "user # is gone"),
             ("it's over", "it's over"),
+            ("café-7 zu, naïve_x – ok", "# zu, naïve_x – ok"),
             ("", ""),
         ] {
             assert_eq!(signature(message), expected);
         }
         assert!(signature(&"é".repeat(300)).len() <= LENGTH_MAX);
+    }
+
+    /// As it was first written down, letter by letter.
+    fn by_letters(message: &str) -> String {
+        let (mut out, mut rest) = (String::new(), message.lines().next().unwrap_or_default());
+        while let Some(first) = rest.chars().next().filter(|_| out.len() < LENGTH_MAX) {
+            if ['"', '\'', '`'].contains(&first)
+                && let Some(end) = rest[1..].find(first)
+            {
+                out.extend([first, '…', first]);
+                rest = &rest[end + 2..];
+                continue;
+            }
+            let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len()).max(first.len_utf8());
+            let word = &rest[..end];
+            out.push_str(if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
+            rest = &rest[end..];
+        }
+        out.truncate(out.floor_char_boundary(LENGTH_MAX));
+        out
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn words_end_where_letters_do(message in "([a-z0-9_-]{0,5}[ .:\"'é–ß²\n]{0,2}){0,20}") {
+            proptest::prop_assert_eq!(signature(&message), by_letters(&message));
+        }
     }
 
     #[test]

@@ -70,6 +70,42 @@ async fn lines_are_taken_however_the_bytes_are_cut_and_pieces_are_joined() {
     assert_eq!(messages(&recent), ["first", "between", "a long line", "structured", "never finished"]);
 }
 
+/// The same with the driver's form of time.
+fn driven(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let message = event(pairs);
+    let (tag, rest) = message.split_at(6);
+    [tag, b"\xd7\x00\x65\xa5\x09\x40\x00\x00\x00\x00", &rest[1..]].concat()
+}
+
+#[tokio::test]
+async fn lines_that_come_at_once_go_to_their_streams_in_order() {
+    let recent = Recent::new(Default::default());
+    let (intake, metrics) = intake::testing::intake(intake::testing::config(), recent.clone());
+    let line = |text: &str, source: &str| driven(&[("log", text), ("source", source)]);
+    let piece = |text, last| driven(&[("log", text), ("partial_message", "true"), ("partial_last", last)]);
+    let bytes = [
+        line("1 out", "stdout"),
+        line("2 out", "stdout"),
+        line("3 err", "stderr"),
+        piece("4 in ", "false"),
+        piece("pieces", "true"),
+        line("5 out", "stdout"),
+        driven(&[("source", "stdout")]),
+    ];
+    let (whole, mut lines, mut taken, mut counts) = (bytes.concat(), Lines::default(), 0, Vec::new());
+    while let Some((length, count)) = lines.add_driven(&intake, &whole[taken..]) {
+        taken += length;
+        counts.push(count);
+    }
+    assert_eq!((&counts[..], whole.len() - taken), (&[2, 1, 1, 1, 1][..], bytes[6].len()), "the last is no line");
+    assert_eq!(messages(&recent), ["1 out", "2 out", "3 err", "4 in pieces", "5 out"]);
+    let sources: Vec<String> = recent.last(None, None, 100).0;
+    let of = |source: &str| sources.iter().filter(|line| line.contains(&format!("\"source\":\"{source}\""))).count();
+    assert_eq!((of("stdout"), of("stderr")), (3, 1));
+    assert_eq!(intake.balance().received, 5);
+    assert!(metrics.expose().contains("sidecar_log_records_total{level=\"info\",container=\"app\"} 5\n"));
+}
+
 #[tokio::test]
 async fn a_message_that_asks_for_it_is_acknowledged_when_it_was_taken() {
     let Setup { mut client, recent, .. } = connect();

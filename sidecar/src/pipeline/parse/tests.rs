@@ -55,6 +55,22 @@ fn json_of_other_loggers_is_mapped_and_the_rest_kept_as_data() {
 }
 
 #[test]
+fn members_that_are_data_are_the_same_however_they_stand_in_the_line() {
+    let data = |line: &str| parsed(line).0.split_once(",\"data\":").map(|(_, data)| data.to_owned());
+    for (line, expected) in [
+        (r#"{"msg":"m","a":1,"b":"x","c":{"d":[]}}"#, r#"{"a":1,"b":"x","c":{"d":[]}}}"#),
+        (r#"{"a":1,"msg":"m","b":2,"level":"info","c":3}"#, r#"{"a":1,"b":2,"c":3}}"#),
+        (r#"{"a" : 1 , "b":2, "c":3,"d": 4,"e":5,"msg":"m"}"#, r#"{"a":1,"b":2,"c":3,"d":4,"e":5}}"#),
+        (r#"{"a":1,"traceId":"none","b":2,"msg":"m"}"#, r#"{"a":1,"invalid_trace_id":"none","b":2}}"#),
+        (r#"{"a":1,"data":{"b":2, "c":3},"d":4,"msg":"m"}"#, r#"{"a":1,"b":2, "c":3,"d":4}}"#),
+        (r#"{"a":1,"fields":{"message":"m","b":2,"c":3},"d":4}"#, r#"{"a":1,"b":2,"c":3,"d":4}}"#),
+    ] {
+        assert_eq!(data(line).as_deref(), Some(expected), "{line}");
+    }
+    assert_eq!(data("level=info msg=m a=1 b=\"x y\"").as_deref(), Some(r#"{"a":"1","b":"x y"}}"#));
+}
+
+#[test]
 fn a_stack_trace_below_a_line_of_logfmt_is_its_data() {
     let line = format!("time=2024-01-15T10:29:00Z level=warning msg=\"not paid\" order=7 trace_id={TRACE}");
     for trace in [
