@@ -218,6 +218,9 @@ impl Connection {
         let (mut buffer, mut filled) = (vec![0; READ_BYTES], 0);
         let mut scanner = Scanner::new();
         let (mut last_bytes, mut stopping, mut pause) = (Instant::now(), None, PAUSE_QUIET);
+        // Asked for once: to ask anew with every read would be to queue up and leave again each time.
+        let (stop_when_quiet, stop_now) = (stop.when_quiet.requested(), stop.now.requested());
+        tokio::pin!(stop_when_quiet, stop_now);
         loop {
             let linger = stopping.map_or(last_bytes, |since: Instant| since + STOP_LINGER);
             let quiet_at = linger.max(last_bytes + STOP_QUIET);
@@ -226,21 +229,23 @@ impl Connection {
                 buffer.resize(filled + READ_BYTES, 0);
             }
             let (room, mut came) = (buffer.len() - filled, 0);
+            // Made when they are waited for.
+            let sleep_until = async |at: Instant| tokio::time::sleep_until(at).await;
             tokio::select! {
                 read = source.read(&mut buffer[filled..]) => match read.context("failed to read")? {
                     0 => return Ok(()),
                     length => (last_bytes, came) = (Instant::now(), length),
                 },
-                () = tokio::time::sleep_until(overdue_at.unwrap_or(quiet_at)), if overdue_at.is_some() => {
+                () = sleep_until(overdue_at.unwrap_or(quiet_at)), if overdue_at.is_some() => {
                     let overdue = lines.partials.overdue();
                     lines.hand_on(&self.intake, overdue);
                 }
                 // The quiet time counts from the order to stop.
-                () = stop.when_quiet.requested(), if stopping.is_none() => {
+                () = &mut stop_when_quiet, if stopping.is_none() => {
                     (stopping, last_bytes) = (Some(Instant::now()), Instant::now());
                 }
-                () = stop.now.requested() => return Ok(()),
-                () = tokio::time::sleep_until(quiet_at), if stopping.is_some() => return Ok(()),
+                () = &mut stop_now => return Ok(()),
+                () = sleep_until(quiet_at), if stopping.is_some() => return Ok(()),
             }
             filled += came;
             let (mut taken, mut messages, mut acks) = (0, 0, Vec::new());
