@@ -67,7 +67,7 @@ fn members_that_are_data_are_the_same_however_they_stand_in_the_line() {
     ] {
         assert_eq!(data(line).as_deref(), Some(expected), "{line}");
     }
-    assert_eq!(data("level=info msg=m a=1 b=\"x y\"").as_deref(), Some(r#"{"a":"1","b":"x y"}}"#));
+    assert_eq!(data("level=info msg=m a=1 b=\"x y\"").as_deref(), Some(r#"{"a":1,"b":"x y"}}"#));
 }
 
 #[test]
