@@ -13,7 +13,7 @@ pub(super) fn find(block: &[u8; BLOCK], is: impl Fn(Sixteen) -> u8x16) -> u64 {
 
 /// Whether `is` says any byte of a block: less work than to say which.
 #[inline]
-pub(super) fn any(block: &[u8; BLOCK], is: impl Fn(Sixteen) -> u8x16) -> bool {
+pub(super) fn holds(block: &[u8; BLOCK], is: impl Fn(Sixteen) -> u8x16) -> bool {
     let sixteens = block.as_chunks().0.iter();
     sixteens.fold(u8x16::splat(0), |all, bytes| all | is(Sixteen(u8x16::new(*bytes)))).to_bitmask() != 0
 }
@@ -74,9 +74,9 @@ mod tests {
             for (n, byte) in block.iter().enumerate() {
                 let wanted = *byte == b'3' || (b'6'..=b'9').contains(byte) || !byte.is_ascii();
                 prop_assert_eq!(found >> n & 1 == 1, wanted);
-                prop_assert!(super::any(&block, |b| b.are(*byte)));
+                prop_assert!(holds(&block, |b| b.are(*byte)));
             }
-            prop_assert_eq!(super::any(&block, |b| b.are(b'3')), block.contains(&b'3'));
+            prop_assert_eq!(holds(&block, |b| b.are(b'3')), block.contains(&b'3'));
         }
     }
 

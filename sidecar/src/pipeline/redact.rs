@@ -75,7 +75,7 @@ fn glance(text: &[u8], patterns: Patterns, mut each_separator: impl FnMut(usize)
         each_bit(bits::find(block, |b| b.are(b':') | b.are(b'=')), |n| each_separator(from + n));
         // The rarest of the letters that they begin with.
         let token = |b: bits::Sixteen| b.are(b'J') | b.are(b'A');
-        if patterns.tokens && bits::any(block, token) {
+        if patterns.tokens && bits::holds(block, token) {
             each_bit(bits::find(block, token), |n| found |= begins_token(text, from + n));
         }
         if patterns.cards {
