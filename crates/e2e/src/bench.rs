@@ -195,7 +195,8 @@ async fn scrape(
         table.row(Measure::SHARE_OF_CORE, cores);
         table.row(Measure::GIBIBYTES, with_rules.iter().map(|spent| spent.resident_bytes / f64::from(1 << 30)));
     }
-    let at = seconds();
+    // A scrape that is on its way when the exporters close has its marker at the time of its beginning.
+    let at = seconds() - 1.0;
     exporter.open(false);
     tokio::time::sleep(SETTLE).await;
     Ok(at)
