@@ -25,7 +25,11 @@ pub(crate) struct Sheet {
 enum Sealed {
     Memory(Table, Box<[u8]>),
     /// In a segment from an offset on: a block for each slot, as a series' own blocks are.
-    Stored { table: Table, segment: u16, offset: u32 },
+    Stored {
+        table: Table,
+        segment: u16,
+        offset: u32,
+    },
     /// Blocks that were written apart from each other; of length 0 for a slot without samples.
     Scattered(Box<[Place]>),
 }

@@ -31,7 +31,8 @@ impl Sheets {
     }
 
     fn is_of(&self, slot: u32, sheet: &Sheet) -> bool {
-        sheet.has(slot) && (self.since.is_empty() || self.since.get(&slot).is_none_or(|since| sheet.times.first > *since))
+        sheet.has(slot)
+            && (self.since.is_empty() || self.since.get(&slot).is_none_or(|since| sheet.times.first > *since))
     }
 
     /// A slot's samples, oldest first.
@@ -185,12 +186,7 @@ impl Sheets {
 
 /// One sheet of neighbouring ones. Left out are the slots that do not have samples in all of them, or cannot be read, and
 /// these, which are sorted.
-pub(crate) fn join(
-    parts: &[Arc<Sheet>],
-    times: Arc<TimeColumn>,
-    without: &[u32],
-    reader: &mut BlockReader,
-) -> Sheet {
+pub(crate) fn join(parts: &[Arc<Sheet>], times: Arc<TimeColumn>, without: &[u32], reader: &mut BlockReader) -> Sheet {
     let slots_len = parts.iter().map(|sheet| sheet.slots_len()).min().unwrap_or(0);
     let (mut builder, mut values, mut scratch) = (SheetBuilder::default(), Vec::new(), Vec::new());
     for slot in 0..slots_len {

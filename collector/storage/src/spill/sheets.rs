@@ -55,7 +55,8 @@ impl Storage {
             && let Some(rows) = head.groups.get(to)
         {
             if let Some(rows) = rows {
-                let length = |sheet: &Arc<Sheet>| Length { count: sheet.times.count, is_in_memory: sheet.is_in_memory() };
+                let length =
+                    |sheet: &Arc<Sheet>| Length { count: sheet.times.count, is_in_memory: sheet.is_in_memory() };
                 let lengths: SmallVec<[Length; 16]> = rows.sheets.all().map(length).collect();
                 runs.extend(spillable(&lengths, false).into_iter().map(|run| {
                     let parts = rows.sheets.parts(run);
