@@ -30,6 +30,7 @@ mod group;
 mod head;
 mod histograms;
 mod index;
+mod own_hot;
 mod plain;
 mod range;
 mod report;

@@ -14,18 +14,15 @@ use smallvec::SmallVec;
 use crate::Refusal;
 use crate::block::{Block, TimeColumns};
 use crate::disk::segment::{BlockReader, Segments};
+use crate::own_hot::{HOT_LEN_KEPT, HOT_LEN_MAX, OwnHot};
 use crate::plain::Plain;
 
-/// Plain samples of a series of its own are sealed when there are this many, …
-const HOT_LEN_MAX: usize = 24;
-/// … but for the newest.
-pub(crate) const HOT_LEN_KEPT: usize = 8;
 /// So many samples make the smallest usual block.
 pub(crate) const BLOCK_LEN_MIN: usize = HOT_LEN_MAX - HOT_LEN_KEPT;
 /// The newest blocks are joined up to this many samples: a small one costs more beside its samples than for them.
-pub(crate) const BLOCK_LEN_SMALL: usize = 64;
+const BLOCK_LEN_SMALL: usize = 64;
 /// So many of those are then joined to one, …
-pub(crate) const JOINED: usize = 4;
+const JOINED: usize = 4;
 /// … of about this many samples.
 pub(crate) const BLOCK_LEN_FULL: usize = 256;
 
@@ -64,15 +61,6 @@ struct Own {
     hot: Option<Box<OwnHot>>,
 }
 
-/// Plain samples with times of their own. In one piece: of pieces of usual sizes some few are left when a fleet that was
-/// pushed is scraped, and each of those keeps its page.
-#[derive(Default)]
-pub(crate) struct OwnHot {
-    times: [i64; HOT_LEN_MAX],
-    values: [f64; HOT_LEN_MAX],
-    len: usize,
-}
-
 /// A block of a series, decoded.
 #[derive(Default)]
 pub(crate) struct Known {
@@ -85,34 +73,6 @@ pub(crate) enum Insert {
     Added,
     /// The same value at the same time was there already.
     Repeated,
-}
-
-impl OwnHot {
-    fn times(&self) -> &[i64] {
-        &self.times[..self.len]
-    }
-
-    fn values(&self) -> &[f64] {
-        &self.values[..self.len]
-    }
-
-    pub(crate) fn samples(&self) -> (&[i64], Plain<'_>) {
-        (self.times(), Plain::Wide(self.values()))
-    }
-
-    /// Whoever adds seals what is full.
-    fn add(&mut self, at: usize, time: i64, value: f64) {
-        self.times.copy_within(at..self.len, at + 1);
-        self.values.copy_within(at..self.len, at + 1);
-        (self.times[at], self.values[at]) = (time, value);
-        self.len += 1;
-    }
-
-    fn drop_oldest(&mut self, count: usize) {
-        self.times.copy_within(count..self.len, 0);
-        self.values.copy_within(count..self.len, 0);
-        self.len -= count;
-    }
 }
 
 impl Series {
@@ -328,18 +288,8 @@ impl Series {
         // A million of these lists: room for more than there is would be a good part of their memory.
         blocks.reserve_exact(1);
         blocks.push(block);
-        let len = blocks.len();
-        if let Some(pair) = len.checked_sub(2)
-            && blocks[pair].count() + blocks[pair + 1].count() <= BLOCK_LEN_SMALL
-            && blocks[pair].is_in_memory()
-        {
-            return self.join(pair..len, columns);
-        }
-        // All but the newest are as large as they get.
-        if let Some(from) = len.checked_sub(JOINED + 1)
-            && blocks[from..len - 1].iter().all(may_grow)
-        {
-            self.join(from..len - 1, columns);
+        if let Some(run) = joinable(blocks.len(), |at| (blocks[at].count(), blocks[at].is_in_memory())) {
+            self.join(run, columns);
         }
     }
 
@@ -412,8 +362,19 @@ impl Series {
     }
 }
 
-fn may_grow(block: &Block) -> bool {
-    block.count() <= BLOCK_LEN_SMALL && block.is_in_memory()
+/// Which of so many neighbours are to be joined, if any: the newest two while they are small, then four of the small ones
+/// before the newest. `part` tells how many samples a series has there, and whether it is in memory.
+pub(crate) fn joinable(len: usize, part: impl Fn(usize) -> (usize, bool)) -> Option<Range<usize>> {
+    if let Some(pair) = len.checked_sub(2)
+        && part(pair).0 + part(pair + 1).0 <= BLOCK_LEN_SMALL
+        && part(pair).1
+    {
+        return Some(pair..len);
+    }
+    // All but the newest are as large as they get.
+    let run = len.checked_sub(JOINED + 1)?..len - 1;
+    let may_grow = |at| matches!(part(at), (..=BLOCK_LEN_SMALL, true));
+    run.clone().all(may_grow).then_some(run)
 }
 
 /// Where a late sample belongs; None if it is there already.

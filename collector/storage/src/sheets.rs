@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::block::{Block, TimeColumn};
 use crate::disk::segment::BlockReader;
-use crate::series::{BLOCK_LEN_SMALL, JOINED};
+use crate::series::joinable;
 use crate::sheet::{Piece, Sheet, SheetBuilder};
 
 #[derive(Default)]
@@ -119,17 +119,8 @@ impl Sheets {
 
     /// Those that [`Sheets::join`] is to make one, if any: as for a series' blocks.
     pub(crate) fn joinable(&self) -> Option<Range<usize>> {
-        let len = self.all.len();
-        let is_in_memory = |at: usize| self.all[at].sheet.is_in_memory();
-        let count = |at: usize| self.all[at].sheet.times.count;
-        if let Some(pair) = len.checked_sub(2)
-            && count(pair) + count(pair + 1) <= BLOCK_LEN_SMALL
-            && is_in_memory(pair)
-        {
-            return Some(pair..len);
-        }
-        let run = len.checked_sub(JOINED + 1)?..len - 1;
-        run.clone().all(|at| count(at) <= BLOCK_LEN_SMALL && is_in_memory(at)).then_some(run)
+        let sheet = |at: usize| &self.all[at].sheet;
+        joinable(self.all.len(), |at| (sheet(at).times.count, sheet(at).is_in_memory()))
     }
 
     pub(crate) fn parts(&self, run: Range<usize>) -> Vec<Arc<Sheet>> {

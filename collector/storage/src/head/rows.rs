@@ -9,8 +9,9 @@ use crate::admission::Admission;
 use crate::block::Block;
 use crate::disk::segment::BlockReader;
 use crate::group::{Pushed, Rows};
+use crate::own_hot::HOT_LEN_KEPT;
 use crate::rows::{NewSeries, Row, RowReport};
-use crate::series::{HOT_LEN_KEPT, Member};
+use crate::series::Member;
 use crate::sheet::{Sheet, SheetBuilder};
 use crate::sheets;
 

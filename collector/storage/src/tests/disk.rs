@@ -244,7 +244,7 @@ fn a_checkpoint_falls_due_by_samples_however_short_they_are() {
     // A log with nearly as many samples as are read in time.
     let log = newest_log(directory.path());
     let len = storage.stats().log.unwrap().len_bytes;
-    storage.write().log = Some(Log::resume(&log, 0, len, 3_999_999).unwrap());
+    storage.write().log = Some(Log::resume(&log, 0, len, 2_999_999).unwrap());
     storage.append(&[at(1)], Timestamp(1));
     assert!(!storage.checkpoint_due());
     storage.append(&[at(2), at(3)], Timestamp(3));

@@ -107,7 +107,9 @@ fn a_series_that_falls_out_of_step_takes_its_own_along_and_the_others_stay() {
     let (own, _) = own_and_sheets(&storage);
     assert!((sheets..=sheets + 1).contains(&own), "{own} blocks, {sheets} sheets");
     target.scrape(&storage, 20, 303..600, None);
-    assert!(own_and_sheets(&storage).0 <= own + 1);
+    // Nor is it in those that are joined with what it missed: three of 64 samples and four of 16 at most.
+    let more = own_and_sheets(&storage).0 - own;
+    assert!(more <= 8, "{more} blocks");
     let expected = pushed(20, 0..300);
     for round in 300..600 {
         let there = (0..20).filter(|i| *i != 7 || round >= 302);
