@@ -191,19 +191,21 @@ impl SheetBuilder {
     pub(crate) fn push(&mut self, values: &[f64]) -> bool {
         let before = self.bytes.len();
         push_values(values, &mut self.bytes);
-        let len = u16::try_from(self.bytes.len() - before).ok().filter(|_| self.bytes.len() <= BYTES_MAX);
-        if len.is_none() {
-            self.bytes.truncate(before);
-        }
-        self.lens.push(len.unwrap_or(0));
-        len.is_some()
+        self.close(before)
     }
 
     /// The next slot's values, compressed already; false as above.
     pub(crate) fn push_sealed(&mut self, bytes: &[u8]) -> bool {
-        let len = u16::try_from(bytes.len()).ok().filter(|_| self.bytes.len() + bytes.len() <= BYTES_MAX);
-        if len.is_some() {
-            self.bytes.extend_from_slice(bytes);
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.close(before)
+    }
+
+    /// The slot has what stands behind `before`, if there is room for it.
+    fn close(&mut self, before: usize) -> bool {
+        let len = u16::try_from(self.bytes.len() - before).ok().filter(|_| self.bytes.len() <= BYTES_MAX);
+        if len.is_none() {
+            self.bytes.truncate(before);
         }
         self.lens.push(len.unwrap_or(0));
         len.is_some()
@@ -264,9 +266,14 @@ impl Piece {
 
     /// Times and values; None if they cannot be read.
     pub(crate) fn decode(&self, reader: &mut BlockReader) -> Option<(Vec<i64>, Vec<f64>)> {
-        let mut values = Vec::with_capacity(self.times().count);
-        self.append_values(reader, &mut values, &mut Vec::new())?;
-        Some((self.times().decode(), values))
+        match self {
+            Piece::Block(block) => block.decode(reader),
+            Piece::Sheet(sheet, _) => {
+                let mut values = Vec::new();
+                self.append_values(reader, &mut values, &mut Vec::new())?;
+                Some((sheet.times.decode(), values))
+            }
+        }
     }
 
     /// Whether it has a sample after `start` and up to `end`, between which some of its span lies.

@@ -84,21 +84,24 @@ impl Sheets {
 
     /// The newest rows; each slot in it has its older ones in the sheets before, or with its series.
     pub(crate) fn push(&mut self, sheet: Sheet) {
-        let slots = (0..sheet.slots_len()).filter(|slot| sheet.has(*slot)).count() as u32;
-        if slots > 0 {
-            self.all.reserve_exact(1);
-            self.all.push(Counted { sheet: Arc::new(sheet), slots });
-        }
+        let counted = self.counted(sheet);
+        self.all.reserve_exact(1);
+        self.all.extend(counted);
     }
 
     /// Rows that are older than all others here, of slots that have taken nothing out. False if there are none.
     pub(crate) fn push_oldest(&mut self, sheet: Sheet) -> bool {
-        let slots = (0..sheet.slots_len()).filter(|slot| sheet.has(*slot)).count() as u32;
-        if slots > 0 {
-            self.all.insert(0, Counted { sheet: Arc::new(sheet), slots });
-            self.all.shrink_to_fit();
-        }
-        slots > 0
+        let counted = self.counted(sheet);
+        let is_some = counted.is_some();
+        self.all.splice(..0, counted);
+        self.all.shrink_to_fit();
+        is_some
+    }
+
+    /// None for a sheet of which no slot has samples.
+    fn counted(&self, sheet: Sheet) -> Option<Counted> {
+        let slots = (0..sheet.slots_len()).filter(|slot| self.is_of(*slot, &sheet)).count() as u32;
+        (slots > 0).then(|| Counted { sheet: Arc::new(sheet), slots })
     }
 
     /// When the oldest sample is.
@@ -117,7 +120,7 @@ impl Sheets {
         self.since.retain(|_, since| *since >= oldest);
     }
 
-    /// Those that [`Sheets::join`] is to make one, if any: as for a series' blocks.
+    /// Those that [`join`] is to make one, if any: as for a series' blocks.
     pub(crate) fn joinable(&self) -> Option<Range<usize>> {
         let sheet = |at: usize| &self.all[at].sheet;
         joinable(self.all.len(), |at| (sheet(at).times.count, sheet(at).is_in_memory()))
@@ -145,8 +148,9 @@ impl Sheets {
 
     /// One sheet in the place of some; what was left out has been taken out. Tells of how many slots it has samples.
     pub(crate) fn replace(&mut self, run: Range<usize>, joined: Sheet) -> usize {
-        let slots = (0..joined.slots_len()).filter(|slot| self.is_of(*slot, &joined)).count() as u32;
-        self.all.splice(run, (slots > 0).then(|| Counted { sheet: Arc::new(joined), slots }));
+        let counted = self.counted(joined);
+        let slots = counted.as_ref().map_or(0, |counted| counted.slots);
+        self.all.splice(run, counted);
         self.all.shrink_to_fit();
         slots as usize
     }
@@ -182,11 +186,11 @@ pub(crate) fn join(parts: &[Arc<Sheet>], times: Arc<TimeColumn>, without: &[u32]
     let (mut builder, mut values, mut scratch) = (SheetBuilder::default(), Vec::new(), Vec::new());
     for slot in 0..slots_len {
         values.clear();
-        let mut pieces = parts.iter().map(|sheet| sheet.piece(slot));
-        let read = pieces.try_for_each(|piece| piece?.append_values(reader, &mut values, &mut scratch));
-        match read.filter(|()| without.binary_search(&slot).is_err()) {
-            Some(()) => builder.push(&values),
-            None => builder.skip(),
+        let is_in = without.binary_search(&slot).is_err();
+        let mut append = |sheet: &Arc<Sheet>| sheet.piece(slot)?.append_values(reader, &mut values, &mut scratch);
+        match is_in && parts.iter().all(|sheet| append(sheet).is_some()) {
+            true => builder.push(&values),
+            false => builder.skip(),
         };
     }
     builder.finish(times)

@@ -26,7 +26,7 @@ const SAMPLES_MIN: u64 = 500_000;
 /// In place of a count: nothing was moved since the store was opened.
 pub(crate) const NEVER: u64 = u64::MAX;
 /// Series that are collected at a time: a sync each, and what is written has its place in memory until then.
-pub(crate) const PART: u32 = 16_384;
+const PART: u32 = 16_384;
 
 /// Blocks that become one on disk.
 struct Run {
@@ -99,7 +99,7 @@ impl Storage {
     }
 
     /// What is written to segments is synced; or it goes, if any of that fails.
-    pub(crate) fn write_synced<T>(
+    fn write_synced<T>(
         &self,
         disk: &mut Disk,
         write: impl FnOnce(&Directory, &mut SegmentWriter, &mut BlockReader) -> io::Result<T>,
@@ -146,9 +146,9 @@ impl Storage {
 
 /// Of a block or sheet: how many samples each series has there.
 #[derive(Clone, Copy)]
-pub(crate) struct Length {
-    pub(crate) count: usize,
-    pub(crate) is_in_memory: bool,
+struct Length {
+    count: usize,
+    is_in_memory: bool,
 }
 
 impl Length {
@@ -156,8 +156,8 @@ impl Length {
         Length { count: block.count(), is_in_memory: block.is_in_memory() }
     }
 
-    /// What lies in a segment of its own kind: see [`Kind`].
-    pub(crate) fn kind(count: usize) -> Kind {
+    /// In which segments what has so many samples lies.
+    fn kind(count: usize) -> Kind {
         if count < BLOCK_LEN_FULL { Kind::Small } else { Kind::Full }
     }
 }
@@ -165,7 +165,7 @@ impl Length {
 /// The runs of neighbours that are to lie on disk as one each: large ones with the small ones before them, small ones that
 /// make a large one together, and other small ones as they are. Of the newest so little that it is not worth its place
 /// stays, if it may grow.
-pub(crate) fn spillable(all: &[Length], may_grow: bool) -> SmallVec<[Range<usize>; 2]> {
+fn spillable(all: &[Length], may_grow: bool) -> SmallVec<[Range<usize>; 2]> {
     let (mut runs, mut from) = (SmallVec::new(), 0);
     let alone = |range: Range<usize>| range.filter(|at| all[*at].is_in_memory).map(|at| at..at + 1);
     for (at, _) in all.iter().enumerate().filter(|(_, part)| part.count >= BLOCK_LEN_FULL) {

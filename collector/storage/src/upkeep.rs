@@ -144,9 +144,7 @@ impl Storage {
         self.write().segments = Arc::new(segments);
         Ok(())
     }
-}
 
-impl Storage {
     /// The segments that sheets are in.
     fn sheet_segments(&self) -> HashSet<u16> {
         let head = self.read();
