@@ -40,7 +40,7 @@ impl Block {
 
     /// Seals values at times that are sealed already.
     pub(crate) fn over(times: Arc<TimeColumn>, values: &[f64]) -> Block {
-        Block { times, values: Values::Memory(encode_values(values).into()) }
+        Block { times, values: Values::Memory(encode_values(values).as_slice().into()) }
     }
 
     pub(crate) fn first(&self) -> i64 {

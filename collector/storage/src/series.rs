@@ -163,37 +163,16 @@ impl Series {
         times[sealed..].iter().zip(&values[sealed..]).for_each(|(time, value)| hot.add(hot.len, *time, *value));
     }
 
-    /// Samples from the front that are newer than all there are, each newer than the one before; plain samples, if any, are
-    /// its own. Many are sealed at once, none stay plain then. Returns how many those are. `sealing` is memory to use
-    /// again.
-    pub(crate) fn push_many(
-        &mut self,
-        times: &[i64],
-        values: &[f64],
-        columns: &mut TimeColumns,
-        (sealed_times, sealed_values): &mut (Vec<i64>, Vec<f64>),
-    ) -> usize {
+    /// Samples from the front that are newer than all there are, each newer than the one before, are sealed; there are no
+    /// plain ones. Returns how many those are.
+    pub(crate) fn push_many(&mut self, times: &[i64], values: &[f64], columns: &mut TimeColumns) -> usize {
         let mut newest = self.newest_own().unwrap_or(i64::MIN);
         let follows = |time: &&i64| **time > std::mem::replace(&mut newest, **time);
         let len = times.iter().take_while(follows).count();
-        if len == 0 {
-            return 0;
-        }
-        let hot = self.own_hot_mut();
-        if hot.len + len < BLOCK_LEN_MIN {
-            times[..len].iter().zip(values).for_each(|(time, value)| hot.add(hot.len, *time, *value));
-            return len;
-        }
-        sealed_times.clear();
-        sealed_values.clear();
-        sealed_times.extend_from_slice(hot.times());
-        sealed_values.extend_from_slice(hot.values());
-        sealed_times.extend_from_slice(&times[..len]);
-        sealed_values.extend_from_slice(&values[..len]);
-        drop(self.take_own_hot());
-        for (times, values) in sealed_times.chunks(BLOCK_LEN_SMALL).zip(sealed_values.chunks(BLOCK_LEN_SMALL)) {
+        for (times, values) in times[..len].chunks(BLOCK_LEN_SMALL).zip(values[..len].chunks(BLOCK_LEN_SMALL)) {
             let block = Block::seal(times, values, columns);
-            self.push_block(block, columns);
+            // Two small ones may stay: they are joined when their target is scraped again, with those of its other series.
+            self.push_joining(block, columns, joinable_run);
         }
         len
     }
@@ -284,11 +263,20 @@ impl Series {
 
     /// Adds a block behind the others.
     pub(crate) fn push_block(&mut self, block: Block, columns: &mut TimeColumns) {
+        self.push_joining(block, columns, joinable);
+    }
+
+    fn push_joining(
+        &mut self,
+        block: Block,
+        columns: &mut TimeColumns,
+        joinable: impl Fn(usize, &dyn Fn(usize) -> (usize, bool)) -> Option<Range<usize>>,
+    ) {
         let blocks = &mut self.own().blocks;
         // A million of these lists: room for more than there is would be a good part of their memory.
         blocks.reserve_exact(1);
         blocks.push(block);
-        if let Some(run) = joinable(blocks.len(), |at| (blocks[at].count(), blocks[at].is_in_memory())) {
+        if let Some(run) = joinable(blocks.len(), &|at| (blocks[at].count(), blocks[at].is_in_memory())) {
             self.join(run, columns);
         }
     }
@@ -364,14 +352,18 @@ impl Series {
 
 /// Which of so many neighbours are to be joined, if any: the newest two while they are small, then four of the small ones
 /// before the newest. `part` tells how many samples a series has there, and whether it is in memory.
-pub(crate) fn joinable(len: usize, part: impl Fn(usize) -> (usize, bool)) -> Option<Range<usize>> {
+pub(crate) fn joinable(len: usize, part: &dyn Fn(usize) -> (usize, bool)) -> Option<Range<usize>> {
     if let Some(pair) = len.checked_sub(2)
         && part(pair).0 + part(pair + 1).0 <= BLOCK_LEN_SMALL
         && part(pair).1
     {
         return Some(pair..len);
     }
-    // All but the newest are as large as they get.
+    joinable_run(len, part)
+}
+
+/// Four small ones before the newest.
+fn joinable_run(len: usize, part: &dyn Fn(usize) -> (usize, bool)) -> Option<Range<usize>> {
     let run = len.checked_sub(JOINED + 1)?..len - 1;
     let may_grow = |at| matches!(part(at), (..=BLOCK_LEN_SMALL, true));
     run.clone().all(may_grow).then_some(run)

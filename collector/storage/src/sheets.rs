@@ -123,7 +123,7 @@ impl Sheets {
     /// Those that [`join`] is to make one, if any: as for a series' blocks.
     pub(crate) fn joinable(&self) -> Option<Range<usize>> {
         let sheet = |at: usize| &self.all[at].sheet;
-        joinable(self.all.len(), |at| (sheet(at).times.count, sheet(at).is_in_memory()))
+        joinable(self.all.len(), &|at| (sheet(at).times.count, sheet(at).is_in_memory()))
     }
 
     pub(crate) fn parts(&self, run: Range<usize>) -> Vec<Arc<Sheet>> {

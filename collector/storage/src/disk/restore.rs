@@ -127,7 +127,8 @@ impl<'d> Parser<'d> {
     fn series(&mut self, reader: &mut Reader<'_>, places: bool) -> Result<Option<RestoredSeries>, OpenError> {
         let Some((id, labels, plain)) = self.beginning(reader) else { return Ok(None) };
         let Some(blocks_len) = reader.varint() else { return Ok(None) };
-        let mut blocks = Vec::new();
+        // For one that the log adds, too; a length that is wrong takes no memory.
+        let mut blocks = Vec::with_capacity((blocks_len as usize).min(16) + 2);
         for _ in 0..blocks_len {
             let Some(times) = self.times(reader) else { return Ok(None) };
             let values = match places {
@@ -143,7 +144,6 @@ impl<'d> Parser<'d> {
             blocks.extend(values.map(|values| Block { times, values }));
         }
         blocks.extend(plain);
-        blocks.shrink_to_fit();
         let histograms = read_histograms(reader);
         Ok(histograms.map(|histograms| RestoredSeries { id, labels, series: Series::sealed(blocks), histograms }))
     }

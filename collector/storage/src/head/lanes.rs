@@ -2,7 +2,7 @@
 //!
 //! A log has the samples of all series of a moment, then those of the next. One by one each would find its series far away
 //! in memory, and blocks would be sealed and joined again and again: most of a start. So samples wait until there are some
-//! for each series, and go there together, by several threads, each with series of its own.
+//! for each series, and go there together, sealed, by several threads, each with series of its own.
 
 use std::sync::Arc;
 
@@ -11,8 +11,10 @@ use crate::block::TimeColumns;
 use crate::disk::segment::Segments;
 use crate::series::{Insert, Known, Series};
 
-/// Samples that wait, at 16 bytes each: forty for each of a hundred thousand series.
-const WAITING_MAX: usize = if cfg!(test) { 300 } else { 4 << 20 };
+/// Words of eight bytes that may wait: a sample takes one, a run of them two. So many for each series, …
+const WORDS_PER_SERIES: usize = if cfg!(test) { 0 } else { 16 };
+/// … and as many at least.
+const WORDS_MIN: usize = if cfg!(test) { 300 } else { 4 << 20 };
 /// Series that lie side by side and get their samples after each other.
 const BUCKET_SERIES: usize = 1024;
 /// More would wait for memory and not for each other.
@@ -20,20 +22,26 @@ const LANES_MAX: usize = 4;
 
 /// Samples that wait, and those who bring them to their series.
 pub(crate) struct Lanes {
-    /// Of the samples that wait; most follow others of their time.
-    times: Vec<i64>,
     /// By series id.
-    buckets: Vec<Vec<Waiting>>,
-    len: usize,
+    buckets: Vec<Bucket>,
+    words: usize,
     lanes: Vec<Lane>,
 }
 
+/// What waits for neighbouring series.
+#[derive(Default)]
+struct Bucket {
+    runs: Vec<Run>,
+    /// Of the runs, one behind the other.
+    values: Vec<f64>,
+}
+
+/// Samples of one time, each of the series behind that of the one before.
 #[derive(Clone, Copy)]
-struct Waiting {
-    id: u32,
-    /// Which of the times.
-    time: u32,
-    value: f64,
+struct Run {
+    time: i64,
+    first: u32,
+    len: u32,
 }
 
 /// What a thread uses again. Columns of times are shared by the series of a lane.
@@ -42,7 +50,6 @@ struct Lane {
     columns: TimeColumns,
     times: Vec<i64>,
     values: Vec<f64>,
-    sealing: (Vec<i64>, Vec<f64>),
 }
 
 /// What became of samples that had waited.
@@ -59,52 +66,57 @@ impl Default for Lanes {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let lanes = (0..threads.min(LANES_MAX)).map(|_| Lane::default()).collect();
-        Lanes { times: Vec::new(), buckets: Vec::new(), len: 0, lanes }
+        Lanes { buckets: Vec::new(), words: 0, lanes }
     }
 }
 
 impl Lanes {
     pub(crate) fn push(&mut self, id: u32, time: i64, value: f64) {
-        if self.times.last() != Some(&time) {
-            self.times.push(time);
+        let at = id as usize / BUCKET_SERIES;
+        if at >= self.buckets.len() {
+            self.buckets.resize_with(at + 1, Bucket::default);
         }
-        let bucket = id as usize / BUCKET_SERIES;
-        if bucket >= self.buckets.len() {
-            self.buckets.resize_with(bucket + 1, Vec::new);
+        let bucket = &mut self.buckets[at];
+        if bucket.values.capacity() == 0 {
+            // What is not written to takes no memory yet; growing would copy.
+            bucket.values.reserve_exact(WORDS_PER_SERIES * BUCKET_SERIES);
         }
-        self.buckets[bucket].push(Waiting { id, time: (self.times.len() - 1) as u32, value });
-        self.len += 1;
+        bucket.values.push(value);
+        self.words += 1;
+        match bucket.runs.last_mut() {
+            Some(run) if run.time == time && run.first + run.len == id => run.len += 1,
+            _ => {
+                bucket.runs.push(Run { time, first: id, len: 1 });
+                self.words += size_of::<Run>() / size_of::<f64>();
+            }
+        }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.len >= WAITING_MAX
+    /// Whether enough waits for a store of so many series.
+    pub(crate) fn is_full(&self, series: usize) -> bool {
+        self.words >= WORDS_MIN.max(series * WORDS_PER_SERIES)
     }
 
-    /// Brings what waits to the series; they have no plain samples in groups.
+    /// Brings what waits to the series; they have no plain samples, neither before nor after.
     pub(crate) fn bring(&mut self, series: &mut [Series], segments: &Arc<Segments>) -> Brought {
-        let Lanes { times, buckets, len, lanes } = self;
-        buckets.resize_with(series.len().div_ceil(BUCKET_SERIES), Vec::new);
+        let Lanes { buckets, words, lanes, .. } = self;
+        buckets.resize_with(series.len().div_ceil(BUCKET_SERIES), Bucket::default);
         let parts = series.chunks_mut(BUCKET_SERIES).zip(buckets);
-        let brought = side_by_side(lanes, parts, |lane, (series, waiting)| {
-            let brought = lane.bring(series, waiting, times, segments);
-            waiting.clear();
+        let brought = side_by_side(lanes, parts, |lane, (series, bucket)| {
+            let brought = lane.bring(series, bucket, segments);
+            bucket.runs.clear();
+            bucket.values.clear();
             // A burst's memory would stay.
-            waiting.shrink_to(64 * BUCKET_SERIES);
+            bucket.values.shrink_to(64 * BUCKET_SERIES);
             brought
         });
-        *len = 0;
-        self.times.clear();
+        *words = 0;
         brought
     }
 
-    /// Seals all plain samples, which take many times the room of sealed ones and are of no use to a scrape's row. Returns
-    /// the columns of times that blocks have now.
-    pub(crate) fn seal(mut self, series: &mut [Series], all: &mut TimeColumns) {
-        side_by_side(&mut self.lanes, series.chunks_mut(BUCKET_SERIES), |lane, series| {
-            series.iter_mut().for_each(|series| series.seal_own(&mut lane.columns));
-            Brought::default()
-        });
-        self.lanes.into_iter().for_each(|lane| all.adopt(lane.columns));
+    /// The columns of times that blocks have now.
+    pub(crate) fn into_columns(self) -> impl Iterator<Item = TimeColumns> {
+        self.lanes.into_iter().map(|lane| lane.columns)
     }
 }
 
@@ -134,33 +146,29 @@ fn side_by_side<P: Send>(
 
 impl Lane {
     /// Puts the samples in the order of the series, of a series in the order of the log.
-    fn bring(
-        &mut self,
-        series: &mut [Series],
-        waiting: &[Waiting],
-        all_times: &[i64],
-        segments: &Arc<Segments>,
-    ) -> Brought {
+    fn bring(&mut self, series: &mut [Series], bucket: &Bucket, segments: &Arc<Segments>) -> Brought {
         let mut brought = Brought::default();
-        let mut ends = [0usize; BUCKET_SERIES + 1];
-        let place = |sample: &Waiting| sample.id as usize % BUCKET_SERIES;
-        waiting.iter().for_each(|sample| ends[place(sample) + 1] += 1);
-        (0..BUCKET_SERIES).for_each(|at| ends[at + 1] += ends[at]);
-        let Lane { columns, times, values, sealing } = self;
-        times.resize(waiting.len(), 0);
-        values.resize(waiting.len(), 0.0);
-        let starts = ends;
-        for sample in waiting {
-            let next = &mut ends[place(sample)];
-            (times[*next], values[*next]) = (all_times[sample.time as usize], sample.value);
-            *next += 1;
+        let Lane { columns, times, values } = self;
+        times.resize(bucket.values.len(), 0);
+        values.resize(bucket.values.len(), 0.0);
+        let starts = bucket.starts();
+        let mut next = starts;
+        let mut rest = bucket.values.as_slice();
+        for Run { time, first, len } in &bucket.runs {
+            let from = *first as usize % BUCKET_SERIES;
+            let (run, behind) = rest.split_at(*len as usize);
+            rest = behind;
+            for (value, next) in run.iter().zip(&mut next[from..]) {
+                (times[*next], values[*next]) = (*time, *value);
+                *next += 1;
+            }
         }
         for (at, series) in series.iter_mut().enumerate() {
             let mut known = Known::default();
             let mut from = starts[at];
             let to = starts[at + 1];
             while from < to {
-                let behind = series.push_many(&times[from..to], &values[from..to], columns, sealing);
+                let behind = series.push_many(&times[from..to], &values[from..to], columns);
                 brought.added += behind;
                 from += behind;
                 if behind > 0 {
@@ -182,6 +190,26 @@ impl Lane {
             }
         }
         brought
+    }
+}
+
+impl Bucket {
+    /// Where the samples of each series begin when they are in its order; and where the last ones end.
+    fn starts(&self) -> [usize; BUCKET_SERIES + 1] {
+        // Behind each series' place how many more or fewer runs have it than have the one before.
+        let mut starts = [0usize; BUCKET_SERIES + 1];
+        let (mut of_series, mut end) = (0usize, 0);
+        for Run { first, len, .. } in &self.runs {
+            let from = *first as usize % BUCKET_SERIES;
+            starts[from] = starts[from].wrapping_add(1);
+            starts[from + *len as usize] = starts[from + *len as usize].wrapping_sub(1);
+        }
+        for start in &mut starts {
+            of_series = of_series.wrapping_add(*start);
+            *start = end;
+            end += of_series;
+        }
+        starts
     }
 }
 

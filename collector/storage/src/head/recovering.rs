@@ -56,7 +56,7 @@ impl<'h> Recovering<'h> {
     pub(crate) fn finish(mut self) -> (i64, u64) {
         // What is wrong at the end is behind everything that was right.
         let _ = self.bring();
-        self.waiting.seal(&mut self.head.series, &mut self.head.columns);
+        self.waiting.into_columns().for_each(|columns| self.head.columns.adopt(columns));
         self.head.expire_samples(self.oldest);
         self.head.index.find_free_ids();
         (self.oldest, self.samples_lost)
@@ -80,7 +80,7 @@ impl Replay for Recovering<'_> {
         }
         self.samples += 1;
         self.waiting.push(id, time, value);
-        if self.waiting.is_full() { self.bring() } else { Some(()) }
+        if self.waiting.is_full(self.head.series.len()) { self.bring() } else { Some(()) }
     }
 
     fn histogram(&mut self, id: u32, time: i64, histogram: &Histogram) -> Option<()> {
