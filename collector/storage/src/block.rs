@@ -3,7 +3,7 @@
 //! Series of one target are scraped at the same times, so their blocks share one column of times. The values of all but
 //! the newest lie in a segment on disk, if there is a disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
@@ -151,7 +151,8 @@ impl DecodedTimes {
 /// The columns of times in use, each held once.
 #[derive(Default)]
 pub(crate) struct TimeColumns {
-    all: HashTable<Arc<TimeColumn>>,
+    /// Shared by the threads of a start.
+    all: Arc<Mutex<HashTable<Arc<TimeColumn>>>>,
     /// What was asked for last: series that are written together have the same times.
     last: Option<(Vec<i64>, Arc<TimeColumn>)>,
     /// What was joined last: the series of a group join theirs one after the other.
@@ -190,46 +191,49 @@ impl TimeColumns {
     }
 
     pub(crate) fn add(&mut self, column: TimeColumn) -> Arc<TimeColumn> {
-        let hash = xxh3_64(&column.bytes);
-        let same = |other: &Arc<TimeColumn>| other.count == column.count && other.bytes == column.bytes;
-        if let Some(shared) = self.all.find(hash, same) {
+        let mut all = self.all();
+        if let Some(shared) = known(&all, &column.bytes, column.count) {
             return shared.clone();
         }
-        let column = Arc::new(column);
-        self.all.insert_unique(hash, column.clone(), |column| xxh3_64(&column.bytes));
+        let (hash, column) = (xxh3_64(&column.bytes), Arc::new(column));
+        all.insert_unique(hash, column.clone(), |column| xxh3_64(&column.bytes));
         column
     }
 
-    /// The columns of another store of them, too. What both have stays twice as long as blocks use both.
-    pub(crate) fn adopt(&mut self, other: TimeColumns) {
-        (self.joined, self.last) = (None, None);
-        other.all.into_iter().for_each(|column| {
-            let hash = xxh3_64(&column.bytes);
-            let same = |known: &Arc<TimeColumn>| known.count == column.count && known.bytes == column.bytes;
-            if self.all.find(hash, same).is_none() {
-                self.all.insert_unique(hash, column, |column| xxh3_64(&column.bytes));
-            }
-        });
+    /// The same columns for another thread.
+    pub(crate) fn share(&self) -> TimeColumns {
+        TimeColumns { all: self.all.clone(), ..TimeColumns::default() }
     }
 
     /// The column that these bytes are.
     pub(crate) fn encoded(&mut self, bytes: &[u8], count: usize) -> Option<Arc<TimeColumn>> {
-        let same = |other: &Arc<TimeColumn>| other.count == count && *other.bytes == *bytes;
-        if let Some(known) = self.all.find(xxh3_64(bytes), same) {
-            return Some(known.clone());
+        let last = self.last.as_ref().map(|(_, column)| column);
+        if let Some(last) = last.filter(|last| last.count == count && *last.bytes == *bytes) {
+            return Some(last.clone());
         }
+        let known = known(&self.all(), bytes, count).cloned();
         let times = decode_times(bytes, count)?;
         let (first, last) = (*times.first()?, *times.last()?);
-        Some(self.add(TimeColumn { first, last, count, bytes: bytes.into() }))
+        let column = known.unwrap_or_else(|| self.add(TimeColumn { first, last, count, bytes: bytes.into() }));
+        self.last = Some((times, column.clone()));
+        Some(column)
     }
 
     /// Forgets columns that no block uses any more.
     pub(crate) fn sweep(&mut self) {
         (self.joined, self.last) = (None, None);
-        self.all.retain(|column| Arc::strong_count(column) > 1);
+        self.all().retain(|column| Arc::strong_count(column) > 1);
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.all.iter().map(|column| size_of::<TimeColumn>() + column.bytes.len()).sum()
+        self.all().iter().map(|column| size_of::<TimeColumn>() + column.bytes.len()).sum()
     }
+
+    fn all(&self) -> MutexGuard<'_, HashTable<Arc<TimeColumn>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn known<'a>(all: &'a HashTable<Arc<TimeColumn>>, bytes: &[u8], count: usize) -> Option<&'a Arc<TimeColumn>> {
+    all.find(xxh3_64(bytes), |other| other.count == count && *other.bytes == *bytes)
 }

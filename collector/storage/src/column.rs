@@ -86,7 +86,7 @@ pub(crate) fn append_values(bytes: &[u8], count: usize, values: &mut Vec<f64>, s
 /// Values as whole numbers times a power of ten, but for a few that are not.
 struct Whole {
     scale: u32,
-    numbers: Vec<i64>,
+    numbers: SmallVec<[i64; 64]>,
     /// Index and bits of what does not fit: staleness markers, infinities, negative zero.
     others: Vec<(usize, u64)>,
 }
@@ -98,7 +98,7 @@ impl Whole {
 
     fn with_scale(values: &[f64], scale: u32) -> Option<Whole> {
         let others_max = values.len() / 8 + 1;
-        let mut whole = Whole { scale, numbers: Vec::with_capacity(values.len()), others: Vec::new() };
+        let mut whole = Whole { scale, numbers: SmallVec::with_capacity(values.len()), others: Vec::new() };
         let (mut previous, mut step) = (None, 0i64);
         for (index, value) in values.iter().enumerate() {
             match scaled(*value, scale) {

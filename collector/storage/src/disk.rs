@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use recovery::{recover, replay_all};
 
 /// Written at the head of every file; raised when an older reader could not understand what follows.
-pub(crate) const FORMAT_VERSION: u16 = 5;
+pub(crate) const FORMAT_VERSION: u16 = 6;
 /// The oldest that is still read: without segments.
 pub(crate) const FORMAT_VERSION_OLDEST: u16 = 4;
 

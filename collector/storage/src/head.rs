@@ -5,6 +5,7 @@ mod lanes;
 mod recovering;
 mod rows;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -242,17 +243,16 @@ impl Head {
             || !self.histograms.within(id, start, end).is_empty()
     }
 
-    /// What a checkpoint says of a series.
-    pub(crate) fn entry(&self, id: u32) -> Option<Entry> {
-        if !self.index.is_alive(id) {
-            return None;
-        }
-        let series = &self.series[id as usize];
-        let (times, values) = self.hot(series);
-        let (times, values) = (times.to_vec(), values.to_vec());
-        let histograms = self.histograms.within(id, i64::MIN, i64::MAX).to_vec();
-        let labels = self.index.labels(id);
-        Some(Entry { id, labels, pieces: self.pieces(series).collect(), times, values, histograms })
+    /// What a checkpoint says of some series.
+    pub(crate) fn entries(&self, ids: Range<u32>) -> Vec<Entry> {
+        let entry = |(id, pairs)| {
+            let series = &self.series[id as usize];
+            let (times, values) = self.hot(series);
+            let (times, values) = (times.to_vec(), values.to_vec());
+            let histograms = self.histograms.within(id, i64::MIN, i64::MAX).to_vec();
+            Entry { id, pairs, pieces: self.pieces(series).collect(), times, values, histograms }
+        };
+        self.index.sets_of(ids).map(entry).collect()
     }
 
     /// Closes a batch or row: it is counted, and handed to the operating system.

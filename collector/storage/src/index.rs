@@ -23,7 +23,9 @@ use crate::group::SeriesKey;
 
 use by_hash::ByHash;
 use ids::Ids;
-use label_sets::{LabelSets, Numbers, SetReader};
+pub(crate) use label_sets::Numbers;
+use label_sets::{LabelSets, SetReader};
+pub(crate) use label_sets::{read_set, write_set};
 use pairs::Pairs;
 
 #[derive(Default)]
@@ -45,7 +47,6 @@ pub(crate) struct Index {
 
 struct Recent {
     id: u32,
-    labels: Labels,
     numbers: Numbers,
 }
 
@@ -142,9 +143,18 @@ impl Index {
             self.generations.push(FREE);
             u32::try_from(self.generations.len() - 1).expect("four billion series do not fit into memory")
         });
-        self.occupy(id, labels);
+        let numbers = self.numbers_of(labels);
+        self.occupy(id, numbers, hash(labels));
         self.created_total += 1;
         id
+    }
+
+    /// Room for so many series; before the first comes.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        if self.by_hash.len() == 0 {
+            self.by_hash = ByHash::with_room_for(len);
+        }
+        self.generations.reserve(len);
     }
 
     /// Makes ids up to this many known, all free; before [`Index::insert_at`].
@@ -158,15 +168,42 @@ impl Index {
         if self.is_alive(id) && self.is(id, labels) {
             return Some(());
         }
-        if id as usize > self.generations.len()
-            || self.is_alive(id)
-            || self.find_by_hash(hash(labels), labels).is_some()
-        {
+        let hash = hash(labels);
+        if id as usize > self.generations.len() || self.is_alive(id) || self.find_by_hash(hash, labels).is_some() {
             return None;
         }
         self.reserve_ids(id as usize + 1);
-        self.occupy(id, labels);
+        let numbers = self.numbers_of(labels);
+        self.occupy(id, numbers, hash);
         Some(())
+    }
+
+    /// Adds a series of a checkpoint by the numbers of its pairs, in the order of their names, and the hash of its labels;
+    /// None if the id is another's or the series has another. [`Index::find_free_ids`] has to follow.
+    pub(crate) fn restore(&mut self, id: u32, numbers: &[u32], hash: u64) -> Option<()> {
+        let is = |other| self.sets.reader().set(other) == Some(numbers);
+        if self.is_alive(id) || self.by_hash.find(hash, is).is_some() {
+            return None;
+        }
+        self.reserve_ids(id as usize + 1);
+        self.occupy(id, Numbers::from_slice(numbers), hash);
+        Some(())
+    }
+
+    /// The number of a pair, as it stands in [`Labels::encoded_pairs`]; a new one if need be.
+    pub(crate) fn pair_number(&mut self, encoded: &str) -> u32 {
+        self.pairs.number(encoded)
+    }
+
+    /// The pair of such a number.
+    pub(crate) fn pair(&self, number: u32) -> &str {
+        &self.pairs.get(number).encoded
+    }
+
+    /// The numbers of living series' pairs; `ids` ascends.
+    pub(crate) fn sets_of(&self, ids: impl IntoIterator<Item = u32>) -> impl Iterator<Item = (u32, Numbers)> {
+        let mut reader = self.sets.reader();
+        ids.into_iter().filter_map(move |id| Some((id, Numbers::from_slice(reader.set(id)?))))
     }
 
     pub(crate) fn find_free_ids(&mut self) {
@@ -175,9 +212,8 @@ impl Index {
         free.for_each(|(id, _)| self.free.insert(id));
     }
 
-    fn occupy(&mut self, id: u32, labels: &Labels) {
+    fn occupy(&mut self, id: u32, numbers: Numbers, hash: u64) {
         self.epoch += 1;
-        let numbers = self.numbers_of(labels);
         numbers.iter().for_each(|number| self.pairs.add(*number, id));
         let before = self.recent.as_ref().filter(|recent| recent.id.checked_add(1) == Some(id));
         self.sets.put(id, &numbers, before.map(|before| before.numbers.as_slice()));
@@ -185,8 +221,8 @@ impl Index {
         if !self.by_hash.make_room() {
             self.hash_anew();
         }
-        self.by_hash.insert(hash(labels), id);
-        self.recent = Some(Recent { id, labels: labels.clone(), numbers });
+        self.by_hash.insert(hash, id);
+        self.recent = Some(Recent { id, numbers });
     }
 
     fn hash_anew(&mut self) {
@@ -201,13 +237,21 @@ impl Index {
     /// The numbers of a series' pairs, in their order.
     fn numbers_of(&mut self, labels: &Labels) -> Numbers {
         let Index { recent, pairs, .. } = self;
-        let recent = recent.iter().flat_map(|recent| recent.labels.encoded_pairs().zip(&recent.numbers));
-        let mut known = recent.peekable();
+        let mut known = recent.iter().flat_map(|recent| recent.numbers.iter().copied()).peekable();
         let number = |encoded: &str| {
-            // A pair that is not the next one may follow later, behind names that this series lacks.
-            while known.next_if(|(other, _)| *other != encoded && name(other) < name(encoded)).is_some() {}
-            let same = known.next_if(|(other, _)| *other == encoded);
-            same.map_or_else(|| pairs.number(encoded), |(_, number)| *number)
+            while let Some(next) = known.peek().copied() {
+                let other = &*pairs.get(next).encoded;
+                if other == encoded {
+                    known.next();
+                    return next;
+                }
+                // A pair that is not the next one may follow later, behind names that this series lacks.
+                if name(other) >= name(encoded) {
+                    break;
+                }
+                known.next();
+            }
+            pairs.number(encoded)
         };
         labels.encoded_pairs().map(number).collect()
     }
@@ -231,7 +275,12 @@ impl Index {
 }
 
 fn hash(labels: &Labels) -> u64 {
-    xxh3_64(labels.encoded().as_bytes())
+    hash_encoded(labels.encoded())
+}
+
+/// Of what [`Labels::encoded`] gives.
+pub(crate) fn hash_encoded(labels: &str) -> u64 {
+    xxh3_64(labels.as_bytes())
 }
 
 fn name(encoded: &str) -> &str {

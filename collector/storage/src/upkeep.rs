@@ -162,6 +162,14 @@ impl State for Storage {
         let head = self.read();
         let ids_len = head.index.ids_len() as u32;
         let to = from.saturating_add(CHECKPOINT_PART).min(ids_len);
-        (from < to).then(|| ((from..to).filter_map(|id| head.entry(id)).collect(), to))
+        (from < to).then(|| (head.entries(from..to), to))
+    }
+
+    fn series_len(&self) -> usize {
+        self.read().index.len()
+    }
+
+    fn pair(&self, number: u32) -> Box<str> {
+        self.read().index.pair(number).into()
     }
 }

@@ -103,12 +103,8 @@ impl Labels {
 
     /// Puts together what [`Labels::encoded_pairs`] gave, in its order.
     pub fn from_encoded_pairs<'a>(pairs: impl ExactSizeIterator<Item = &'a str> + Clone) -> Self {
-        if pairs.len() == 0 {
-            return Labels::default();
-        }
         let mut text = String::with_capacity(pairs.clone().map(str::len).sum::<usize>() + 1);
-        push_length(&mut text, pairs.len());
-        pairs.for_each(|pair| text.push_str(pair));
+        encode_pairs(pairs, &mut text);
         Labels(text.into())
     }
 
@@ -215,6 +211,14 @@ fn split_length(text: &str) -> Option<(usize, &str)> {
     }
     let (head, rest) = text.split_at_checked(5)?;
     Some((head.bytes().skip(1).fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f)), rest))
+}
+
+/// Writes what [`Labels::encoded`] would be of these [`Labels::encoded_pairs`], behind what `text` has already.
+pub fn encode_pairs<'a>(pairs: impl ExactSizeIterator<Item = &'a str>, text: &mut String) {
+    if pairs.len() > 0 {
+        push_length(text, pairs.len());
+    }
+    pairs.for_each(|pair| text.push_str(pair));
 }
 
 /// Name and value of one of [`Labels::encoded_pairs`].

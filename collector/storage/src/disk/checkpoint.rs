@@ -1,14 +1,16 @@
 //! Writing a checkpoint: every series with its samples, at least as of the beginning of a log; of those in segments it says
 //! where they are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::hash::Hash;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 
-use telemetry::{Histogram, Labels};
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use telemetry::Histogram;
 
 use super::Directory;
 use super::frame::{Header, RecordWriter};
@@ -16,6 +18,7 @@ use super::segment::{Place, Segments};
 use crate::block::TimeColumn;
 use crate::column::{encode_times, encode_values, push_varint, zigzag};
 use crate::histograms;
+use crate::index::{Numbers, write_set};
 use crate::sheet::Piece;
 
 pub(super) const CHECKPOINT_MAGIC: [u8; 8] = *b"picketcp";
@@ -24,8 +27,10 @@ pub(super) const BEGIN: u8 = 1;
 /// Series whose blocks are all here; format version 4.
 pub(super) const SERIES: u8 = 2;
 pub(super) const END: u8 = 3;
-/// Series whose blocks are here or in segments.
+/// Series whose blocks are here or in segments, with their labels as text; format version 5.
 pub(super) const SERIES_AND_PLACES: u8 = 4;
+/// The same, with labels as what differs from the series before; see [`PairNumbers`].
+pub(super) const SERIES_BY_PAIRS: u8 = 5;
 /// In a block's length: it is in a segment.
 pub(super) const STORED: u64 = 1;
 
@@ -35,7 +40,8 @@ const RECORD_LEN_TARGET: usize = 1 << 20;
 /// What is written of a series; sealed blocks are shared with the store, so taking it is quick.
 pub(crate) struct Entry {
     pub(crate) id: u32,
-    pub(crate) labels: Labels,
+    /// As the index numbers them.
+    pub(crate) pairs: Numbers,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) times: Vec<i64>,
     pub(crate) values: Vec<f64>,
@@ -47,6 +53,10 @@ pub(crate) trait State {
     fn oldest(&self) -> i64;
     /// The series of some ids from this one on, and the id after them; None behind the last.
     fn part(&self, from: u32) -> Option<(Vec<Entry>, u32)>;
+    /// How many series there are.
+    fn series_len(&self) -> usize;
+    /// A pair of labels by its number in the entries; they keep them as long as a checkpoint is written.
+    fn pair(&self, number: u32) -> Box<str>;
 }
 
 /// A checkpoint that is on disk.
@@ -83,17 +93,20 @@ fn write_file(path: &Path, state: &impl State, segments: &Segments) -> io::Resul
     let mut writer = RecordWriter::new(file, Header::new(CHECKPOINT_MAGIC, 0))?;
     let mut payload = vec![BEGIN];
     push_varint(&mut payload, zigzag(state.oldest()));
+    push_varint(&mut payload, state.series_len() as u64);
     writer.record(&payload)?;
 
     let (mut columns, mut ends) = (ColumnNumbers::default(), PlaceEnds::<u16>::default());
-    let mut used = HashSet::new();
+    let (mut used, mut pairs) = (HashSet::new(), PairNumbers::default());
     payload.clear();
     let (mut series, mut next) = (0, 0);
     while let Some((entries, after)) = state.part(next) {
         for entry in &entries {
             if payload.is_empty() {
-                payload.push(SERIES_AND_PLACES);
+                payload.push(SERIES_BY_PAIRS);
             }
+            push_varint(&mut payload, u64::from(entry.id));
+            pairs.push(&mut payload, &entry.pairs, state);
             push_series(&mut payload, entry, &mut columns, |place| {
                 used.insert(place.slot);
                 (segments.number(place.slot), ends.skipped(place.slot, place))
@@ -149,6 +162,32 @@ struct ColumnNumbers {
     plain: (Vec<i64>, Vec<u8>),
 }
 
+/// Pairs are numbered in the order in which they come, from 0. A series' labels are the numbers that differ from those of the
+/// series before it, and behind them the text of each pair that has come with it.
+#[derive(Default)]
+struct PairNumbers {
+    /// By the number in the index.
+    numbers: HashMap<u32, u32>,
+    before: Numbers,
+}
+
+impl PairNumbers {
+    fn push(&mut self, payload: &mut Vec<u8>, pairs: &[u32], state: &impl State) {
+        let mut new = SmallVec::<[u32; 4]>::new();
+        let number = |pair: &u32| {
+            let next = self.numbers.len() as u32;
+            *self.numbers.entry(*pair).or_insert_with(|| {
+                new.push(*pair);
+                next
+            })
+        };
+        let numbers: Numbers = pairs.iter().map(number).collect();
+        write_set(payload, &self.before, &numbers);
+        self.before = numbers;
+        new.into_iter().for_each(|pair| push_bytes(payload, state.pair(pair).as_bytes()));
+    }
+}
+
 /// `name` gives the number of a place's segment, and how far behind the block before it in there the block is.
 fn push_series(
     payload: &mut Vec<u8>,
@@ -156,9 +195,7 @@ fn push_series(
     columns: &mut ColumnNumbers,
     mut name: impl FnMut(Place) -> (u64, i64),
 ) {
-    let Entry { id, labels, pieces, times, values, histograms } = entry;
-    push_varint(payload, u64::from(*id));
-    push_bytes(payload, labels.encoded().as_bytes());
+    let Entry { pieces, times, values, histograms, .. } = entry;
     push_varint(payload, times.len() as u64);
     if columns.plain.0 != *times {
         columns.plain = (times.clone(), encode_times(times));

@@ -44,8 +44,7 @@ struct Run {
     len: u32,
 }
 
-/// What a thread uses again. Columns of times are shared by the series of a lane.
-#[derive(Default)]
+/// What a thread uses again.
 struct Lane {
     columns: TimeColumns,
     times: Vec<i64>,
@@ -62,15 +61,14 @@ pub(crate) struct Brought {
     pub(crate) contradictions: usize,
 }
 
-impl Default for Lanes {
-    fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let lanes = (0..threads.min(LANES_MAX)).map(|_| Lane::default()).collect();
-        Lanes { buckets: Vec::new(), words: 0, lanes }
-    }
-}
-
 impl Lanes {
+    /// The times of their blocks are among these columns.
+    pub(crate) fn new(columns: &TimeColumns) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let lane = |_| Lane { columns: columns.share(), times: Vec::new(), values: Vec::new() };
+        Lanes { buckets: Vec::new(), words: 0, lanes: (0..threads.min(LANES_MAX)).map(lane).collect() }
+    }
+
     pub(crate) fn push(&mut self, id: u32, time: i64, value: f64) {
         let at = id as usize / BUCKET_SERIES;
         if at >= self.buckets.len() {
@@ -112,11 +110,6 @@ impl Lanes {
         });
         *words = 0;
         brought
-    }
-
-    /// The columns of times that blocks have now.
-    pub(crate) fn into_columns(self) -> impl Iterator<Item = TimeColumns> {
-        self.lanes.into_iter().map(|lane| lane.columns)
     }
 }
 

@@ -1,27 +1,34 @@
 //! The state of a directory, put together again.
 
+use std::thread::JoinHandle;
+
 use telemetry::{Histogram, Labels};
 
 use crate::disk::record::Replay;
-use crate::disk::restore::RestoredSeries;
+use crate::disk::restore::{RestoredPart, RestoredSeries};
 
 use super::Head;
-use super::lanes::Lanes;
+use crate::series::Series;
+use super::lanes::{Brought, Lanes};
 
 impl Head {
-    /// Adds a series that a checkpoint holds; None if it cannot be there.
-    pub(crate) fn restore(&mut self, restored: RestoredSeries) -> Option<()> {
-        let RestoredSeries { id, labels, series, histograms } = restored;
-        if self.index.is_alive(id) {
-            return None;
-        }
-        self.index.reserve_ids(id as usize + 1);
-        self.index.insert_at(id, &labels)?;
-        self.make_room(id);
-        self.samples += series.sealed_len();
-        self.series[id as usize] = series;
-        if !histograms.is_empty() {
-            self.histograms.restore(id, histograms);
+    /// Adds series that a checkpoint holds; None if one cannot be there. `numbers` are what the index calls the pairs that
+    /// have come.
+    pub(crate) fn restore(&mut self, part: RestoredPart, numbers: &mut Vec<u32>) -> Option<()> {
+        numbers.extend(part.new_pairs.iter().map(|pair| self.index.pair_number(pair)));
+        let mut pairs = part.pairs;
+        pairs.iter_mut().for_each(|pair| *pair = numbers[*pair as usize]);
+        let mut pairs = pairs.as_slice();
+        for RestoredSeries { id, pairs_len, hash, series, histograms } in part.series {
+            let (own, behind) = pairs.split_at(pairs_len);
+            pairs = behind;
+            self.index.restore(id, own, hash)?;
+            self.make_room(id);
+            self.samples += series.sealed_len();
+            self.series[id as usize] = series;
+            if !histograms.is_empty() {
+                self.histograms.restore(id, histograms);
+            }
         }
         Some(())
     }
@@ -37,16 +44,40 @@ pub(crate) struct Recovering<'h> {
     /// Late ones for blocks that cannot be read, and what contradicts what is there.
     samples_lost: u64,
     waiting: Lanes,
+    /// For what waits while others are brought to their series.
+    spare: Option<Lanes>,
+    /// The series are away until it has ended.
+    bringing: Option<JoinHandle<(Lanes, Vec<Series>, Brought)>>,
 }
 
 impl<'h> Recovering<'h> {
     pub(crate) fn new(head: &'h mut Head, oldest: i64) -> Self {
-        Recovering { head, oldest, samples: 0, samples_lost: 0, waiting: Lanes::default() }
+        let waiting = Lanes::new(&head.columns);
+        Recovering { head, oldest, samples: 0, samples_lost: 0, waiting, spare: None, bringing: None }
     }
 
-    /// Brings samples that wait to their series; None if the log has said what cannot be.
+    /// Begins to bring samples that wait to their series, while the log is read on. None if it has said before what cannot
+    /// be.
     fn bring(&mut self) -> Option<()> {
-        let brought = self.waiting.bring(&mut self.head.series, &self.head.segments);
+        self.settle()?;
+        let spare = self.spare.take().unwrap_or_else(|| Lanes::new(&self.head.columns));
+        let mut lanes = std::mem::replace(&mut self.waiting, spare);
+        let (mut series, segments) = (std::mem::take(&mut self.head.series), self.head.segments.clone());
+        self.bringing = Some(std::thread::spawn(move || {
+            let brought = lanes.bring(&mut series, &segments);
+            (lanes, series, brought)
+        }));
+        Some(())
+    }
+
+    /// Waits until what was being brought is there.
+    fn settle(&mut self) -> Option<()> {
+        let Some(bringing) = self.bringing.take() else { return Some(()) };
+        let (lanes, series, brought) = bringing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (self.spare, self.head.series) = (Some(lanes), series);
+        if let Some(last) = self.head.index.ids_len().checked_sub(1) {
+            self.head.make_room(last as u32);
+        }
         self.head.samples += brought.added;
         self.samples_lost += brought.lost + brought.contradictions as u64;
         (brought.contradictions == 0).then_some(())
@@ -55,8 +86,9 @@ impl<'h> Recovering<'h> {
     /// The end of all logs. Returns the oldest time that is kept and what was lost.
     pub(crate) fn finish(mut self) -> (i64, u64) {
         // What is wrong at the end is behind everything that was right.
+        let _ = self.settle();
         let _ = self.bring();
-        self.waiting.into_columns().for_each(|columns| self.head.columns.adopt(columns));
+        let _ = self.settle();
         self.head.expire_samples(self.oldest);
         self.head.index.find_free_ids();
         (self.oldest, self.samples_lost)
@@ -70,7 +102,9 @@ impl Replay for Recovering<'_> {
 
     fn series(&mut self, id: u32, labels: Labels) -> Option<()> {
         self.head.index.insert_at(id, &labels)?;
-        self.head.make_room(id);
+        if self.bringing.is_none() {
+            self.head.make_room(id);
+        }
         Some(())
     }
 
@@ -80,7 +114,7 @@ impl Replay for Recovering<'_> {
         }
         self.samples += 1;
         self.waiting.push(id, time, value);
-        if self.waiting.is_full(self.head.series.len()) { self.bring() } else { Some(()) }
+        if self.waiting.is_full(self.head.index.ids_len()) { self.bring() } else { Some(()) }
     }
 
     fn histogram(&mut self, id: u32, time: i64, histogram: &Histogram) -> Option<()> {
@@ -98,7 +132,9 @@ impl Replay for Recovering<'_> {
     fn remove(&mut self, ids: &[u32]) {
         if !ids.is_empty() {
             // Another series may get the id.
+            let _ = self.settle();
             let _ = self.bring();
+            let _ = self.settle();
         }
         for id in ids {
             self.head.forget(*id);

@@ -32,7 +32,8 @@ impl Default for ByHash {
 
 impl ByHash {
     pub(super) fn with_room_for(len: usize) -> Self {
-        let shards = vec![Vec::new(); (len / IDS_PER_SHARD + 1).next_power_of_two()];
+        let count = (len / IDS_PER_SHARD + 1).next_power_of_two();
+        let shards = (0..count).map(|_| Vec::with_capacity(len / count)).collect();
         ByHash { shards, len: 0, tag_bits: u16::BITS }
     }
 

@@ -17,7 +17,7 @@ const SETS: usize = 16;
 /// Pairs beyond these always stand there.
 const BITS: usize = 64;
 
-pub(super) type Numbers = SmallVec<[u32; 16]>;
+pub(crate) type Numbers = SmallVec<[u32; 16]>;
 
 #[derive(Default)]
 pub(super) struct LabelSets {
@@ -105,7 +105,8 @@ fn write_block(sets: &[Option<Numbers>]) -> Box<[u8]> {
     bytes.into()
 }
 
-fn write_set(bytes: &mut Vec<u8>, before: &[u32], numbers: &[u32]) {
+/// A set as what differs from the one before it.
+pub(crate) fn write_set(bytes: &mut Vec<u8>, before: &[u32], numbers: &[u32]) {
     let differs = |at: &usize| *at >= BITS || before.get(*at) != Some(&numbers[*at]);
     push_varint(bytes, numbers.len() as u64 + 1);
     push_varint(bytes, (0..numbers.len().min(BITS)).filter(differs).fold(0, |bits, at| bits | 1 << at));
@@ -141,21 +142,31 @@ impl SetReader<'_> {
     }
 
     fn read(&mut self) -> Option<()> {
-        let count = (read_number(&mut self.rest)? as usize).checked_sub(1)?;
-        let mut differs = read_number(&mut self.rest)?;
-        if self.numbers.len() != count {
-            self.numbers.resize(count, 0);
-        }
-        let numbers = self.numbers.as_mut_slice();
-        while differs != 0 {
-            *numbers.get_mut(differs.trailing_zeros() as usize)? = read_number(&mut self.rest)? as u32;
-            differs &= differs - 1;
-        }
-        for number in numbers.iter_mut().skip(BITS) {
-            *number = read_number(&mut self.rest)? as u32;
-        }
-        Some(())
+        read_set(&mut self.rest, &mut self.numbers)
     }
+}
+
+/// What [`write_set`] wrote; `numbers` is the set before it until then. None, and no more than that is read, for a set
+/// that is not there or breaks off.
+pub(crate) fn read_set(rest: &mut &[u8], numbers: &mut Numbers) -> Option<()> {
+    let count = (read_number(rest)? as usize).checked_sub(1)?;
+    let mut differs = read_number(rest)?;
+    // Each beyond the bits takes a byte.
+    if count > BITS + rest.len() {
+        return None;
+    }
+    if numbers.len() != count {
+        numbers.resize(count, 0);
+    }
+    let numbers = numbers.as_mut_slice();
+    while differs != 0 {
+        *numbers.get_mut(differs.trailing_zeros() as usize)? = read_number(rest)? as u32;
+        differs &= differs - 1;
+    }
+    for number in numbers.iter_mut().skip(BITS) {
+        *number = read_number(rest)? as u32;
+    }
+    Some(())
 }
 
 /// What [`push_varint`] wrote; mostly one byte, for pairs that many series carry were there early.
@@ -165,7 +176,7 @@ fn read_number(rest: &mut &[u8]) -> Option<u64> {
     loop {
         let (byte, behind) = rest.split_first()?;
         *rest = behind;
-        number |= u64::from(byte & 0x7f) << shift;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
         if *byte < 0x80 {
             return Some(number);
         }

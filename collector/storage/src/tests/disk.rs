@@ -358,7 +358,7 @@ fn files_that_must_not_be_guessed_at_are_refused_by_name() {
     let mut bytes = fs::read(&log).unwrap();
     bytes[8] = 9;
     fs::write(&log, bytes).unwrap();
-    assert!(message(newer.path()).contains("log-00000001 has format version 9, this program reads versions 4 to 5"));
+    assert!(message(newer.path()).contains("log-00000001 has format version 9, this program reads versions 4 to 6"));
 
     let checkpoint = |directory: &Path| directory.join("checkpoint-00000001");
     let short = copy_directory(directory.path());

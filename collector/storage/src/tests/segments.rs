@@ -375,6 +375,25 @@ fn a_directory_of_format_4_is_read_and_goes_on() {
     assert!(!newest_log(directory.path()).ends_with("log-00000001"));
 }
 
+/// A directory of the format whose checkpoints have labels as text: twelve series with some labels and one with few, the
+/// log cut.
+#[test]
+fn a_directory_of_format_5_is_read_and_goes_on() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/format-5");
+    let directory = copy_directory(&fixture);
+    let (storage, recovery) = open(directory.path());
+    // What the program that wrote it reads in it.
+    assert_eq!((recovery.series, recovery.log_records, recovery.samples_lost), (12, 19, 0));
+    let before = everything(&storage);
+    assert_eq!(samples(&before), 12 * 349);
+    assert_eq!(selected(&storage, &[matcher("path", "=", "")], i64::MIN, i64::MAX).len(), 1);
+    assert_eq!(selected(&storage, &[matcher("instance", "=", "é:2")], i64::MIN, i64::MAX).len(), 6);
+    storage.checkpoint().unwrap();
+    drop(storage);
+    let (storage, _) = open(directory.path());
+    assert!(everything(&storage) == before);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// So many rounds.
