@@ -31,6 +31,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use recovery::{recover, replay_all};
+pub(crate) use restore::labels_in;
 
 /// Written at the head of every file; raised when an older reader could not understand what follows.
 pub(crate) const FORMAT_VERSION: u16 = 6;
@@ -97,6 +98,10 @@ pub(crate) struct Directory {
     _lock: File,
 }
 
+fn segment_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("segment-{number:08}"))
+}
+
 /// What writes checkpoints.
 pub(crate) struct Disk {
     pub(crate) directory: Directory,
@@ -121,7 +126,7 @@ impl Directory {
     }
 
     pub(crate) fn segment_path(&self, number: u64) -> PathBuf {
-        self.path.join(format!("segment-{number:08}"))
+        segment_path(&self.path, number)
     }
 
     pub(crate) fn checkpoint_path(&self, number: u64) -> PathBuf {

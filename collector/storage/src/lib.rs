@@ -158,6 +158,12 @@ impl Storage {
         Storage::over(head, oldest, None, Config::default())
     }
 
+    /// The labels of the series in a checkpoint's records, up to the first record that cannot be. For fuzzing, too.
+    #[doc(hidden)]
+    pub fn labels_in_checkpoint<'r>(records: impl IntoIterator<Item = &'r [u8]>) -> Vec<Labels> {
+        disk::labels_in(records)
+    }
+
     fn over(head: Head, oldest: i64, disk: Option<Disk>, config: Config) -> Self {
         Storage {
             exemplars: Exemplars::new(config.exemplars_max, config.future_tolerance),

@@ -15,8 +15,10 @@ use crate::disk::segment::Segments;
 use crate::disk::{Checkpoint, Directory};
 use crate::series::Series;
 
-/// A checkpoint is not worth its writing before the log has this length …
+/// A checkpoint is not worth its writing before the log has this length, …
 const CHECKPOINT_LOG_LEN_MIN: u64 = 16 << 20;
+/// … this one for each series, of which it will take a quarter, …
+const CHECKPOINT_LOG_LEN_PER_SERIES: u64 = 64;
 /// … or so many samples, which a start reads in less than a quarter of a second, …
 const CHECKPOINT_SAMPLES_MIN: u64 = 3_000_000;
 /// … so many for each series, of which each costs a checkpoint 2 us: a sixth of what so many scraped samples cost …
@@ -74,10 +76,12 @@ impl Storage {
         let checkpoint_len = self.checkpoint_len.load(Ordering::Relaxed);
         let head = self.read();
         let Some(log) = &head.log else { return false };
+        let series = head.index.len() as u64;
         let samples_max = CHECKPOINT_SAMPLES_MIN
-            .max(head.index.len() as u64 * CHECKPOINT_SAMPLES_PER_SERIES)
+            .max(series * CHECKPOINT_SAMPLES_PER_SERIES)
             .max(checkpoint_len / CHECKPOINT_BYTES_PER_SAMPLE);
-        let is_long = log.len() > CHECKPOINT_LOG_LEN_MIN.max(checkpoint_len) || log.samples() > samples_max;
+        let len_max = CHECKPOINT_LOG_LEN_MIN.max(series * CHECKPOINT_LOG_LEN_PER_SERIES).max(checkpoint_len);
+        let is_long = log.len() > len_max || log.samples() > samples_max;
         is_long || log.failure().is_some()
     }
 

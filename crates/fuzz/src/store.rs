@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use ::telemetry::Timestamp;
+use ::telemetry::{Labels, Timestamp};
 use storage::Storage;
 
 use crate::Target;
 
-pub(crate) const TARGETS: &[Target] = &[Target { name: "storage_log", run: log, seeds: LOGS }];
+pub(crate) const TARGETS: &[Target] = &[
+    Target { name: "storage_log", run: log, seeds: LOGS },
+    Target { name: "storage_checkpoint", run: checkpoint, seeds: CHECKPOINTS },
+];
 
 /// Between the records of an input.
 const SEPARATOR: [u8; 2] = [0xfe, 0xfe];
@@ -20,9 +23,8 @@ const LOGS: &[&[u8]] = &[
     b"\x01\x03\0\x05\x01\x01a\x01b\xfe\xfe\x04\0\xe8\x07\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
 ];
 
-/// Whatever the records say, what they make is a store: each series once, its samples sorted, one per time, and a
-/// second reading finds the same.
-fn log(data: &[u8]) {
+/// An input's records.
+fn records(data: &[u8]) -> Vec<Vec<u8>> {
     let mut records = vec![Vec::new()];
     let mut rest = data;
     while let Some((byte, after)) = rest.split_first() {
@@ -34,6 +36,31 @@ fn log(data: &[u8]) {
         records.last_mut().expect("never empty").push(*byte);
         rest = after;
     }
+    records
+}
+
+/// Series with labels as what differs from the series before, with samples here and in a segment; and with labels as text.
+const CHECKPOINTS: &[&[u8]] = &[
+    b"\x01\0\x02\xfe\xfe\x05\0\x03\x03\0\x01\x04\x01a\x01b\x04\x01c\x01d\0\0\0\0\0\x01\x03\x02\x02\x04\x01c\x01e\0\0\0\0\0\xfe\xfe\x03\x02\x02",
+    b"\x05\x07\x02\x01\0\x04\x01a\x01b\x02\x03\x02\0\0\x01\0\x02\0\0\x02\0\x02\x01\x02\x02\x02\0\0\x05\x05\x03\0\0\0",
+    b"\x04\0\x05\x01\x01a\x01b\0\0\0\0\0\x01\x05\x01\x01a\x01c\0\0\0\0\0",
+];
+
+/// Whatever the records say, the labels of their series are labels, and a second reading finds the same.
+fn checkpoint(data: &[u8]) {
+    let records = records(data);
+    let read = || Storage::labels_in_checkpoint(records.iter().map(Vec::as_slice));
+    let found = read();
+    for labels in &found {
+        assert_eq!(Labels::from_encoded(labels.encoded()).as_ref(), Some(labels));
+    }
+    assert_eq!(read(), found);
+}
+
+/// Whatever the records say, what they make is a store: each series once, its samples sorted, one per time, and a
+/// second reading finds the same.
+fn log(data: &[u8]) {
+    let records = records(data);
     let read = || {
         let storage = Storage::replayed(records.iter().map(Vec::as_slice));
         let mut found = BTreeMap::new();

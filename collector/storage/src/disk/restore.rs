@@ -3,12 +3,12 @@
 //! A series' plain samples come back as a sealed block as they were written: decoding them for all series would be much
 //! of a start, and they are plain again as soon as as many new ones have come.
 
+mod pairs;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use hashbrown::HashMap;
-use telemetry::labels::{decode_pair, encode_pairs};
 use telemetry::{Histogram, Labels};
 
 use super::checkpoint::{BEGIN, CHECKPOINT_MAGIC, END, PlaceEnds, SERIES, SERIES_AND_PLACES, SERIES_BY_PAIRS, STORED};
@@ -19,8 +19,8 @@ use crate::block::{Block, TimeColumn, TimeColumns, Values};
 use crate::column::{Reader, unzigzag};
 use crate::head::Head;
 use crate::histograms;
-use crate::index::{Numbers, hash_encoded, read_set};
 use crate::series::Series;
+use pairs::PairTexts;
 
 /// Parsed records that may wait, each about a mebibyte long.
 const WAITING_MAX: usize = 4;
@@ -69,7 +69,7 @@ pub(crate) fn restore(directory: &Directory, number: u64) -> Result<(Head, i64, 
     let damaged = |what| OpenError::Damaged { file: path.to_owned(), what };
     let finder = std::thread::scope(|scope| {
         let (sender, parts): (SyncSender<Part>, Receiver<Part>) = sync_channel(WAITING_MAX);
-        let parser = scope.spawn(move || Parser::new(directory, path).parse(&sender));
+        let parser = scope.spawn(move || Parser::new(&directory.path, path).parse(&sender));
         let mut numbers = Vec::new();
         for part in parts {
             match part {
@@ -91,9 +91,29 @@ pub(crate) fn restore(directory: &Directory, number: u64) -> Result<(Head, i64, 
     Ok((head, oldest, finder))
 }
 
+/// The labels of the series in a checkpoint's records, up to the first record that cannot be.
+pub(crate) fn labels_in<'r>(records: impl IntoIterator<Item = &'r [u8]>) -> Vec<Labels> {
+    let nowhere = Path::new("nowhere");
+    let (mut parser, mut pairs, mut all) = (Parser::new(nowhere, nowhere), Vec::new(), Vec::new());
+    for payload in records {
+        let Ok(part) = parser.part(payload) else { break };
+        let Part::Series(part) = part else { continue };
+        pairs.extend(part.new_pairs);
+        let mut numbers = part.pairs.iter();
+        all.extend(part.series.iter().map(|series| {
+            let own: Vec<&str> =
+                numbers.by_ref().take(series.pairs_len).map(|number| &*pairs[*number as usize]).collect();
+            Labels::from_encoded_pairs(own.into_iter())
+        }));
+    }
+    all
+}
+
 struct Parser<'d> {
-    directory: &'d Directory,
+    directory: &'d Path,
     path: &'d Path,
+    /// Read so far.
+    series_len: u64,
     columns: TimeColumns,
     /// By the number that they have in the checkpoint.
     numbered: Vec<Arc<TimeColumn>>,
@@ -103,9 +123,10 @@ struct Parser<'d> {
 }
 
 impl<'d> Parser<'d> {
-    fn new(directory: &'d Directory, path: &'d Path) -> Self {
+    fn new(directory: &'d Path, path: &'d Path) -> Self {
         let (columns, finder, ends) = (TimeColumns::default(), Finder::default(), PlaceEnds::default());
-        Parser { directory, path, columns, numbered: Vec::new(), finder, ends, pairs: PairTexts::default() }
+        let (numbered, pairs) = (Vec::new(), PairTexts::default());
+        Parser { directory, path, series_len: 0, columns, numbered, finder, ends, pairs }
     }
 
     fn damaged(&self, what: &'static str) -> OpenError {
@@ -115,38 +136,42 @@ impl<'d> Parser<'d> {
     /// Ends early if nobody listens any more.
     fn parse(mut self, parts: &SyncSender<Part>) -> Result<Self, OpenError> {
         let mut records = Records::open(self.path, CHECKPOINT_MAGIC)?;
-        let mut count = 0;
         loop {
             let record = records.next().map_err(io_error("read", self.path))?;
             let Some(payload) = record else { return Err(self.damaged("it ends too early")) };
-            let mut reader = Reader::new(payload);
-            let part = match reader.byte() {
-                Some(BEGIN) => {
-                    let oldest = reader.varint().map(unzigzag);
-                    let oldest = oldest.ok_or_else(|| self.damaged("its beginning cannot be read"))?;
-                    // Only to have room for them at once; before format version 6 it was not said.
-                    let series_len = reader.varint().unwrap_or(0).min(SERIES_RESERVED_MAX) as usize;
-                    Part::Begin { oldest, series_len }
-                }
-                Some(kind @ (SERIES | SERIES_AND_PLACES | SERIES_BY_PAIRS)) => {
-                    let mut part = RestoredPart::default();
-                    while !reader.is_empty() {
-                        let series = self.series(&mut reader, kind, &mut part)?;
-                        part.series.push(series.ok_or_else(|| self.damaged("a series cannot be read"))?);
-                    }
-                    count += part.series.len() as u64;
-                    Part::Series(part)
-                }
-                Some(END) if reader.varint() == Some(count) => {
-                    let ids_len = reader.varint().and_then(|len| u32::try_from(len).ok());
-                    Part::End { ids_len: ids_len.ok_or_else(|| self.damaged("its end cannot be read"))? as usize }
-                }
-                _ => return Err(self.damaged("an unknown record")),
-            };
+            let part = self.part(payload)?;
             let is_end = matches!(part, Part::End { .. });
             if parts.send(part).is_err() || is_end {
                 return Ok(self);
             }
+        }
+    }
+
+    /// What a record says.
+    fn part(&mut self, payload: &[u8]) -> Result<Part, OpenError> {
+        let mut reader = Reader::new(payload);
+        match reader.byte() {
+            Some(BEGIN) => {
+                let oldest = reader.varint().map(unzigzag);
+                let oldest = oldest.ok_or_else(|| self.damaged("its beginning cannot be read"))?;
+                // Only to have room for them at once; before format version 6 it was not said.
+                let series_len = reader.varint().unwrap_or(0).min(SERIES_RESERVED_MAX) as usize;
+                Ok(Part::Begin { oldest, series_len })
+            }
+            Some(kind @ (SERIES | SERIES_AND_PLACES | SERIES_BY_PAIRS)) => {
+                let mut part = RestoredPart::default();
+                while !reader.is_empty() {
+                    let series = self.series(&mut reader, kind, &mut part)?;
+                    part.series.push(series.ok_or_else(|| self.damaged("a series cannot be read"))?);
+                }
+                self.series_len += part.series.len() as u64;
+                Ok(Part::Series(part))
+            }
+            Some(END) if reader.varint() == Some(self.series_len) => {
+                let ids_len = reader.varint().and_then(|len| u32::try_from(len).ok());
+                Ok(Part::End { ids_len: ids_len.ok_or_else(|| self.damaged("its end cannot be read"))? as usize })
+            }
+            _ => Err(self.damaged("an unknown record")),
         }
     }
 
@@ -233,72 +258,6 @@ impl<'d> Parser<'d> {
     }
 }
 
-/// The pairs of labels that a checkpoint has, by their number in it.
-#[derive(Default)]
-struct PairTexts {
-    /// As in [`Labels::encoded_pairs`], one behind the other.
-    texts: String,
-    /// Where each ends.
-    ends: Vec<usize>,
-    /// The last series' pairs.
-    before: Numbers,
-    /// Where a checkpoint has labels as text.
-    numbers: HashMap<Box<str>, u32>,
-    encoded: String,
-}
-
-impl PairTexts {
-    /// Adds a series' pairs to the part's; returns how many they are, and the hash of the labels.
-    fn read(&mut self, reader: &mut Reader<'_>, part: &mut RestoredPart) -> Option<(usize, u64)> {
-        let mut rest = reader.rest();
-        read_set(&mut rest, &mut self.before)?;
-        reader.take(reader.rest().len() - rest.len())?;
-        let mut numbers = std::mem::take(&mut self.before);
-        for number in &numbers {
-            if *number as usize == self.ends.len() {
-                self.add(std::str::from_utf8(read_bytes(reader)?).ok()?, part)?;
-            }
-        }
-        std::mem::swap(&mut self.before, &mut numbers);
-        self.finish(part)
-    }
-
-    /// The same of labels as text.
-    fn read_text(&mut self, reader: &mut Reader<'_>, part: &mut RestoredPart) -> Option<(usize, u64)> {
-        let labels = Labels::from_encoded(std::str::from_utf8(read_bytes(reader)?).ok()?)?;
-        self.before.clear();
-        for pair in labels.encoded_pairs() {
-            let known = self.numbers.get(pair).copied();
-            let number = known.map_or_else(|| self.add(pair, part), Some)?;
-            self.numbers.entry_ref(pair).or_insert(number);
-            self.before.push(number);
-        }
-        self.finish(part)
-    }
-
-    fn add(&mut self, pair: &str, part: &mut RestoredPart) -> Option<u32> {
-        // What is no pair would not be found again by its name.
-        decode_pair(pair).filter(|(_, value)| !value.is_empty())?;
-        part.new_pairs.push(pair.into());
-        self.texts.push_str(pair);
-        self.ends.push(self.texts.len());
-        u32::try_from(self.ends.len() - 1).ok()
-    }
-
-    fn finish(&mut self, part: &mut RestoredPart) -> Option<(usize, u64)> {
-        let PairTexts { texts, ends, before, encoded, .. } = self;
-        if before.iter().any(|number| *number as usize >= ends.len()) {
-            return None;
-        }
-        let start = |number: usize| number.checked_sub(1).map_or(0, |before| ends[before]);
-        let text = |number: &u32| &texts[start(*number as usize)..ends[*number as usize]];
-        encoded.clear();
-        encode_pairs(before.iter().map(text), encoded);
-        part.pairs.extend_from_slice(before);
-        Some((before.len(), hash_encoded(encoded)))
-    }
-}
-
 fn read_histograms(reader: &mut Reader<'_>) -> Option<Vec<(i64, Arc<Histogram>)>> {
     let len = reader.varint()?;
     let mut histograms = Vec::new();
@@ -309,7 +268,7 @@ fn read_histograms(reader: &mut Reader<'_>) -> Option<Vec<(i64, Arc<Histogram>)>
     Some(histograms)
 }
 
-fn read_bytes<'b>(reader: &mut Reader<'b>) -> Option<&'b [u8]> {
+pub(super) fn read_bytes<'b>(reader: &mut Reader<'b>) -> Option<&'b [u8]> {
     let length = usize::try_from(reader.varint()?).ok()?;
     reader.take(length)
 }

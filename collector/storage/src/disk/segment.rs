@@ -388,7 +388,7 @@ impl Finder {
     /// The place of a block, if its segment has it.
     pub(crate) fn place(
         &mut self,
-        directory: &Directory,
+        directory: &Path,
         number: u64,
         offset: u32,
         len: u16,
@@ -396,7 +396,7 @@ impl Finder {
         let known = match self.known.get(&number) {
             Some(known) => *known,
             None => {
-                let found = self.open(&directory.segment_path(number), number)?;
+                let found = self.open(&super::segment_path(directory, number), number)?;
                 self.known.insert(number, found);
                 found
             }

@@ -8,8 +8,8 @@ use crate::disk::record::Replay;
 use crate::disk::restore::{RestoredPart, RestoredSeries};
 
 use super::Head;
-use crate::series::Series;
 use super::lanes::{Brought, Lanes};
+use crate::series::Series;
 
 impl Head {
     /// Adds series that a checkpoint holds; None if one cannot be there. `numbers` are what the index calls the pairs that
