@@ -18,9 +18,22 @@ pub(crate) const POWERS_OF_TEN: [f64; SCALE_MAX as usize + 1] = [1.0, 10.0, 100.
 /// Beyond this a float cannot hold every whole number.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// One value, with all its bits.
 const CONSTANT: u8 = 0;
-const WHOLE: u8 = 1;
+/// Whole numbers, each thing in a byte of its own; before format version 6.
+const WHOLE_APART: u8 = 1;
 const FLOATS: u8 = 2;
+/// One value, which is a whole number.
+const CONSTANT_WHOLE: u8 = 3;
+/// Whole numbers. The other bits of this byte say what most columns do not need to say otherwise: a small block is hardly more
+/// than its beginning.
+const WHOLE: u8 = 1 << 6;
+const WHOLE_SCALE_SHIFT: u32 = 3;
+const WHOLE_FOLDED: u8 = 1;
+const WHOLE_HAS_OTHERS: u8 = 1 << 1;
+const WHOLE_HAS_EXCEPTIONS: u8 = 1 << 2;
+/// The least difference is zero.
+const WHOLE_FROM_ZERO: u8 = 1 << 7;
 
 const FOLDED: u8 = 0;
 const ABOVE: u8 = 1;
@@ -48,15 +61,20 @@ pub(crate) fn encode_values(values: &[f64]) -> Vec<u8> {
 pub(crate) fn push_values(values: &[f64], out: &mut Vec<u8>) {
     let first = values.first().map_or(0, |v| v.to_bits());
     if values.iter().all(|value| value.to_bits() == first) {
-        out.push(CONSTANT);
-        out.extend_from_slice(&first.to_le_bytes());
+        match whole(f64::from_bits(first)) {
+            Some(number) => {
+                out.push(CONSTANT_WHOLE);
+                push_varint(out, zigzag(number));
+            }
+            None => {
+                out.push(CONSTANT);
+                out.extend_from_slice(&first.to_le_bytes());
+            }
+        }
         return;
     }
     match Whole::of(values) {
-        Some(whole) => {
-            out.push(WHOLE);
-            whole.encode(out);
-        }
+        Some(whole) => whole.encode(out),
         None => {
             out.push(FLOATS);
             gorilla::encode(values, out);
@@ -76,8 +94,10 @@ pub(crate) fn append_values(bytes: &[u8], count: usize, values: &mut Vec<f64>, s
     let mut reader = Reader::new(bytes);
     match reader.byte()? {
         CONSTANT => values.resize(values.len() + count, f64::from_bits(reader.u64()?)),
-        WHOLE => Whole::decode(&mut reader, count, values, scratch)?,
+        CONSTANT_WHOLE => values.resize(values.len() + count, unzigzag(reader.varint()?) as f64),
         FLOATS => values.extend(gorilla::decode(reader.rest(), count)?),
+        WHOLE_APART => Whole::decode_apart(&mut reader, count, values, scratch)?,
+        first if first & WHOLE != 0 => Whole::decode(first, &mut reader, count, values, scratch)?,
         _ => return None,
     }
     Some(())
@@ -123,38 +143,105 @@ impl Whole {
         previous.map(|_| whole)
     }
 
+    /// There are at least two numbers: one value is a constant.
     fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.scale as u8);
-        bits::push_varint(out, self.others.len() as u64);
+        let packed = Differences::of(&self.numbers);
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        let first = WHOLE
+            | (self.scale as u8) << WHOLE_SCALE_SHIFT
+            | flag(packed.above.is_none(), WHOLE_FOLDED)
+            | flag(!self.others.is_empty(), WHOLE_HAS_OTHERS)
+            | flag(packed.packing.exceptions > 0, WHOLE_HAS_EXCEPTIONS)
+            | flag(packed.above == Some(0), WHOLE_FROM_ZERO);
+        out.push(first);
+        if !self.others.is_empty() {
+            push_varint(out, self.others.len() as u64);
+        }
         for (index, bits) in &self.others {
-            bits::push_varint(out, *index as u64);
+            push_varint(out, *index as u64);
             out.extend_from_slice(&bits.to_le_bytes());
         }
-        encode_whole(&self.numbers, out);
+        push_varint(out, zigzag(self.numbers[0]));
+        if let Some(least) = packed.above.filter(|least| *least != 0) {
+            push_varint(out, zigzag(least));
+        }
+        packed.write(&self.numbers, out, packed.packing.exceptions > 0);
     }
 
-    fn decode(reader: &mut Reader<'_>, count: usize, values: &mut Vec<f64>, scratch: &mut Vec<u64>) -> Option<()> {
+    fn decode(
+        first: u8,
+        reader: &mut Reader<'_>,
+        count: usize,
+        values: &mut Vec<f64>,
+        scratch: &mut Vec<u64>,
+    ) -> Option<()> {
+        let scale = u32::from(first >> WHOLE_SCALE_SHIFT & 0b111);
+        let others = if first & WHOLE_HAS_OTHERS != 0 { Others::read(reader)? } else { Others::NONE };
+        let number = unzigzag(reader.varint()?);
+        let above = match first & (WHOLE_FOLDED | WHOLE_FROM_ZERO) {
+            WHOLE_FROM_ZERO => Some(0),
+            0 => Some(unzigzag(reader.varint()?)),
+            _ => None,
+        };
+        unpack(reader, count.checked_sub(1)?, first & WHOLE_HAS_EXCEPTIONS != 0, scratch)?;
+        Whole::append(scale, others, (number, above, scratch), values)
+    }
+
+    fn decode_apart(
+        reader: &mut Reader<'_>,
+        count: usize,
+        values: &mut Vec<f64>,
+        scratch: &mut Vec<u64>,
+    ) -> Option<()> {
         let scale = u32::from(reader.byte()?);
-        if scale > SCALE_MAX {
-            return None;
+        let others = Others::read(reader)?;
+        let number = unzigzag(reader.varint()?);
+        let above = read_above(reader)?;
+        unpack(reader, count.checked_sub(1)?, true, scratch)?;
+        Whole::append(scale, others, (number, above, scratch), values)
+    }
+
+    /// Adds the values that a first number and differences make.
+    fn append(
+        scale: u32,
+        others: Others<'_>,
+        (first, above, packed): (i64, Option<i64>, &[u64]),
+        values: &mut Vec<f64>,
+    ) -> Option<()> {
+        let divisor = *POWERS_OF_TEN.get(scale as usize)?;
+        let start = values.len();
+        match scale {
+            0 => add_up(first, above, packed, |number| values.push(number as f64)),
+            _ => add_up(first, above, packed, |number| values.push(number as f64 / divisor)),
         }
-        let others_len = reader.varint()?;
-        let mut others = Reader::new(reader.rest());
-        for _ in 0..others_len {
+        others.put(&mut values[start..])
+    }
+}
+
+/// What stands aside of a column of whole numbers.
+struct Others<'b> {
+    len: u64,
+    entries: Reader<'b>,
+}
+
+impl<'b> Others<'b> {
+    const NONE: Others<'static> = Others { len: 0, entries: Reader::new(&[]) };
+
+    /// Reads on behind them.
+    fn read(reader: &mut Reader<'b>) -> Option<Self> {
+        let len = reader.varint()?;
+        let others = Others { len, entries: Reader::new(reader.rest()) };
+        for _ in 0..len {
             reader.varint()?;
             reader.u64()?;
         }
-        let start = values.len();
-        match scale {
-            0 => each_whole(reader, count, scratch, |number| values.push(number as f64))?,
-            _ => {
-                let divisor = POWERS_OF_TEN[scale as usize];
-                each_whole(reader, count, scratch, |number| values.push(number as f64 / divisor))?;
-            }
-        }
-        for _ in 0..others_len {
-            let (index, bits) = (usize::try_from(others.varint()?).ok()?, others.u64()?);
-            *values.get_mut(start.checked_add(index)?)? = f64::from_bits(bits);
+        Some(others)
+    }
+
+    fn put(mut self, values: &mut [f64]) -> Option<()> {
+        for _ in 0..self.len {
+            let (index, bits) = (usize::try_from(self.entries.varint()?).ok()?, self.entries.u64()?);
+            *values.get_mut(index)? = f64::from_bits(bits);
         }
         Some(())
     }
@@ -198,36 +285,73 @@ pub(crate) fn scaled(value: f64, scale: u32) -> Option<i64> {
     (whole as f64 / factor).to_bits().eq(&value.to_bits()).then_some(whole)
 }
 
-/// The first number, then the differences: above the least of them, above the least but for a few (a counter's
-/// resets), or folded by sign, whichever is shortest.
+/// The differences of numbers: above the least of them, above the least but for a few (a counter's resets), or folded by sign,
+/// whichever is shortest.
+struct Differences {
+    /// None where they are folded.
+    above: Option<i64>,
+    packing: Packing,
+}
+
+impl Differences {
+    /// Of two numbers at least.
+    fn of(numbers: &[i64]) -> Differences {
+        let differences = differences(numbers);
+        let least = differences.clone().min().unwrap_or(0);
+        let above = |least: i64| Packing::of(differences.clone().map(move |difference| offset(least, difference)));
+        let mut best = Differences { above: Some(least), packing: above(least) };
+        let usual = usual(least, differences.clone());
+        if usual != least {
+            let candidate = above(usual);
+            if candidate.len < best.packing.len {
+                best = Differences { above: Some(usual), packing: candidate };
+            }
+        }
+        if least < 0 {
+            let packing = Packing::of(differences.map(zigzag));
+            if packing.len < best.packing.len {
+                best = Differences { above: None, packing };
+            }
+        }
+        best
+    }
+
+    fn write(&self, numbers: &[i64], out: &mut Vec<u8>, with_exceptions: bool) {
+        let differences = differences(numbers);
+        match self.above {
+            Some(least) => {
+                let above = differences.map(|difference| offset(least, difference));
+                pack(above, self.packing, with_exceptions, out);
+            }
+            None => pack(differences.map(zigzag), self.packing, with_exceptions, out),
+        }
+    }
+}
+
+fn differences(numbers: &[i64]) -> impl ExactSizeIterator<Item = i64> + Clone {
+    numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]))
+}
+
+fn offset(least: i64, difference: i64) -> u64 {
+    difference.wrapping_sub(least) as u64
+}
+
+/// The first number, then the differences.
 fn encode_whole(numbers: &[i64], out: &mut Vec<u8>) {
-    let Some((first, _)) = numbers.split_first() else { return };
-    bits::push_varint(out, zigzag(*first));
-    if numbers.len() == 1 {
+    let Some((first, rest)) = numbers.split_first() else { return };
+    push_varint(out, zigzag(*first));
+    if rest.is_empty() {
         return;
     }
-    let differences = numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
-    let least = differences.clone().min().unwrap_or(0);
-    let above = |least: i64| differences.clone().map(move |difference| difference.wrapping_sub(least) as u64);
-    let mut best = (least, Packing::of(above(least)));
-    let usual = usual(least, differences.clone());
-    if usual != least {
-        let candidate = Packing::of(above(usual));
-        if candidate.len < best.1.len {
-            best = (usual, candidate);
+    let packed = Differences::of(numbers);
+    match packed.above {
+        Some(least) => {
+            out.push(ABOVE);
+            push_varint(out, zigzag(least));
         }
+        None => out.push(FOLDED),
     }
-    if least < 0 {
-        let folded = differences.clone().map(zigzag);
-        let packing = Packing::of(folded.clone());
-        if packing.len < best.1.len {
-            out.push(FOLDED);
-            return pack(folded, packing, out);
-        }
-    }
-    out.push(ABOVE);
-    bits::push_varint(out, zigzag(best.0));
-    pack(above(best.0), best.1, out);
+    packed.write(numbers, out, true);
 }
 
 /// The least but for one in sixteen.
@@ -250,23 +374,35 @@ fn each_whole(reader: &mut Reader<'_>, count: usize, scratch: &mut Vec<u64>, mut
     if count == 0 {
         return Some(());
     }
-    let mut number = unzigzag(reader.varint()?);
-    each(number);
+    let number = unzigzag(reader.varint()?);
     if count == 1 {
+        each(number);
         return Some(());
     }
-    let least = match reader.byte()? {
-        FOLDED => None,
-        ABOVE => Some(unzigzag(reader.varint()?)),
-        _ => return None,
-    };
-    unpack(reader, count - 1, scratch)?;
-    for packed in scratch.iter() {
-        let difference = least.map_or_else(|| unzigzag(*packed), |least| least.wrapping_add(*packed as i64));
+    let above = read_above(reader)?;
+    unpack(reader, count - 1, true, scratch)?;
+    add_up(number, above, scratch, each);
+    Some(())
+}
+
+/// Above what the differences stand; within, None for folded ones.
+fn read_above(reader: &mut Reader<'_>) -> Option<Option<i64>> {
+    match reader.byte()? {
+        FOLDED => Some(None),
+        ABOVE => Some(Some(unzigzag(reader.varint()?))),
+        _ => None,
+    }
+}
+
+/// Tells the numbers that these differences make from a first one on.
+fn add_up(first: i64, above: Option<i64>, packed: &[u64], mut each: impl FnMut(i64)) {
+    let mut number = first;
+    each(number);
+    for packed in packed {
+        let difference = above.map_or_else(|| unzigzag(*packed), |least| least.wrapping_add(*packed as i64));
         number = number.wrapping_add(difference);
         each(number);
     }
-    Some(())
 }
 
 /// Small numbers of either sign become small numbers.

@@ -15,7 +15,7 @@ pub(crate) struct Reader<'b> {
 }
 
 impl<'b> Reader<'b> {
-    pub(crate) fn new(bytes: &'b [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'b [u8]) -> Self {
         Reader { rest: bytes }
     }
 
@@ -60,6 +60,8 @@ pub(super) struct Packing {
     width: u32,
     /// About how many bytes [`pack`] writes.
     pub(super) len: usize,
+    /// Numbers that are wider.
+    pub(super) exceptions: u32,
 }
 
 impl Packing {
@@ -72,17 +74,20 @@ impl Packing {
             present |= 1 << length;
             count += 1;
         }
-        let mut best = Packing { width: 0, len: usize::MAX };
+        let mut best = Packing { width: 0, len: usize::MAX, exceptions: 0 };
         for width in ones(present) {
             // An exception costs its index (one or two bytes) and its high bits.
             let longer = ones(present >> width & !1).map(|more| (width + more, more));
-            let exceptions = longer.map(|(length, more)| with_length[length as usize] * (2 + more.div_ceil(7)));
-            let len = (count * width as usize).div_ceil(8) + exceptions.sum::<u32>() as usize;
+            let (exceptions, bytes) = longer.fold((0, 0), |(exceptions, bytes), (length, more)| {
+                let these = with_length[length as usize];
+                (exceptions + these, bytes + these * (2 + more.div_ceil(7)))
+            });
+            let len = (count * width as usize).div_ceil(8) + bytes as usize;
             if len < best.len {
-                best = Packing { width, len };
+                best = Packing { width, len, exceptions };
             }
         }
-        if count == 0 { Packing { width: 0, len: 0 } } else { best }
+        if count == 0 { Packing { width: 0, len: 0, exceptions: 0 } } else { best }
     }
 }
 
@@ -97,12 +102,20 @@ fn ones(mut bits: u128) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Width, exceptions, then every number's low bits.
-pub(super) fn pack(numbers: impl Iterator<Item = u64> + Clone, Packing { width, .. }: Packing, out: &mut Vec<u8>) {
+/// Width, exceptions, then every number's low bits. Where nothing is said of exceptions there are none.
+pub(super) fn pack(
+    numbers: impl Iterator<Item = u64> + Clone,
+    Packing { width, exceptions, .. }: Packing,
+    with_exceptions: bool,
+    out: &mut Vec<u8>,
+) {
     let is_exception = |number: u64| width < 64 && number >> width != 0;
     out.push(width as u8);
-    push_varint(out, numbers.clone().filter(|number| is_exception(*number)).count() as u64);
-    for (index, number) in numbers.clone().enumerate().filter(|(_, number)| is_exception(*number)) {
+    if with_exceptions {
+        push_varint(out, u64::from(exceptions));
+    }
+    let wider = numbers.clone().enumerate().filter(|(_, number)| exceptions > 0 && is_exception(*number));
+    for (index, number) in wider {
         push_varint(out, index as u64);
         push_varint(out, number >> width);
     }
@@ -123,9 +136,14 @@ pub(super) fn pack(numbers: impl Iterator<Item = u64> + Clone, Packing { width, 
     out.extend_from_slice(&pending.to_le_bytes()[..filled.div_ceil(8) as usize]);
 }
 
-pub(super) fn unpack(reader: &mut Reader<'_>, count: usize, numbers: &mut Vec<u64>) -> Option<()> {
+pub(super) fn unpack(
+    reader: &mut Reader<'_>,
+    count: usize,
+    with_exceptions: bool,
+    numbers: &mut Vec<u64>,
+) -> Option<()> {
     let width = usize::from(reader.byte()?);
-    let exceptions_len = usize::try_from(reader.varint()?).ok()?;
+    let exceptions_len = if with_exceptions { usize::try_from(reader.varint()?).ok()? } else { 0 };
     if width > 64 || exceptions_len > count {
         return None;
     }

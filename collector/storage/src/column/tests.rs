@@ -73,4 +73,8 @@ fn ordinary_columns_are_small() {
     let reset: Vec<f64> = (0..256).map(|i| if i < 100 { 1e9 + i as f64 } else { i as f64 }).collect();
     assert!(encode_values(&reset).len() <= 100);
     assert_eq!(encode_values(&[1.5; 256]).len(), 9);
+    assert_eq!(encode_values(&[1.0; 256]).len(), 2);
+    // Beside the bits of the differences: what it is, the first number, how wide they are.
+    let idle: Vec<f64> = (0..16).map(|i| if i < 9 { 40.0 } else { 41.0 }).collect();
+    assert_eq!(encode_values(&idle).len(), 3 + 2);
 }
