@@ -24,6 +24,8 @@ use pairs::PairTexts;
 
 /// Parsed records that may wait, each about a mebibyte long.
 const WAITING_MAX: usize = 4;
+/// No block has been written with nearly so many samples.
+const BLOCK_SAMPLES_MAX: usize = 1 << 16;
 /// Series that room is made for before they come.
 const SERIES_RESERVED_MAX: u64 = 8 << 20;
 
@@ -214,7 +216,7 @@ impl<'d> Parser<'d> {
 
     /// The plain samples as a block, if there are some.
     fn plain(&mut self, reader: &mut Reader<'_>) -> Option<Option<Block>> {
-        let plain_len = usize::try_from(reader.varint()?).ok()?;
+        let plain_len = read_count(reader)?;
         let (times, values) = (read_bytes(reader)?, read_bytes(reader)?);
         match plain_len {
             0 => Some(None),
@@ -230,7 +232,7 @@ impl<'d> Parser<'d> {
             return self.numbered.get(index).cloned();
         }
         let (first, last) = (unzigzag(reader.varint()?), unzigzag(reader.varint()?));
-        let count = usize::try_from(reader.varint()?).ok()?;
+        let count = read_count(reader)?;
         let column = self.columns.add(TimeColumn { first, last, count, bytes: read_bytes(reader)?.into() });
         self.numbered.push(column.clone());
         Some(column)
@@ -266,6 +268,12 @@ fn read_histograms(reader: &mut Reader<'_>) -> Option<Vec<(i64, Arc<Histogram>)>
         histograms.push((time, Arc::new(histograms::decode(read_bytes(reader)?)?)));
     }
     Some(histograms)
+}
+
+/// How many samples something has. Times that are as far from each other take no bytes, so that a wrong count would take any
+/// memory.
+fn read_count(reader: &mut Reader<'_>) -> Option<usize> {
+    usize::try_from(reader.varint()?).ok().filter(|count| *count <= BLOCK_SAMPLES_MAX)
 }
 
 pub(super) fn read_bytes<'b>(reader: &mut Reader<'b>) -> Option<&'b [u8]> {
