@@ -164,6 +164,15 @@ impl Storage {
         disk::labels_in(records)
     }
 
+    /// The times and values of a block that these bytes are, if they can be. For fuzzing: bytes of a segment are read behind a
+    /// checksum.
+    #[doc(hidden)]
+    pub fn block_of(times: &[u8], values: &[u8], count: u16) -> Option<(Vec<i64>, Vec<f64>)> {
+        let mut decoded = Vec::new();
+        column::append_values(values, usize::from(count), &mut decoded, &mut Vec::new())?;
+        Some((column::decode_times(times, usize::from(count))?, decoded))
+    }
+
     fn over(head: Head, oldest: i64, disk: Option<Disk>, config: Config) -> Self {
         Storage {
             exemplars: Exemplars::new(config.exemplars_max, config.future_tolerance),

@@ -10,6 +10,7 @@ use crate::Target;
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "storage_log", run: log, seeds: LOGS },
     Target { name: "storage_checkpoint", run: checkpoint, seeds: CHECKPOINTS },
+    Target { name: "storage_block", run: block, seeds: BLOCKS },
 ];
 
 /// Between the records of an input.
@@ -47,6 +48,28 @@ const CHECKPOINTS: &[&[u8]] = &[
     // More plain samples at even times than there is memory for.
     b"\x05\x07\x02\x01\0\x04\x01a\x01b\xff\xff\xff\xff\xff\x7f\x05\0\x01\0\0\0\0\0\0",
 ];
+
+/// How many samples, then even times, and values: a constant, a whole number, floats by their bits, whole numbers with
+/// differences of either sign and a staleness marker aside, and as they were written before.
+const BLOCKS: &[&[u8]] = &[
+    b"\x04\0\0\x01\xd0\x0f\0\0\xfe\xfe\0\0\0\0\0\0\0\xf8\x3f",
+    b"\x04\0\0\x01\xd0\x0f\0\0\xfe\xfe\x03\x0a",
+    b"\x02\0\0\x01\xd0\x0f\0\0\xfe\xfe\x02\x3f\xf8\0\0\0\0\0\0\x80\0",
+    b"\x04\0\0\x01\xd0\x0f\0\0\xfe\xfe\x43\x01\x02\x02\0\0\0\0\0\xf0\x7f\x0a\x02\x1b",
+    b"\x04\0\0\x01\xd0\x0f\0\0\xfe\xfe\xc4\x0a\x01\x01\x02\x05\x05",
+    b"\x04\0\0\x01\xd0\x0f\0\0\xfe\xfe\x01\0\0\x0a\x01\x02\x01\0\x05",
+];
+
+/// Whatever the bytes are, they are a block of as many samples as it says, or none.
+fn block(data: &[u8]) {
+    let Some((count, rest)) = data.split_first_chunk() else { return };
+    let count = u16::from_le_bytes(*count);
+    let at = rest.windows(SEPARATOR.len()).position(|bytes| bytes == SEPARATOR);
+    let (times, values) = at.map_or((rest, [].as_slice()), |at| (&rest[..at], &rest[at + SEPARATOR.len()..]));
+    if let Some((times, values)) = Storage::block_of(times, values, count) {
+        assert_eq!((times.len(), values.len()), (usize::from(count), usize::from(count)));
+    }
+}
 
 /// Whatever the records say, the labels of their series are labels, and a second reading finds the same.
 fn checkpoint(data: &[u8]) {
