@@ -27,6 +27,8 @@ const WHOLE_APART: u8 = 1;
 const FLOATS: u8 = 2;
 /// One value, which is a whole number.
 const CONSTANT_WHOLE: u8 = 3;
+
+// How differences stand: in times, and in values before format version 6.
 const FOLDED: u8 = 0;
 const ABOVE: u8 = 1;
 
@@ -156,9 +158,9 @@ fn decode_whole(reader: &mut Reader<'_>, count: usize) -> Option<Vec<i64>> {
     if count == 0 {
         return Some(numbers);
     }
-    let (first, mut packed) = (unzigzag(reader.varint()?), Vec::new());
-    let above = if count > 1 { read_above(reader)? } else { None };
+    let (first, mut above, mut packed) = (unzigzag(reader.varint()?), None, Vec::new());
     if count > 1 {
+        above = read_above(reader)?;
         unpack(reader, count - 1, true, &mut packed)?;
     }
     add_up(first, above, &packed, |number| numbers.push(number));

@@ -172,7 +172,7 @@ impl Series {
         for (times, values) in times[..len].chunks(BLOCK_LEN_SMALL).zip(values[..len].chunks(BLOCK_LEN_SMALL)) {
             let block = Block::seal(times, values, columns);
             // Two small ones may stay: they are joined when their target is scraped again, with those of its other series.
-            self.push_joining(block, columns, joinable_run);
+            self.push_joining(block, joinable_run, columns);
         }
         len
     }
@@ -263,14 +263,14 @@ impl Series {
 
     /// Adds a block behind the others.
     pub(crate) fn push_block(&mut self, block: Block, columns: &mut TimeColumns) {
-        self.push_joining(block, columns, joinable);
+        self.push_joining(block, joinable, columns);
     }
 
     fn push_joining(
         &mut self,
         block: Block,
+        joinable: fn(usize, Parts<'_>) -> Option<Range<usize>>,
         columns: &mut TimeColumns,
-        joinable: impl Fn(usize, &dyn Fn(usize) -> (usize, bool)) -> Option<Range<usize>>,
     ) {
         let blocks = &mut self.own().blocks;
         // A million of these lists: room for more than there is would be a good part of their memory.
@@ -350,9 +350,12 @@ impl Series {
     }
 }
 
+/// Of neighbouring blocks or sheets how many samples a series has there, and whether it is in memory.
+type Parts<'p> = &'p dyn Fn(usize) -> (usize, bool);
+
 /// Which of so many neighbours are to be joined, if any: the newest two while they are small, then four of the small ones
-/// before the newest. `part` tells how many samples a series has there, and whether it is in memory.
-pub(crate) fn joinable(len: usize, part: &dyn Fn(usize) -> (usize, bool)) -> Option<Range<usize>> {
+/// before the newest.
+pub(crate) fn joinable(len: usize, part: Parts<'_>) -> Option<Range<usize>> {
     if let Some(pair) = len.checked_sub(2)
         && part(pair).0 + part(pair + 1).0 <= BLOCK_LEN_SMALL
         && part(pair).1
@@ -363,7 +366,7 @@ pub(crate) fn joinable(len: usize, part: &dyn Fn(usize) -> (usize, bool)) -> Opt
 }
 
 /// Four small ones before the newest.
-fn joinable_run(len: usize, part: &dyn Fn(usize) -> (usize, bool)) -> Option<Range<usize>> {
+fn joinable_run(len: usize, part: Parts<'_>) -> Option<Range<usize>> {
     let run = len.checked_sub(JOINED + 1)?..len - 1;
     let may_grow = |at| matches!(part(at), (..=BLOCK_LEN_SMALL, true));
     run.clone().all(may_grow).then_some(run)

@@ -50,9 +50,14 @@ impl PairTexts {
         let labels = Labels::from_encoded(std::str::from_utf8(read_bytes(reader)?).ok()?)?;
         self.before.clear();
         for pair in labels.encoded_pairs() {
-            let known = self.numbers.get(pair).copied();
-            let number = known.map_or_else(|| self.add(pair, part), Some)?;
-            self.numbers.entry_ref(pair).or_insert(number);
+            let number = match self.numbers.get(pair) {
+                Some(known) => *known,
+                None => {
+                    let new = self.add(pair, part)?;
+                    self.numbers.insert(pair.into(), new);
+                    new
+                }
+            };
             self.before.push(number);
         }
         self.finish(part)
